@@ -1,0 +1,66 @@
+//! The port through which changes come in: feed ranges, pages and tokens.
+//!
+//! An adapter implements [`ChangeFeed`] and [`PageStream`] for one container; `memory` and `cosmos` are the two there
+//! are. The contract that sources rely on:
+//!
+//! 1. [`ChangeFeed::ranges`] tiles the key space: every document belongs to exactly one range.
+//! 2. Pages of one stream come in the order of the feed, and a page never splits what the service wrote at once.
+//! 3. [`Page::token`] resumes exactly after the page. It never covers a record that no page has delivered.
+//! 4. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record, Result};
+
+/// Where to start reading a feed range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first change that the service still has.
+    Beginning,
+    /// At the changes made from now on.
+    Now,
+    /// At the changes made at or after a point in time.
+    Time(SystemTime),
+    /// After the page that returned this token.
+    Token(ContinuationToken),
+}
+
+/// One container's change feed.
+#[async_trait]
+pub trait ChangeFeed: Send + Sync + 'static {
+    /// The feed ranges that exist now, in key order, without gap or overlap.
+    ///
+    /// # Errors
+    /// When the container cannot be reached, or does not exist.
+    async fn ranges(&self) -> Result<Vec<FeedRangeId>>;
+
+    /// Opens one range. Does no more than it must: the first page is read by the first `next_page`.
+    ///
+    /// # Errors
+    /// When the range is malformed or the token is not one of this range.
+    async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>>;
+}
+
+/// Pages of one feed range, in feed order, without end.
+#[async_trait]
+pub trait PageStream: Send {
+    /// The next page. An idle range answers with an empty page at once; how often to ask again is the caller's choice.
+    ///
+    /// # Errors
+    /// Only what no retry can mend, with the range and the cause named.
+    async fn next_page(&mut self) -> Result<Page>;
+}
+
+/// Changes of one feed range and the position after them.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The changes, in feed order. A document may appear more than once; the last one counts.
+    pub records: Vec<Record>,
+    /// The position after these changes.
+    pub token: ContinuationToken,
+    /// Request units charged for the page.
+    pub charge_ru: f64,
+    /// True when the service said that there is nothing after this page for now.
+    pub caught_up: bool,
+}

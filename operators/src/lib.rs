@@ -1,0 +1,4 @@
+//! Operators and connectors.
+
+pub mod feed;
+pub mod target;
