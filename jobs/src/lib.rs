@@ -1,1 +1,30 @@
-//! x
+//! Tidefeed: views in Azure Cosmos DB, maintained incrementally from change feeds and exactly right after any crash.
+//!
+//! A job is a function that builds a dataflow: [`Flow::change_feed`] brings a container's documents in as a differential
+//! collection, differential dataflow's operators compute, and [`Flow::upsert`] keeps another container equal to the
+//! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
+
+mod cli;
+pub mod config;
+mod connect;
+mod cosmos;
+mod flow;
+mod job;
+mod plan;
+mod ranges;
+
+pub use cli::{main, prepare_process};
+pub use config::JobConfig;
+pub use connect::Connect;
+pub use cosmos::Cosmos;
+pub use flow::{Flow, View};
+pub use job::{Job, JobStatus, RunningJob, SinkStatus};
+pub use tidefeed_operators::{feed, memory, target};
+pub use tidefeed_runtime::checkpoint::CheckpointStore;
+pub use tidefeed_runtime::{Error, ErrorKind, Result};
+
+/// What most jobs import: the flow and differential dataflow's operators.
+pub mod prelude {
+    pub use crate::{Flow, Result, View};
+    pub use differential_dataflow::operators::*;
+}

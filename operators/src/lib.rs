@@ -1,4 +1,24 @@
-//! Operators and connectors.
+//! Operators and connectors: change feeds in, views out.
+//!
+//! | verb | what it does | where |
+//! |---|---|---|
+//! | read | one task per feed range pulls pages | [`reader`] |
+//! | source | pages become records of an epoch, held until sealed | [`mod@source`] |
+//! | upsert to collection | the newest value of each document, as a differential collection | [`upsert`] |
+//! | encode | rows become JSON documents with their keys | [`document`] |
+//! | fold | epochs become one net change per document | [`mod@fold`] |
+//! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
+//!
+//! The ports to the outside are [`feed`] and [`target`]. `cosmos` implements both on Azure Cosmos DB and is the only place
+//! that names Azure; `memory` implements them in memory, for tests.
 
+pub mod cosmos;
+pub mod document;
 pub mod feed;
+pub mod fold;
+pub mod memory;
+pub mod reader;
+pub mod sink;
+pub mod source;
 pub mod target;
+pub mod upsert;

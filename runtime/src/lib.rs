@@ -1,10 +1,47 @@
 //! Epochs, sealing, commits and recovery for dataflows on timely.
+//!
+//! This crate is the part of Tidefeed that knows timely, tokio and storage, and nothing of Azure or of differential
+//! dataflow. An epoch's way through it:
+//!
+//! ```text
+//!     worker 0                   every worker                                    every worker        worker 0
+//!     ticks --epoch--> source: attach pages that have arrived --records--> job --changes--> sink --> commit
+//!                        |  holds the capability for the epoch                     |  holds it until    (frontier)
+//!                        +--> sealer: records and tokens durable --> drops it      |  all is written
+//! ```
+//!
+//! # Invariants
+//!
+//! - **I1** A sink writes nothing of an epoch before every process has sealed it: a source holds its capability until then,
+//!   and a sink acts only behind the frontier.
+//! - **I2** A token becomes durable only together with the records that it covers: both are in one seal.
+//! - **I3** An epoch that was not sealed was never visible outside; recovery replays exactly the seals that the start
+//!   record pins.
+//! - **I4** A commit for an epoch exists only when all writes of epochs up to it are acknowledged.
+//! - **I5** Per document at most one write is in flight, in epoch order.
+//! - **I6** The feed ranges of a source tile its key space in every commit and start record.
+//! - **I7** A run that has lost its lease writes nothing more.
+//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops.
+//!
+//! The promise is exactly-once *effect*: after recovery the target equals the view of the source as of the frontier.
+//! Epochs may be visible half-written across documents.
 
+pub mod bridge;
 pub mod checkpoint;
+pub mod committer;
+pub mod dataflow;
 mod error;
 mod ids;
+mod ledger;
 mod record;
+pub mod sealer;
+mod ticker;
+mod workers;
 
+pub use committer::CommitConfig;
 pub use error::{Context, Error, ErrorKind, Result};
 pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
+pub use ledger::{EpochFigures, Ledger};
 pub use record::Record;
+pub use ticker::{Decision, EpochConfig, Observed, Ticker};
+pub use workers::run_workers;

@@ -1,0 +1,154 @@
+//! The command line that every job has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidefeed_runtime::{Context, ErrorKind, Result};
+
+use crate::config::{JobConfig, Workers};
+use crate::cosmos::Cosmos;
+use crate::flow::Flow;
+use crate::job::{Job, RunningJob};
+
+/// Runs a job from the command line: reads its configuration, starts it and waits for its end.
+///
+/// Exits with 0 when the job was asked to end and did, or with the code of the error that ended it, after one line
+/// that names the thing and says what to do (see [`ErrorKind::exit_code`]).
+///
+/// ```no_run
+/// # use serde::{Serialize, Deserialize};
+/// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// # struct Order { region: String }
+/// # #[derive(Clone, Serialize)]
+/// # struct Region { id: String, orders: isize }
+/// fn main() -> std::process::ExitCode {
+///     tidefeed::main("orders", |flow| {
+///         use tidefeed::prelude::*;
+///         let orders = flow.change_feed::<Order>("orders")?;
+///         let regions = orders.map(|order| order.region).count();
+///         flow.upsert("regions", regions.map(|(id, orders)| Region { id, orders }))
+///     })
+/// }
+/// ```
+pub fn main<F>(name: &'static str, build: F) -> ExitCode
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    prepare_process();
+    let matches = command(name).get_matches();
+    match start(name, &matches, build).and_then(wait) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {}", error.report());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// What every binary that runs a job does first: no captured backtraces on the hot path, and logs on standard error.
+///
+/// The Azure SDK captures a backtrace for every error that it makes, several for a request; with `RUST_BACKTRACE=1` in the
+/// environment that costs a factor of 5 to 8. Panics keep their backtrace.
+pub fn prepare_process() {
+    tidefeed_operators::cosmos::disable_library_backtraces();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,tidefeed=info"));
+    // A second call, from a test or an embedding program with its own subscriber, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+fn command(name: &'static str) -> Command {
+    let path = || value_parser!(PathBuf);
+    Command::new(name)
+        .about("A Tidefeed job: keeps views in Azure Cosmos DB equal to what they are computed from")
+        .arg(Arg::new("config").long("config").value_name("FILE").value_parser(path()).help(format!(
+            "Configuration file, TOML [default: {name}.toml]"
+        )))
+        .arg(Arg::new("workers").long("workers").value_name("N").value_parser(value_parser!(usize)).help(
+            "Worker threads, 1 to 256 [default: workers in the configuration, else 1]",
+        ))
+        .arg(Arg::new("checkpoint").long("checkpoint").value_name("DIR").value_parser(path()).help(
+            "Directory of the checkpoints [default: checkpoint.directory in the configuration]",
+        ))
+        .arg(Arg::new("endpoint").long("endpoint").value_name("URL").help(
+            "URL of the Cosmos DB account [default: account.endpoint in the configuration]",
+        ))
+        .arg(Arg::new("fresh").long("fresh").action(ArgAction::SetTrue).help(
+            "Start over: read every source from its configured start, whatever the checkpoint holds",
+        ))
+        .arg(Arg::new("until-caught-up").long("until-caught-up").action(ArgAction::SetTrue).help(
+            "End when every change made before the start is read, written and committed",
+        ))
+        .after_help(
+            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another.\n\
+             Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
+             8 fenced, 9 rejected.",
+        )
+}
+
+fn start<F>(name: &str, matches: &ArgMatches, build: F) -> Result<RunningJob>
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    let path = matches.get_one::<PathBuf>("config").cloned().unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
+    let mut config = JobConfig::load(&path)?;
+    if let Some(workers) = matches.get_one::<usize>("workers") {
+        config.workers = Workers(*workers);
+    }
+    if let Some(directory) = matches.get_one::<PathBuf>("checkpoint") {
+        config.checkpoint.directory = Some(directory.clone());
+    }
+    if let Some(endpoint) = matches.get_one::<String>("endpoint") {
+        config.account.endpoint.clone_from(endpoint);
+    }
+    let cosmos = Cosmos::from_config(&config.account)?;
+    let job = Job::new(name, config, cosmos, build).fresh(matches.get_flag("fresh")).start()?;
+    if matches.get_flag("until-caught-up") {
+        job.finish_when_caught_up();
+    }
+    Ok(job)
+}
+
+/// Waits for the job's end, or for a signal to end it.
+fn wait(job: RunningJob) -> Result<()> {
+    let signals = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(ErrorKind::Internal, || "cannot wait for signals")?;
+    signals.block_on(async {
+        let ended = async {
+            while !job.ended() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            // What is not committed is repeated by the next run, so ending at once is safe.
+            () = terminate() => job.stop(),
+        }
+    });
+    job.join().map(|_| ())
+}
+
+/// Resolves at the first SIGINT or SIGTERM.
+async fn terminate() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminated.recv() => {}
+        // An error means that this signal cannot be watched; SIGTERM still can.
+        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { terminated.recv().await; },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command("job").debug_assert();
+    }
+}

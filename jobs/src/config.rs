@@ -1,0 +1,254 @@
+//! A job's configuration: TOML, with secrets from the environment.
+//!
+//! ```toml
+//! workers = 2
+//!
+//! [account]
+//! endpoint = "https://example.documents.azure.com"   # the key comes from the environment, variable COSMOS_KEY
+//!
+//! [source.flights]
+//! database = "aviation"
+//! container = "flights"
+//!
+//! [sink.carrier_delays]
+//! database = "aviation"
+//! container = "carrier_delays"
+//! partition_key = ["/id"]
+//!
+//! [checkpoint]
+//! directory = "checkpoint"
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, Result};
+
+/// Everything that a job can be told.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobConfig {
+    /// Worker threads; default 1, 1 to 256. More than the machine has cores gains nothing.
+    pub workers: Workers,
+    /// The Cosmos DB account of all sources and sinks.
+    pub account: AccountConfig,
+    /// Sources by the name that the job's code uses.
+    pub source: BTreeMap<String, SourceConfig>,
+    /// Sinks by the name that the job's code uses.
+    pub sink: BTreeMap<String, SinkConfig>,
+    /// How often epochs are minted and how far they may run ahead.
+    pub epoch: EpochConfig,
+    /// Where and when checkpoints are written.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// A number of worker threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Workers(pub usize);
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers(1)
+    }
+}
+
+/// Which account, and where its key is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountConfig {
+    /// The account's URL, for example `https://example.documents.azure.com`. Plain http is for loopback only.
+    pub endpoint: String,
+    /// The environment variable that holds the account key; default `COSMOS_KEY`. The key itself is never in a file.
+    pub key_env: String,
+}
+
+impl Default for AccountConfig {
+    fn default() -> Self {
+        AccountConfig { endpoint: String::new(), key_env: "COSMOS_KEY".to_owned() }
+    }
+}
+
+/// One container to read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The database.
+    pub database: String,
+    /// The container.
+    pub container: String,
+    /// Where a fresh run starts: `beginning` (default) or `now`. A resumed run ignores it.
+    #[serde(default)]
+    pub start: StartAt,
+    /// Documents asked for in a page, a hint; default 1000, 1 to 10000. Larger makes fewer requests; a page always holds
+    /// whole transactions, so it can be larger than the hint. Default: what the service's own connectors use.
+    #[serde(default = "default_page_size")]
+    pub page_size: u32,
+    /// First delay before an idle feed range is asked again, milliseconds; default 10, 1 to `poll_max_ms`. Smaller lowers
+    /// latency; larger costs fewer request units, about 2 for each question.
+    #[serde(default = "default_poll_ms")]
+    pub poll_ms: u64,
+    /// The delay doubles while the range stays idle, up to this, milliseconds; default 1000, at most 3600000.
+    #[serde(default = "default_poll_max_ms")]
+    pub poll_max_ms: u64,
+}
+
+/// Where a fresh run starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartAt {
+    /// At the first change that the service still has.
+    #[default]
+    Beginning,
+    /// At the changes made from now on.
+    Now,
+}
+
+/// One container to write.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The database.
+    pub database: String,
+    /// The container.
+    pub container: String,
+    /// The paths of the container's partition key, one to three; default `["/id"]`.
+    #[serde(default = "default_partition_key")]
+    pub partition_key: Vec<String>,
+    /// Create database and container if they do not exist; default true. An existing container is never changed, but
+    /// its partition key must be the one above.
+    #[serde(default = "default_true")]
+    pub create: bool,
+    /// Requests under way at once for each worker; default 16, 1 to 1000. Larger is faster until the container
+    /// throttles; smaller leaves throughput to others.
+    #[serde(default = "default_max_in_flight")]
+    pub max_in_flight: usize,
+}
+
+/// Where and when checkpoints are written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// The directory; `--checkpoint` overrides it. Needed: there is no default.
+    pub directory: Option<PathBuf>,
+    /// See [`CommitConfig::interval_ms`].
+    pub interval_ms: Option<u64>,
+    /// See [`CommitConfig::retain`].
+    pub retain: Option<usize>,
+}
+
+impl CheckpointConfig {
+    /// The committer's part of it.
+    pub fn commit(&self) -> CommitConfig {
+        let default = CommitConfig::default();
+        CommitConfig {
+            interval_ms: self.interval_ms.unwrap_or(default.interval_ms),
+            retain: self.retain.unwrap_or(default.retain),
+        }
+    }
+}
+
+fn default_page_size() -> u32 {
+    1000
+}
+fn default_poll_ms() -> u64 {
+    10
+}
+fn default_poll_max_ms() -> u64 {
+    1000
+}
+fn default_partition_key() -> Vec<String> {
+    vec!["/id".to_owned()]
+}
+fn default_true() -> bool {
+    true
+}
+fn default_max_in_flight() -> usize {
+    16
+}
+
+impl JobConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// `Config`, naming the file, the line and what is wrong with it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).context(ErrorKind::Config, || {
+            format!("cannot read the configuration {}: name it with --config FILE", path.display())
+        })?;
+        Self::parse(&text).map_err(|error| error.wrap(path.display().to_string()))
+    }
+
+    /// Reads a configuration from text.
+    ///
+    /// # Errors
+    /// `Config`, naming the line and the key, and what is allowed there.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: JobConfig = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            Error::new(ErrorKind::Config, format!("line {line}: {}", error.message().replace('\n', " ")))
+        })?;
+        Ok(config)
+    }
+
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// `Config`, naming the key and what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        self.epoch.validate()?;
+        self.checkpoint.commit().validate()?;
+        within("workers", self.workers.0 as u64, 1, 256, "threads")?;
+        for (name, source) in &self.source {
+            within(&format!("source.{name}.page_size"), source.page_size.into(), 1, 10_000, "documents")?;
+            within(&format!("source.{name}.poll_max_ms"), source.poll_max_ms, 1, 3_600_000, "milliseconds")?;
+            within(&format!("source.{name}.poll_ms"), source.poll_ms, 1, source.poll_max_ms, "milliseconds")?;
+        }
+        for (name, sink) in &self.sink {
+            within(&format!("sink.{name}.max_in_flight"), sink.max_in_flight as u64, 1, 1000, "requests")?;
+            within(&format!("sink.{name}.partition_key"), sink.partition_key.len() as u64, 1, 3, "paths")?;
+        }
+        Ok(())
+    }
+}
+
+fn within(key: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Config, format!("{key} is {value}: allowed is {least} to {most} {unit}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_gets_the_defaults() {
+        let text = "[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\n[sink.v]\ndatabase = \"a\"\ncontainer = \"v\"\n";
+        let config = JobConfig::parse(text).expect("valid");
+        assert_eq!((config.workers.0, config.source["flights"].page_size), (1, 1000));
+        assert_eq!(config.sink["v"].partition_key, ["/id"]);
+        assert!(config.sink["v"].create);
+        config.validate().expect("defaults are in range");
+    }
+
+    #[test]
+    fn unknown_and_wrong_keys_are_named_with_what_is_allowed() {
+        let report = |text: &str| JobConfig::parse(text).expect_err("wrong").report();
+        let unknown = report("[checkpoint]\ndirectory = \"x\"\n[epoch]\nmin = 3\n");
+        assert!(unknown.starts_with("line 4: unknown field `min`, expected one of `min_ms`"), "{unknown}");
+        let missing = report("[source.flights]\ndatabase = \"a\"\n");
+        assert!(missing.contains("missing field `container`"), "{missing}");
+        let wrong = report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
+        assert!(wrong.contains("`later`") && wrong.contains("`beginning`"), "{wrong}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let text = "[source.f]\ndatabase = \"a\"\ncontainer = \"b\"\npoll_ms = 5000\n";
+        let error = JobConfig::parse(text).expect("parses").validate().expect_err("too long");
+        assert_eq!(error.report(), "source.f.poll_ms is 5000: allowed is 1 to 1000 milliseconds");
+    }
+}

@@ -1,0 +1,26 @@
+//! Where sources and sinks get their containers from.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::target::Target;
+use tidefeed_runtime::Result;
+
+use crate::config::{SinkConfig, SourceConfig};
+
+/// Opens the containers of a job. Jobs use [`crate::Cosmos`]; tests may use containers in memory.
+#[async_trait]
+pub trait Connect: Send + Sync + 'static {
+    /// The change feed of a source's container.
+    ///
+    /// # Errors
+    /// When the account cannot be reached or refuses the key, or the container does not exist.
+    async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>>;
+
+    /// A sink's container, created if the configuration says so.
+    ///
+    /// # Errors
+    /// As for a source, and when the container's partition key is another.
+    async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>>;
+}

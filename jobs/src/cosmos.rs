@@ -1,0 +1,99 @@
+//! Sources and sinks in Azure Cosmos DB.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidefeed_operators::cosmos as adapter;
+use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::target::Target;
+use tidefeed_runtime::{Error, ErrorKind, Result};
+use tokio::sync::OnceCell;
+
+use crate::config::{AccountConfig, SinkConfig, SourceConfig};
+use crate::connect::Connect;
+
+/// The containers of one Cosmos DB account. It connects when the first container is opened.
+pub struct Cosmos {
+    config: adapter::AccountConfig,
+    account: OnceCell<adapter::Account>,
+}
+
+impl Cosmos {
+    /// The account of a job's configuration, with its key from the environment.
+    ///
+    /// # Errors
+    /// `Config` when the endpoint is missing or malformed, or the environment has no key.
+    pub fn from_config(config: &AccountConfig) -> Result<Self> {
+        if config.endpoint.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "no Cosmos DB account: set account.endpoint in the configuration, or use --endpoint URL",
+            ));
+        }
+        let key = std::env::var(&config.key_env).map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                format!(
+                    "no account key: set the environment variable {} to the key of {}",
+                    config.key_env, config.endpoint
+                ),
+            )
+        })?;
+        Self::new(&config.endpoint, &key)
+    }
+
+    /// The account at `endpoint`, with its key.
+    ///
+    /// # Errors
+    /// `Config` when the endpoint or the key is malformed.
+    pub fn new(endpoint: &str, key: &str) -> Result<Self> {
+        let config = adapter::AccountConfig::with_key(endpoint, key);
+        config.validate()?;
+        Ok(Cosmos {
+            config,
+            account: OnceCell::new(),
+        })
+    }
+
+    async fn account(&self) -> Result<&adapter::Account> {
+        self.account
+            .get_or_try_init(|| adapter::Account::connect(&self.config))
+            .await
+    }
+}
+
+#[async_trait]
+impl Connect for Cosmos {
+    async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>> {
+        let account = self.account().await?;
+        let container = adapter::Container::open(account, &config.database, &config.container)
+            .await
+            .map_err(|error| error.wrap(format!("source {name}")))?;
+        let defaults = adapter::FeedConfig::default();
+        let feed = adapter::FeedConfig {
+            page_size: NonZeroU32::new(config.page_size).unwrap_or(defaults.page_size),
+            ..defaults
+        };
+        Ok(Arc::new(adapter::CosmosFeed::new(container, feed)?))
+    }
+
+    async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
+        let account = self.account().await?;
+        let spec = adapter::ContainerSpec {
+            partition_key: config.partition_key.clone(),
+            ..adapter::ContainerSpec::new(&config.database, &config.container, "/id")
+        };
+        let container = match config.create {
+            true => adapter::Container::create_if_absent(account, &spec).await,
+            false => adapter::Container::open(account, &config.database, &config.container).await,
+        };
+        let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
+        let defaults = adapter::TargetConfig::default();
+        let target = adapter::TargetConfig {
+            max_in_flight: NonZeroUsize::new(config.max_in_flight).unwrap_or(defaults.max_in_flight),
+            ..defaults
+        };
+        Ok(Arc::new(adapter::CosmosTarget::new(container, target)?))
+    }
+}

@@ -1,0 +1,87 @@
+//! What a job's code uses: sources, sinks and tables, found by building its dataflow once without running it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tidefeed_runtime::checkpoint::Fingerprint;
+use tidefeed_runtime::{Error, ErrorKind, Result};
+
+use crate::config::JobConfig;
+
+/// The names that a job's code uses, in no order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Sources, each with the type that its documents decode to.
+    pub sources: BTreeMap<String, &'static str>,
+    /// Sinks, each with the type of its rows.
+    pub sinks: BTreeMap<String, &'static str>,
+    /// Tables, each with the hash of its rows.
+    pub tables: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// Notes a use. Each name can be used once: a collection can be cloned and used many times.
+    ///
+    /// # Errors
+    /// `Config` when the name is used already.
+    pub(crate) fn note<V>(kind: &str, uses: &mut BTreeMap<String, V>, name: &str, what: V) -> Result<()> {
+        if uses.insert(name.to_owned(), what).is_some() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the job uses {kind} {name} twice: clone the collection instead"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Every source and sink needs its section in the configuration.
+    ///
+    /// # Errors
+    /// `Config`, naming the missing section.
+    pub fn check(&self, config: &JobConfig) -> Result<()> {
+        let missing = |section: &str, name: &str, there: Vec<&String>| {
+            Error::new(
+                ErrorKind::Config,
+                format!("the job uses {section} {name}, but the configuration has no [{section}.{name}]; it has {there:?}"),
+            )
+        };
+        for name in self.sources.keys().filter(|name| !config.source.contains_key(*name)) {
+            return Err(missing("source", name, config.source.keys().collect()));
+        }
+        for name in self.sinks.keys().filter(|name| !config.sink.contains_key(*name)) {
+            return Err(missing("sink", name, config.sink.keys().collect()));
+        }
+        if self.sources.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "the job reads no source: call flow.change_feed"));
+        }
+        Ok(())
+    }
+
+    /// What must be the same for a run to resume from a checkpoint: the containers read and written, and the tables' rows.
+    ///
+    /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
+    /// same is checked by their hashes (I8).
+    pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
+        let source = |name: &String| config.source.get(name).map_or(String::new(), |s| format!("{}/{}", s.database, s.container));
+        let sink = |name: &String| {
+            config.sink.get(name).map_or(String::new(), |s| {
+                format!("{}/{} by {}", s.database, s.container, s.partition_key.join(","))
+            })
+        };
+        Fingerprint {
+            sources: self.sources.keys().map(|name| (name.clone(), source(name))).collect(),
+            sinks: self.sinks.keys().map(|name| (name.clone(), sink(name))).collect(),
+            tables: self.tables.clone(),
+        }
+    }
+}
+
+/// A hash of a table's rows, in their order.
+///
+/// # Errors
+/// `Data` when a row has no JSON form.
+pub(crate) fn table_hash<T: Serialize>(name: &str, rows: &[T]) -> Result<String> {
+    let bytes = serde_json::to_vec(rows)
+        .map_err(|error| Error::new(ErrorKind::Data, format!("table {name} has a row without JSON form")).with_source(error))?;
+    Ok(format!("{} rows, {:032x}", rows.len(), xxhash_rust::xxh3::xxh3_128(&bytes)))
+}

@@ -1,0 +1,49 @@
+//! Azure Cosmos DB behind the ports: everything in Tidefeed that names Azure is in this folder.
+//!
+//! ```text
+//!     AccountConfig --connect--> Account --open / create_if_absent--> Container
+//!                                                                       |-- CosmosFeed    (port ChangeFeed)
+//!                                                                       |-- CosmosTarget  (port Target)
+//!                                                                       `-- CosmosReader  (whole contents, for checks)
+//! ```
+//!
+//! # Who retries
+//!
+//! One rule, in two layers, so that no wait is counted twice:
+//!
+//! - The SDK retries what it alone can mend: it refreshes its map of partitions after a split (410), fails over between
+//!   regions, and repeats a read whose connection broke. All of that is bounded by the SDK.
+//! - Tidefeed retries throttling (429) and whatever the SDK gives up on, without limit. The SDK's own throttling retries
+//!   are switched off: its budget (9 tries, 30 s) is too short for a feed that must never stop, and its waits are
+//!   invisible to whoever paces the requests.
+//!
+//! What counts as passing is one pure table, [`classify`]; how long to wait is one pure struct, [`Backoff`].
+//!
+//! # Limits
+//!
+//! The change feed is read in LatestVersion mode: it carries neither deletes nor versions that were overwritten before they
+//! were read. Only account keys are supported as credentials.
+
+mod account;
+mod backoff;
+mod backtrace;
+mod batching;
+mod container;
+mod document;
+mod failure;
+mod feed;
+mod partition_key;
+mod reader;
+mod retry;
+mod status;
+mod target;
+
+pub use account::{Account, AccountConfig, AccountKey, Credential};
+pub use backoff::{Backoff, BackoffConfig};
+pub use backtrace::disable_library_backtraces;
+pub use batching::BatchLimits;
+pub use container::{Container, ContainerSpec};
+pub use feed::{CosmosFeed, FeedConfig};
+pub use reader::CosmosReader;
+pub use status::{Disposition, classify};
+pub use target::{CosmosTarget, TargetConfig};

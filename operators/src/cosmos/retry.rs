@@ -1,0 +1,44 @@
+//! The thin, impure end of retrying: sleeps what [`Backoff`] says and reports long outages.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::backoff::{Backoff, BackoffConfig};
+use super::failure::Failure;
+
+/// Waits between the attempts of one request, or of one feed range.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    backoff: Backoff,
+}
+
+impl Retry {
+    pub(crate) fn new(config: BackoffConfig) -> Self {
+        Retry {
+            backoff: Backoff::new(config),
+        }
+    }
+
+    /// A success: the next fault waits shortly again.
+    pub(crate) fn succeeded(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// How long to wait after `failure`, reported as it grows: throttling is flow control and quiet, an outage is not.
+    pub(crate) fn wait_after(&mut self, failure: &Failure, what: &dyn std::fmt::Display) -> Duration {
+        let wait = self.backoff.next_wait(failure.retry_after, random());
+        let attempts = self.backoff.attempts();
+        if failure.is_throttled() || !attempts.is_power_of_two() || attempts < 4 {
+            tracing::debug!(%what, attempts, ?wait, cause = %failure.message, "will try again");
+        } else {
+            tracing::warn!(%what, attempts, ?wait, cause = %failure.message, "still failing, will try again");
+        }
+        wait
+    }
+}
+
+/// Uniform in `[0, 1)`. Each `RandomState` has keys of its own, which is random enough to keep retries out of step.
+fn random() -> f64 {
+    let bits = RandomState::new().hash_one(0u8) >> 11;
+    bits as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,178 @@
+//! Rows of a view as documents: JSON with the partition key and the id read out of it.
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use tidefeed_runtime::{Error, ErrorKind, Result};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use tidefeed_runtime::Ledger;
+
+/// A view's row as it is written: identity and JSON body.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ViewDocument {
+    /// The partition key as a JSON array.
+    pub partition_key: Box<str>,
+    /// The document's id.
+    pub id: Box<str>,
+    /// The whole document as JSON.
+    pub body: Box<[u8]>,
+}
+
+/// Turns rows into documents of one container.
+#[derive(Clone, Debug)]
+pub struct DocumentEncoder {
+    sink: String,
+    /// The id first, then each path of the partition key, split at its slashes.
+    paths: Vec<Vec<String>>,
+}
+
+impl DocumentEncoder {
+    /// An encoder for the sink's container, whose partition key has these paths, for example `/origin`.
+    ///
+    /// # Errors
+    /// `Config` when a path does not begin with a slash.
+    pub fn new(sink: &str, partition_key_paths: &[String]) -> Result<Self> {
+        let mut paths = vec![vec!["id".to_owned()]];
+        for path in partition_key_paths {
+            let Some(fields) = path.strip_prefix('/').filter(|fields| !fields.is_empty()) else {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("sink.{sink}.partition_key is {path:?}: a path begins with a slash, as in \"/id\""),
+                ));
+            };
+            paths.push(fields.split('/').map(str::to_owned).collect());
+        }
+        Ok(DocumentEncoder { sink: sink.to_owned(), paths })
+    }
+
+    /// The row as a document.
+    ///
+    /// # Errors
+    /// `Data` when the row is not a JSON object, or has no string `id`.
+    pub fn encode<R: Serialize>(&self, row: &R) -> Result<ViewDocument> {
+        let wrong = |what: &str| Error::new(ErrorKind::Data, format!("a row of sink {} {what}", self.sink));
+        let body = serde_json::to_vec(row).map_err(|error| wrong("is no JSON document").with_source(error))?;
+        let mut found = vec![None; self.paths.len()];
+        let wanted: Vec<_> = self.paths.iter().enumerate().map(|(at, path)| (at, path.as_slice())).collect();
+        FieldsAt { wanted, found: &mut found }
+            .deserialize(&mut serde_json::Deserializer::from_slice(&body))
+            .map_err(|error| wrong("is no JSON object").with_source(error))?;
+        let mut found = found.into_iter();
+        let Some(Some(Value::String(id))) = found.next() else {
+            return Err(wrong("has no string field \"id\": every view document needs one"));
+        };
+        // An absent component is what Cosmos DB calls undefined, which its JSON form writes as an empty object.
+        let components = found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
+        let partition_key = Value::Array(components.collect()).to_string();
+        Ok(ViewDocument { partition_key: partition_key.into(), id: id.into(), body: body.into() })
+    }
+}
+
+/// Reads the values at a few paths of a JSON object and skips the rest without building it.
+struct FieldsAt<'a, 'p> {
+    wanted: Vec<(usize, &'p [String])>,
+    found: &'a mut Vec<Option<Value>>,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldsAt<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            let at_key = self.wanted.iter().filter(|(_, path)| path.first() == Some(&key));
+            let (ends, deeper): (Vec<_>, Vec<_>) = at_key.copied().partition(|(_, path)| path.len() == 1);
+            if !ends.is_empty() {
+                let value: Value = map.next_value()?;
+                ends.iter().for_each(|(at, _)| self.found[*at] = Some(value.clone()));
+            } else if !deeper.is_empty() {
+                let wanted = deeper.iter().map(|(at, path)| (*at, &path[1..])).collect();
+                map.next_value_seed(FieldsAt { wanted, found: self.found })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Encodes the rows of a view.
+pub trait EncodeDocuments<'scope> {
+    /// The same updates with each row as a document. A row that is no document ends the run with an error that says why.
+    fn encode_documents(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)>;
+}
+
+impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope> for StreamVec<'scope, u64, (R, u64, isize)> {
+    fn encode_documents(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
+        self.unary(Pipeline, "EncodeDocuments", move |_cap, _info| {
+            move |input, output| {
+                input.for_each(|cap, rows| {
+                    let mut session = output.session(&cap);
+                    for (row, time, diff) in rows.drain(..) {
+                        match encoder.encode(&row) {
+                            Ok(document) => session.give((document, time, diff)),
+                            Err(error) => ledger.fail(error),
+                        }
+                    }
+                });
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn encoder(paths: &[&str]) -> DocumentEncoder {
+        let paths: Vec<_> = paths.iter().map(|path| (*path).to_owned()).collect();
+        DocumentEncoder::new("view", &paths).expect("valid paths")
+    }
+
+    #[test]
+    fn identity_is_read_from_the_row() {
+        let row = json!({"skip": [1, {"id": "no"}], "id": "a", "at": {"airport": "EWR", "gate": 3}, "n": 2});
+        let document = encoder(&["/at/airport", "/n", "/absent"]).encode(&row).expect("a document");
+        assert_eq!((&*document.id, &*document.partition_key), ("a", r#"["EWR",2,{}]"#));
+        assert_eq!(serde_json::from_slice::<Value>(&document.body).expect("JSON"), row);
+    }
+
+    #[test]
+    fn a_partition_key_may_be_the_id() {
+        let document = encoder(&["/id"]).encode(&json!({"id": "a"})).expect("a document");
+        assert_eq!(&*document.partition_key, r#"["a"]"#);
+    }
+
+    #[test]
+    fn rows_that_are_no_documents_are_named() {
+        let report = |row: Value| encoder(&["/id"]).encode(&row).expect_err("no document").report();
+        assert!(report(json!({"x": 1})).starts_with("a row of sink view has no string field \"id\""));
+        assert!(report(json!({"id": 1})).contains("has no string field"));
+        assert!(report(json!([1])).starts_with("a row of sink view is no JSON object"));
+        assert!(DocumentEncoder::new("view", &["id".into()]).expect_err("no slash").report().contains("sink.view.partition_key"));
+    }
+}

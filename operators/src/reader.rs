@@ -1,0 +1,127 @@
+//! The task that reads one feed range and feeds its pages to a worker.
+//!
+//! Backpressure is the bounded inbox: when the worker does not attach, the reader waits with one page in hand and asks for
+//! no more. An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
+//! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
+//! change written before that is read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidefeed_runtime::bridge::InboxSender;
+use tidefeed_runtime::{FeedRangeId, Ledger, Result};
+use tokio::sync::watch;
+
+use crate::feed::{ChangeFeed, Page, Start};
+
+/// A page and the range that it comes from.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The feed range.
+    pub range: FeedRangeId,
+    /// The page.
+    pub page: Page,
+}
+
+/// What a source has read so far.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Changes delivered to workers.
+    pub changes: AtomicU64,
+    /// Pages with changes.
+    pub pages: AtomicU64,
+    /// Bytes of keys and documents.
+    pub bytes: AtomicU64,
+    /// Request units charged, in thousandths.
+    pub charge_milli_ru: AtomicU64,
+}
+
+/// How often an idle range is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PollDelay {
+    /// First delay after the range turned idle.
+    pub first: Duration,
+    /// Longest delay.
+    pub longest: Duration,
+}
+
+/// Everything that the readers of one source share.
+pub struct Readers {
+    /// The container's feed.
+    pub feed: Arc<dyn ChangeFeed>,
+    /// How often an idle range is asked again.
+    pub poll: PollDelay,
+    /// Counters of the source.
+    pub counters: Arc<SourceCounters>,
+    /// The process's ledger.
+    pub ledger: Ledger,
+    /// Turns true when every range shall end once it has caught up.
+    pub finish: watch::Receiver<bool>,
+    /// Ranges, of all sources, that have not ended.
+    pub open_ranges: Arc<AtomicUsize>,
+}
+
+impl Readers {
+    /// Reads a range until the run ends, a bounded run has caught up, or an error ends the run.
+    pub async fn read(self: Arc<Self>, range: FeedRangeId, start: Start, inbox: InboxSender<Arrival>) {
+        let mut end = self.ledger.end();
+        tokio::select! {
+            read = self.read_to_end(&range, start, &inbox) => match read {
+                Ok(true) => if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.ledger.complete_input();
+                },
+                Ok(false) => {}
+                Err(error) => self.ledger.fail(error),
+            },
+            // An error means that the ledger is gone, and with it the run.
+            _ = end.wait_for(|ended| *ended) => {}
+        }
+    }
+
+    /// True when the range was read to the end that was asked for, false when its worker is gone.
+    async fn read_to_end(&self, range: &FeedRangeId, start: Start, inbox: &InboxSender<Arrival>) -> Result<bool> {
+        let mut finish = self.finish.clone();
+        let mut stream = self.feed.open(range, start).await?;
+        let mut delay = self.poll.first;
+        let mut last_token = None;
+        loop {
+            let finishing = *finish.borrow_and_update();
+            let page = stream.next_page().await?;
+            let idle = page.records.is_empty() && page.caught_up;
+            if last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
+                last_token = Some(page.token.clone());
+                if !self.deliver(range, page, inbox).await {
+                    return Ok(false);
+                }
+            }
+            if !idle {
+                delay = self.poll.first;
+                continue;
+            }
+            if finishing {
+                return Ok(true);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => delay = (delay * 2).min(self.poll.longest),
+                // The sender is gone when nobody can ask for an end any more; then only the sleep counts.
+                changed = finish.changed() => if changed.is_err() { tokio::time::sleep(delay).await },
+            }
+        }
+    }
+
+    async fn deliver(&self, range: &FeedRangeId, page: Page, inbox: &InboxSender<Arrival>) -> bool {
+        let counters = &self.counters;
+        counters.charge_milli_ru.fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+        if !page.records.is_empty() {
+            let bytes: usize = page.records.iter().map(tidefeed_runtime::Record::size_bytes).sum();
+            counters.changes.fetch_add(page.records.len() as u64, Ordering::Relaxed);
+            counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            counters.pages.fetch_add(1, Ordering::Relaxed);
+            // Before the send: a page in the channel that is not counted would let a drained run end without it.
+            self.ledger.page_arrived();
+        }
+        inbox.send(Arrival { range: range.clone(), page }).await
+    }
+}

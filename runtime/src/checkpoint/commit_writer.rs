@@ -1,0 +1,218 @@
+//! Writing the chain of commits, and collecting what the chain has left behind.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::frame::Damage;
+use super::garbage::{Roots, unreachable};
+use super::ledger::Ledger;
+use super::lock::Lock;
+use super::names::ObjectName;
+use super::objects::{
+    BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens,
+};
+use super::store::CheckpointStore;
+use super::tokens::first_overlap;
+use crate::{Epoch, Error, Result};
+
+/// Commits between two collections of garbage. Fewer spend more time listing, more leave more objects behind (guess).
+const COMMITS_PER_COLLECTION: u64 = 64;
+
+/// What the next commit records. Only the runtime may ask for it, when every sink write and state write of the epochs
+/// up to `epoch` is acknowledged (I4).
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// Everything up to this epoch, inclusive, is in the sinks.
+    pub epoch: Epoch,
+    /// Where each feed range stands as of the epoch.
+    pub tokens: Tokens,
+    /// The seals of this generation, of every process, with epochs above the last commit's and up to `epoch`. The
+    /// replayed seals of earlier generations are taken in without being named here.
+    pub seals: Vec<SealRef>,
+    /// What each sink's view holds as of the epoch (I8).
+    pub sinks: BTreeMap<String, SinkState>,
+}
+
+/// What a collection of garbage did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GarbageReport {
+    /// Objects looked at.
+    pub listed: u64,
+    /// Objects deleted.
+    pub deleted: u64,
+}
+
+/// Appends to the chain of commits. Worker 0 of process 0 has the only one.
+///
+/// After a failed or abandoned commit the writer refuses to go on: whether that commit exists is unknown, and only a new
+/// generation finds out.
+#[derive(Debug)]
+pub struct CommitWriter {
+    store: CheckpointStore,
+    start: StartRecord,
+    retain: usize,
+    ledger: Ledger,
+    last: Option<CommitRef>,
+    next_number: u64,
+    /// The last commits of this run, for the collection of garbage.
+    recent: VecDeque<CommitRecord>,
+    since_collection: u64,
+    broken: bool,
+    _lock: Arc<Lock>,
+}
+
+impl CommitWriter {
+    pub(super) fn new(
+        store: CheckpointStore,
+        start: StartRecord,
+        ledger: Ledger,
+        retain: usize,
+        lock: Arc<Lock>,
+    ) -> CommitWriter {
+        CommitWriter {
+            store,
+            retain: retain.max(1),
+            ledger,
+            last: start.commit,
+            next_number: start.commits_after + 1,
+            recent: VecDeque::new(),
+            since_collection: 0,
+            broken: false,
+            start,
+            _lock: lock,
+        }
+    }
+
+    /// Writes the next commit; durable when it returns. Now and then it collects garbage afterwards; a failure of that is
+    /// logged and does not fail the commit.
+    ///
+    /// # Errors
+    /// - `Internal` if the request does not follow the last commit: an epoch that is not above it, seals that leave one
+    ///   out, feed ranges that overlap; or if a commit failed before;
+    /// - `Fenced` if another run has written this commit;
+    /// - `Checkpoint` if the store does not take it. The commit may or may not exist then.
+    pub async fn commit(&mut self, request: CommitRequest) -> Result<CommitRecord> {
+        if self.broken {
+            return Err(Error::internal(
+                "a commit was not written to its end: nothing more can be committed in this run",
+            ));
+        }
+        check_ranges(&request.tokens)?;
+        let mut ledger = self.ledger.clone();
+        ledger.advance(request.epoch, request.seals)?;
+        let record = CommitRecord {
+            number: self.next_number,
+            previous: self.last.map(|last| last.checksum),
+            generation: self.start.generation,
+            epoch: request.epoch,
+            tokens: request.tokens,
+            base: ledger.base().cloned(),
+            runs: ledger.runs(),
+            sinks: request.sinks,
+            written_at_ms: now_ms(),
+        };
+        // Stays set if the write fails or the future is dropped midway.
+        self.broken = true;
+        let name = ObjectName::Commit(record.number);
+        let checksum = self.store.create_json(name, &record).await?;
+        self.ledger = ledger;
+        self.last = Some(CommitRef {
+            number: record.number,
+            checksum,
+        });
+        self.next_number += 1;
+        self.recent.push_back(record.clone());
+        if self.recent.len() > self.retain {
+            self.recent.pop_front();
+        }
+        self.broken = false;
+        self.collect_now_and_then().await;
+        Ok(record)
+    }
+
+    /// Names `base` in the next commit, in place of what it contains.
+    ///
+    /// # Errors
+    /// `Internal` if the base is not one of a commit of this chain that is newer than the base so far.
+    pub fn set_base(&mut self, base: BaseRef) -> Result<()> {
+        self.ledger.rebase(base)
+    }
+
+    async fn collect_now_and_then(&mut self) {
+        self.since_collection += 1;
+        if self.since_collection < COMMITS_PER_COLLECTION {
+            return;
+        }
+        self.since_collection = 0;
+        if let Err(error) = self.collect_garbage().await {
+            tracing::warn!(job = self.store.job(), error = %error.report(), "checkpoint garbage stays");
+        }
+    }
+
+    /// Deletes the objects that no kept commit, no start record in force and no seal to come can reach. Does nothing
+    /// before this run has committed.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the store cannot be listed, a kept commit cannot be read, or an object cannot be deleted. What was
+    /// deleted by then was garbage.
+    pub async fn collect_garbage(&self) -> Result<GarbageReport> {
+        if self.recent.is_empty() {
+            return Ok(GarbageReport::default());
+        }
+        let listing = self.store.list().await?;
+        let commits = self.kept_commits(&listing).await?;
+        let roots = Roots {
+            start: &self.start,
+            commits: &commits,
+        };
+        let garbage = unreachable(&roots, &listing);
+        for name in &garbage {
+            self.store.delete(*name).await?;
+        }
+        Ok(GarbageReport {
+            listed: listing.len() as u64,
+            deleted: garbage.len() as u64,
+        })
+    }
+
+    /// The last commits, oldest first, back to where the chain begins: what was before a start from nothing does not
+    /// count, and may be what was damaged.
+    async fn kept_commits(&self, listing: &[ObjectName]) -> Result<Vec<CommitRecord>> {
+        let mut commits = self.recent.clone();
+        while commits.len() < self.retain
+            && let Some(oldest) = commits.front()
+            && let Some(previous) = oldest.previous
+        {
+            let name = ObjectName::Commit(oldest.number - 1);
+            if listing.binary_search(&name).is_err() {
+                break;
+            }
+            let (checksum, commit) = self.store.load_json(name).await?;
+            if checksum != previous {
+                let damage = Damage::Content("the commit after it names another one".to_owned());
+                return Err(self.store.damaged(name, &damage));
+            }
+            commits.push_front(commit);
+        }
+        Ok(commits.into())
+    }
+}
+
+fn check_ranges(tokens: &Tokens) -> Result<()> {
+    for (source, ranges) in tokens {
+        if let Some((a, b)) = first_overlap(ranges.keys()) {
+            return Err(Error::internal(format!(
+                "the feed ranges {a} and {b} of source {source} overlap in a commit"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The wall clock, for people who read the records; nothing is decided by it.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,78 @@
+//! One run at a time: the lock on a job's folder, which dies with its process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Context, Error, ErrorKind, Result};
+
+/// Where the lock of a store is.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// The folder of the job; a file named `lock` in it.
+    Folder(PathBuf),
+    /// A store in memory; the flag is shared by its clones.
+    Memory(Arc<AtomicBool>),
+}
+
+/// Holds the lock until it is dropped.
+#[derive(Debug)]
+pub(super) enum Lock {
+    File(#[expect(dead_code, reason = "closing the file is what unlocks")] File),
+    Memory(Arc<AtomicBool>),
+}
+
+impl Place {
+    /// Takes the lock, or says who has it.
+    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
+        let lock = match self {
+            Place::Folder(folder) => Lock::File(lock_folder(folder)?),
+            Place::Memory(flag) => {
+                if flag.swap(true, Ordering::AcqRel) {
+                    return Err(Error::new(
+                        ErrorKind::Fenced,
+                        "another run of this job uses the checkpoint in memory",
+                    ));
+                }
+                Lock::Memory(Arc::clone(flag))
+            }
+        };
+        Ok(Arc::new(lock))
+    }
+}
+
+fn lock_folder(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .context(ErrorKind::Config, || {
+            format!("cannot open the lock file {}", path.display())
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Fenced,
+            format!(
+                "another run of this job uses the checkpoint directory {}: stop one of the two",
+                folder.display()
+            ),
+        )),
+        Err(TryLockError::Error(error)) => Err(Error::new(
+            ErrorKind::Config,
+            format!("cannot lock {}", path.display()),
+        )
+        .with_source(error)),
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Lock::Memory(flag) = self {
+            flag.store(false, Ordering::Release);
+        }
+    }
+}

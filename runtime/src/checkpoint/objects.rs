@@ -1,0 +1,263 @@
+//! What the objects say: the readable JSON ones and the references between them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::frame::Checksum;
+use super::names::ObjectName;
+use crate::{ContinuationToken, Epoch, FeedRangeId, Generation};
+
+/// Resume positions: source, feed range, token.
+pub type Tokens = BTreeMap<String, BTreeMap<FeedRangeId, ContinuationToken>>;
+
+/// What a job is made of, as far as a checkpoint depends on it: name to description or hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// The sources, whose documents the seals hold.
+    pub sources: BTreeMap<String, String>,
+    /// The sinks, whose views a resumed run carries on.
+    pub sinks: BTreeMap<String, String>,
+    /// The reference tables that the job reads.
+    pub tables: BTreeMap<String, String>,
+}
+
+impl Fingerprint {
+    /// The first difference from `other`, the state's own fingerprint, in one line; `None` if they are equal.
+    pub fn difference(&self, other: &Fingerprint) -> Option<String> {
+        let first = |kind: &str, now: &BTreeMap<String, String>, then: &BTreeMap<String, String>| {
+            let changed = now.iter().find_map(|(name, description)| {
+                match then.get(name) {
+                    Some(before) if before == description => None,
+                    Some(before) => Some(format!(
+                        "{kind} {name} was {before} and is now {description}"
+                    )),
+                    None => Some(format!("{kind} {name} is new")),
+                }
+            });
+            let gone = || then.keys().find(|name| !now.contains_key(*name));
+            changed.or_else(|| gone().map(|name| format!("{kind} {name} is gone")))
+        };
+        first("source", &self.sources, &other.sources)
+            .or_else(|| first("sink", &self.sinks, &other.sinks))
+            .or_else(|| first("table", &self.tables, &other.tables))
+    }
+}
+
+/// `generation/<g>`: who runs. Written before anything else of its generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationRecord {
+    /// Name of the job that the folder belongs to.
+    pub job: String,
+    /// The number of this run.
+    pub generation: Generation,
+    /// Processes of the cluster.
+    pub processes: u32,
+    /// Workers in each process.
+    pub workers_per_process: u32,
+    /// What the job was made of.
+    pub fingerprint: Fingerprint,
+    /// Tells two runs apart that try the same number at the same moment.
+    pub run: String,
+    /// Wall clock at the start, for people.
+    pub started_at_ms: u64,
+}
+
+/// `start/<g>`: what a generation starts from. Recovery believes it over any listing made later (I3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartRecord {
+    /// The generation that starts.
+    pub generation: Generation,
+    /// Whether it started over; whatever was there before is never looked at again.
+    pub fresh: bool,
+    /// The commit it starts from; `None` starts from nothing.
+    pub commit: Option<CommitRef>,
+    /// Commits with a number up to this one were there before; this generation and its successors write above it.
+    pub commits_after: u64,
+    /// The exact seals beyond the commit.
+    pub runs: Vec<SealRun>,
+}
+
+/// A commit by number and checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitRef {
+    /// Its place in the chain.
+    pub number: u64,
+    /// Checksum of its object.
+    pub checksum: Checksum,
+}
+
+/// An unbroken run of one process's seals, `first..=last`. Seals chain checksums, so naming the last one pins them all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealRun {
+    /// The generation that sealed.
+    pub generation: Generation,
+    /// The process that sealed.
+    pub process: u32,
+    /// First sequence of the run.
+    pub first: u64,
+    /// Last sequence of the run, inclusive.
+    pub last: u64,
+    /// Epoch of the last seal.
+    pub last_epoch: Epoch,
+    /// Checksum of the last seal.
+    pub last_checksum: Checksum,
+}
+
+impl SealRun {
+    pub(super) fn pair(&self) -> (Generation, u32) {
+        (self.generation, self.process)
+    }
+
+    pub(super) fn contains(&self, pair: (Generation, u32), sequence: u64) -> bool {
+        self.pair() == pair && (self.first..=self.last).contains(&sequence)
+    }
+}
+
+/// One durable seal: what a process tells worker 0, so that the next commit can name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealRef {
+    /// The generation that sealed.
+    pub generation: Generation,
+    /// The process that sealed.
+    pub process: u32,
+    /// Its number, from 1, without gaps within (generation, process).
+    pub sequence: u64,
+    /// The epoch whose inputs it holds.
+    pub epoch: Epoch,
+    /// Checksum of its object.
+    pub checksum: Checksum,
+    /// Size of its object in bytes.
+    pub bytes: u64,
+}
+
+impl SealRef {
+    pub(super) fn pair(&self) -> (Generation, u32) {
+        (self.generation, self.process)
+    }
+
+    pub(super) fn name(&self) -> ObjectName {
+        ObjectName::Seal {
+            generation: self.generation,
+            process: self.process,
+            sequence: self.sequence,
+        }
+    }
+}
+
+/// A base: the collection as of one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseRef {
+    /// The generation that wrote it.
+    pub generation: Generation,
+    /// The epoch of the commit that it holds the collection of.
+    pub epoch: Epoch,
+    /// Its objects, one per key bucket.
+    pub buckets: Vec<BucketRef>,
+    /// The last seal of each process that the base contains, as far as somebody may still have to know.
+    pub covers: Vec<SealRun>,
+}
+
+/// One object of a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketRef {
+    /// Which key bucket.
+    pub bucket: u8,
+    /// Size of its object in bytes.
+    pub length: u64,
+    /// Checksum of its object.
+    pub checksum: Checksum,
+}
+
+/// What a sink's view held as of a commit (I8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkState {
+    /// Rows of the view.
+    pub rows: u64,
+    /// Order-independent hash over the rows; 32 hexadecimal digits in text.
+    #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
+    pub hash: u128,
+}
+
+fn to_hex<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    Checksum(*value).serialize(serializer)
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+    Checksum::deserialize(deserializer).map(|checksum| checksum.0)
+}
+
+/// `commit/<n>`: everything up to `epoch` is in the sinks and durable (I4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitRecord {
+    /// Its place in the chain, from 1.
+    pub number: u64,
+    /// Checksum of the commit before it; `None` for the first one and after starting over.
+    pub previous: Option<Checksum>,
+    /// The generation that committed.
+    pub generation: Generation,
+    /// Every epoch up to this one, inclusive.
+    pub epoch: Epoch,
+    /// Where each feed range stands as of the epoch.
+    pub tokens: Tokens,
+    /// The compacted part of the state, if there is one.
+    pub base: Option<BaseRef>,
+    /// The seals since the base; base and runs together are the state as of the epoch.
+    pub runs: Vec<SealRun>,
+    /// What each sink's view held as of the epoch.
+    pub sinks: BTreeMap<String, SinkState>,
+    /// Wall clock at the commit, for people.
+    pub written_at_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_one_line_and_names_what_differs() {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let then = Fingerprint {
+            sources: map(&[("flights", "db/flights")]),
+            sinks: map(&[("board", "v1")]),
+            tables: map(&[("airports", "3f")]),
+        };
+        assert_eq!(then.difference(&then), None);
+        let mut now = then.clone();
+        now.sinks = map(&[("board", "v2")]);
+        assert_eq!(
+            now.difference(&then).unwrap(),
+            "sink board was v1 and is now v2"
+        );
+        now = then.clone();
+        now.tables.clear();
+        assert_eq!(now.difference(&then).unwrap(), "table airports is gone");
+        assert_eq!(then.difference(&now).unwrap(), "table airports is new");
+    }
+
+    #[test]
+    fn a_hash_reads_back_from_its_digits() {
+        let state = SinkState {
+            rows: 3,
+            hash: u128::MAX - 1,
+        };
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(text.contains("fffffffffffffffffffffffffffffffe"));
+        assert_eq!(serde_json::from_str::<SinkState>(&text).unwrap(), state);
+    }
+}

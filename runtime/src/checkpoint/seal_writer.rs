@@ -1,0 +1,108 @@
+//! Writing the seals of one process.
+
+use std::sync::Arc;
+
+use super::frame::{Checksum, Framed};
+use super::lock::Lock;
+use super::objects::SealRef;
+use super::records::{Heading, SealPart, encode};
+use super::store::CheckpointStore;
+use crate::{Epoch, Error, Generation, Result};
+
+/// Writes the seals of one process, one after the other.
+///
+/// A seal is written only when the one before it is durable, so the numbers on disk have no gap. After a failed or
+/// abandoned write the writer refuses to go on: whether that seal exists is unknown, and only a new generation finds out.
+#[derive(Debug)]
+pub struct SealWriter {
+    store: CheckpointStore,
+    generation: Generation,
+    process: u32,
+    sequence: u64,
+    previous: Checksum,
+    floor: Option<Epoch>,
+    broken: bool,
+    _lock: Option<Arc<Lock>>,
+}
+
+impl SealWriter {
+    pub(super) fn new(
+        store: CheckpointStore,
+        generation: Generation,
+        process: u32,
+        floor: Option<Epoch>,
+        lock: Option<Arc<Lock>>,
+    ) -> SealWriter {
+        SealWriter {
+            store,
+            generation,
+            process,
+            sequence: 0,
+            previous: Checksum::default(),
+            floor,
+            broken: false,
+            _lock: lock,
+        }
+    }
+
+    /// Makes the inputs of `epoch` durable: when this returns, they survive a crash of the machine.
+    ///
+    /// # Errors
+    /// - `Internal` if `epoch` is not above every epoch sealed before, in this run or in one that it resumed, or if a
+    ///   write failed before;
+    /// - `Data` if a document is larger than 4 GiB;
+    /// - `Fenced` if another run has written this seal;
+    /// - `Checkpoint` if the store does not take it. The seal may or may not exist then.
+    pub async fn write(&mut self, epoch: Epoch, parts: Vec<SealPart>) -> Result<SealRef> {
+        if self.broken {
+            return Err(Error::internal(
+                "a seal was not written to its end: nothing more can be sealed in this run",
+            ));
+        }
+        if let Some(floor) = self.floor
+            && epoch <= floor
+        {
+            return Err(Error::internal(format!(
+                "epoch {epoch} is sealed after epoch {floor}"
+            )));
+        }
+        // Stays set if the write fails or the future is dropped midway.
+        self.broken = true;
+        let seal = self.put(epoch, parts).await?;
+        self.sequence = seal.sequence;
+        self.previous = seal.checksum;
+        self.floor = Some(epoch);
+        self.broken = false;
+        Ok(seal)
+    }
+
+    async fn put(&self, epoch: Epoch, parts: Vec<SealPart>) -> Result<SealRef> {
+        let heading = Heading {
+            generation: self.generation,
+            process: self.process,
+            sequence: self.sequence + 1,
+            epoch,
+            previous: self.previous,
+            parts: Vec::new(),
+            raw_bytes: 0,
+        };
+        let mut seal = SealRef {
+            generation: self.generation,
+            process: self.process,
+            sequence: heading.sequence,
+            epoch,
+            checksum: Checksum::default(),
+            bytes: 0,
+        };
+        let name = seal.name();
+        let object = tokio::task::spawn_blocking(move || {
+            encode(heading, &parts).map(|body| Framed::new(name, body))
+        })
+        .await
+        .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
+        self.store.create(&object).await?;
+        seal.checksum = object.checksum;
+        seal.bytes = object.len();
+        Ok(seal)
+    }
+}

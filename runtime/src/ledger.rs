@@ -1,0 +1,312 @@
+//! What has become of each epoch: the state that ticker, sources, sealer, sinks and committer of one process share.
+//!
+//! An epoch goes through `minted -> sealed -> acknowledged -> committed`, in this order and each in epoch order. The
+//! ledger records the steps, wakes whoever waits for one, and keeps the first failure of the process. It decides nothing:
+//! decisions are in [`crate::Ticker`] and in the checkpoint protocol.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::bridge::Waker;
+use crate::checkpoint::SealRef;
+use crate::ticker::Observed;
+use crate::{Epoch, Error};
+
+/// The shared record of a process's epochs. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Shared>);
+
+struct Shared {
+    epochs: Mutex<Epochs>,
+    pages_waiting: AtomicUsize,
+    sealed_through: AtomicU64,
+    acknowledged_through: AtomicU64,
+    committed_through: AtomicU64,
+    verified: AtomicBool,
+    input_complete: AtomicBool,
+    stopped: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    ticker: Waker,
+    sealed: Mutex<Vec<Waker>>,
+    gated: Mutex<Vec<Waker>>,
+    end: watch::Sender<bool>,
+}
+
+struct Epochs {
+    last_minted: Epoch,
+    in_flight: BTreeMap<Epoch, u64>,
+    minted_at: BTreeMap<Epoch, Instant>,
+    seal_refs: VecDeque<SealRef>,
+    seals_written: u64,
+    commits_written: u64,
+    last_commit_at: Option<Instant>,
+    commit_latency: Histogram<u64>,
+}
+
+/// Figures of a run, for displays and summaries.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochFigures {
+    /// Seals that hold records or tokens, written by this process.
+    pub sealed: u64,
+    /// Commits written.
+    pub committed: u64,
+    /// Time since the last commit was durable.
+    pub since_commit: Option<Duration>,
+    /// Age of the oldest epoch that is not yet committed: how far the views are behind what was read.
+    pub oldest_uncommitted: Option<Duration>,
+    /// Median time from minting an epoch to its durable commit, milliseconds.
+    pub commit_latency_p50_ms: f64,
+    /// 99th percentile of the same.
+    pub commit_latency_p99_ms: f64,
+}
+
+impl Ledger {
+    /// A ledger in which everything through `resumed_through` is sealed, and everything through `committed` committed.
+    pub fn new(committed: Epoch, resumed_through: Epoch) -> Self {
+        // Three digits over one microsecond to one hour: the bounds are constants, so creation cannot fail.
+        let commit_latency = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
+        Ledger(Arc::new(Shared {
+            epochs: Mutex::new(Epochs {
+                last_minted: resumed_through,
+                in_flight: BTreeMap::new(),
+                minted_at: BTreeMap::new(),
+                seal_refs: VecDeque::new(),
+                seals_written: 0,
+                commits_written: 0,
+                last_commit_at: None,
+                commit_latency,
+            }),
+            pages_waiting: AtomicUsize::new(0),
+            sealed_through: AtomicU64::new(resumed_through.0),
+            acknowledged_through: AtomicU64::new(committed.0),
+            committed_through: AtomicU64::new(committed.0),
+            verified: AtomicBool::new(committed == Epoch(0)),
+            input_complete: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            ticker: Waker::default(),
+            sealed: Mutex::new(Vec::new()),
+            gated: Mutex::new(Vec::new()),
+            end: watch::Sender::new(false),
+        }))
+    }
+
+    /// The ticker's waker, to be attached by the ticker.
+    pub fn ticker_waker(&self) -> &Waker {
+        &self.0.ticker
+    }
+
+    /// Asks to be woken whenever an epoch is sealed.
+    pub fn wake_when_sealed(&self, waker: Waker) {
+        self.0.sealed.lock().push(waker);
+    }
+
+    /// Asks to be woken when the resumed views are verified (see [`Ledger::verified`]).
+    pub fn wake_when_verified(&self, waker: Waker) {
+        self.0.gated.lock().push(waker);
+    }
+
+    /// A page with records has arrived at a worker.
+    pub fn page_arrived(&self) {
+        self.0.pages_waiting.fetch_add(1, Ordering::Relaxed);
+        self.0.ticker.wake();
+    }
+
+    /// A page that had arrived was attached to an epoch, with this many bytes.
+    pub fn page_attached(&self, epoch: Epoch, bytes: u64) {
+        self.0.pages_waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(held) = self.0.epochs.lock().in_flight.get_mut(&epoch) {
+            *held += bytes;
+        }
+    }
+
+    /// Every feed range has passed the end that was asked for; nothing more will arrive.
+    pub fn complete_input(&self) {
+        self.0.input_complete.store(true, Ordering::Release);
+        self.0.ticker.wake();
+    }
+
+    /// True when the ticker should close: the input is complete and everything that arrived is attached.
+    pub fn drained(&self) -> bool {
+        self.0.input_complete.load(Ordering::Acquire) && self.0.pages_waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// What the ticker decides on.
+    pub fn observe(&self) -> Observed {
+        let epochs = self.0.epochs.lock();
+        Observed {
+            data_waiting: self.0.pages_waiting.load(Ordering::Acquire) > 0,
+            unsealed: epochs.last_minted.0 > self.0.sealed_through.load(Ordering::Acquire),
+            in_flight_epochs: epochs.in_flight.len(),
+            in_flight_bytes: epochs.in_flight.values().sum(),
+        }
+    }
+
+    /// An epoch was minted.
+    pub fn minted(&self, epoch: Epoch, at: Instant) {
+        let mut epochs = self.0.epochs.lock();
+        epochs.last_minted = epoch;
+        epochs.in_flight.insert(epoch, 0);
+        epochs.minted_at.insert(epoch, at);
+    }
+
+    /// Everything through `epoch` is durable in this process's seals; `seal` is the object, if one was needed.
+    pub fn sealed(&self, epoch: Epoch, seal: Option<SealRef>) {
+        {
+            let mut epochs = self.0.epochs.lock();
+            epochs.seals_written += u64::from(seal.is_some());
+            epochs.seal_refs.extend(seal);
+        }
+        self.0.sealed_through.store(epoch.0, Ordering::Release);
+        self.0.sealed.lock().iter().for_each(Waker::wake);
+        self.0.ticker.wake();
+    }
+
+    /// The newest epoch that this process has made durable.
+    pub fn sealed_through(&self) -> Epoch {
+        Epoch(self.0.sealed_through.load(Ordering::Acquire))
+    }
+
+    /// Takes the seals through `epoch` that nobody has reported to the committer yet.
+    pub fn take_seals(&self, epoch: Epoch) -> Vec<SealRef> {
+        let mut epochs = self.0.epochs.lock();
+        let upto = epochs.seal_refs.iter().take_while(|seal| seal.epoch <= epoch).count();
+        epochs.seal_refs.drain(..upto).collect()
+    }
+
+    /// Every sink has acknowledged every epoch below `frontier` (all of them when there is no frontier any more). Returns
+    /// the newest such epoch, if the call made any difference.
+    pub fn acknowledged(&self, frontier: Option<u64>) -> Option<Epoch> {
+        let mut epochs = self.0.epochs.lock();
+        let bound = Epoch(frontier.unwrap_or(u64::MAX));
+        let kept = epochs.in_flight.split_off(&bound);
+        let passed = std::mem::replace(&mut epochs.in_flight, kept);
+        drop(epochs);
+        let newest = *passed.keys().next_back()?;
+        self.0.acknowledged_through.store(newest.0, Ordering::Release);
+        self.0.ticker.wake();
+        Some(newest)
+    }
+
+    /// The newest epoch that every sink has acknowledged.
+    pub fn acknowledged_through(&self) -> Epoch {
+        Epoch(self.0.acknowledged_through.load(Ordering::Acquire))
+    }
+
+    /// The commit of `epoch` is durable.
+    pub fn committed(&self, epoch: Epoch, at: Instant) {
+        let mut epochs = self.0.epochs.lock();
+        let kept = epochs.minted_at.split_off(&Epoch(epoch.0 + 1));
+        for minted_at in std::mem::replace(&mut epochs.minted_at, kept).into_values() {
+            let micros = at.saturating_duration_since(minted_at).as_micros();
+            epochs.commit_latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+        }
+        epochs.commits_written += 1;
+        epochs.last_commit_at = Some(at);
+        self.0.committed_through.store(epoch.0, Ordering::Release);
+    }
+
+    /// The newest committed epoch.
+    pub fn committed_through(&self) -> Epoch {
+        Epoch(self.0.committed_through.load(Ordering::Acquire))
+    }
+
+    /// An epoch in which nothing changed was acknowledged: there is nothing to commit, and its age says nothing.
+    pub fn forget(&self, epoch: Epoch) {
+        let mut epochs = self.0.epochs.lock();
+        epochs.minted_at = epochs.minted_at.split_off(&Epoch(epoch.0 + 1));
+    }
+
+    /// The resumed views equal what their commit recorded (I8): sinks may write.
+    pub fn verify(&self) {
+        self.0.verified.store(true, Ordering::Release);
+        self.0.gated.lock().iter().for_each(Waker::wake);
+    }
+
+    /// True once sinks may write: at once in a fresh run, else when the rehydrated views were compared with the commit.
+    pub fn verified(&self) -> bool {
+        self.0.verified.load(Ordering::Acquire)
+    }
+
+    /// Records the first failure and ends the run. Later ones are consequences and only logged.
+    pub fn fail(&self, error: Error) {
+        let mut failure = self.0.failure.lock();
+        match &*failure {
+            None => *failure = Some(error),
+            Some(_) => tracing::debug!(error = %error.report(), "a later failure"),
+        }
+        drop(failure);
+        self.stop();
+    }
+
+    /// Ends the run: workers leave their dataflows, tasks end.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+        self.0.end.send_replace(true);
+        self.0.ticker.wake();
+    }
+
+    /// True once the run is over, for good or ill.
+    pub fn stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the run is over.
+    pub fn end(&self) -> watch::Receiver<bool> {
+        self.0.end.subscribe()
+    }
+
+    /// The failure that ended the run, if any.
+    pub fn take_failure(&self) -> Option<Error> {
+        self.0.failure.lock().take()
+    }
+
+    /// Figures so far.
+    pub fn figures(&self) -> EpochFigures {
+        let epochs = self.0.epochs.lock();
+        let quantile = |q| epochs.commit_latency.value_at_quantile(q) as f64 / 1000.0;
+        EpochFigures {
+            sealed: epochs.seals_written,
+            committed: epochs.commits_written,
+            since_commit: epochs.last_commit_at.map(|at| at.elapsed()),
+            oldest_uncommitted: epochs.minted_at.values().next().map(Instant::elapsed),
+            commit_latency_p50_ms: quantile(0.5),
+            commit_latency_p99_ms: quantile(0.99),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_in_flight_until_the_frontier_passes_it() {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.page_arrived();
+        ledger.minted(Epoch(10), Instant::now());
+        ledger.page_attached(Epoch(10), 500);
+        let seen = ledger.observe();
+        assert_eq!((seen.in_flight_epochs, seen.in_flight_bytes, seen.unsealed), (1, 500, true));
+        ledger.sealed(Epoch(10), None);
+        assert!(!ledger.observe().unsealed);
+        assert_eq!(ledger.acknowledged(Some(10)), None, "the frontier is a lower bound: 10 may still appear");
+        assert_eq!(ledger.acknowledged(Some(11)), Some(Epoch(10)));
+        assert_eq!(ledger.acknowledged(None), None);
+    }
+
+    #[test]
+    fn the_first_failure_is_the_one_reported() {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.fail(Error::internal("cause"));
+        ledger.fail(Error::internal("consequence"));
+        assert!(ledger.stopped());
+        assert_eq!(ledger.take_failure().map(|e| e.report()).as_deref(), Some("cause"));
+    }
+}
