@@ -91,7 +91,7 @@ where
             .build()
             .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
         let started = tokio.block_on(self.prepare(&plan))?;
-        let Started { shared, worker_parts, readers, sealer, committer } = started;
+        let Started { shared, commits, worker_parts, readers, sealer, committer } = started;
         let (workers, epoch, build) = (self.config.workers.0, self.config.epoch.clone(), self.build);
         let background = vec![tokio.spawn(sealer), tokio.spawn(committer)];
         for (readers, range, start, inbox) in readers {
@@ -102,7 +102,7 @@ where
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
             .spawn(move || {
-                let run = run_dataflow(workers, epoch, &shared, worker_parts, build);
+                let run = run_dataflow(workers, epoch, &shared, commits, worker_parts, build);
                 // The workers are gone, and with them the senders: sealer and committer finish what they have.
                 let failed = run.err();
                 tokio.block_on(async {
@@ -150,7 +150,6 @@ where
             sources: plan.sources.keys().map(|name| (name.clone(), Arc::default())).collect(),
             sinks: plan.sinks.keys().map(|name| (name.clone(), Arc::default())).collect(),
             resumed,
-            commits,
         };
         let (worker_parts, readers) = self.wire(&shared, feeds, targets, rehydrated, parts).await?;
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
@@ -161,6 +160,7 @@ where
             sealer: Box::pin(sealer::run(parts_received, parts_per_epoch, seals, ledger.clone())),
             committer: Box::pin(committer::run(commits_received, interval, commit_writer, ledger)),
             shared,
+            commits,
         })
     }
 
@@ -278,6 +278,8 @@ type ReaderStart = (
 /// Everything that a start has made.
 struct Started {
     shared: Shared,
+    /// Not shared: the committer ends when the last sender, which is the commit operator's, is gone.
+    commits: CommitSender,
     worker_parts: Vec<WorkerParts>,
     readers: Vec<ReaderStart>,
     sealer: Background,
@@ -292,7 +294,6 @@ struct Shared {
     sources: BTreeMap<String, Arc<SourceCounters>>,
     sinks: BTreeMap<String, Arc<SinkCounters>>,
     resumed: Resumed,
-    commits: CommitSender,
 }
 
 /// Builds the job's code once, without running it, to see what it uses.
@@ -315,6 +316,7 @@ fn run_dataflow<F>(
     workers: usize,
     epoch: EpochConfig,
     shared: &Shared,
+    commits: CommitSender,
     worker_parts: Vec<WorkerParts>,
     build: Arc<F>,
 ) -> Result<()>
@@ -323,7 +325,6 @@ where
 {
     let ledger = shared.ledger.clone();
     let resumed = shared.resumed.clone();
-    let commits = shared.commits.clone();
     let worker_parts: Mutex<Vec<_>> = Mutex::new(worker_parts.into_iter().map(Some).collect());
     run_workers(workers, &shared.ledger.clone(), move |worker: &mut Worker| {
         let parts = worker_parts.lock().get_mut(worker.index()).and_then(Option::take);

@@ -195,7 +195,13 @@ impl MemoryContainer {
 
     /// How often the document with this key was written or deleted.
     pub fn writes_of(&self, key: &str) -> u64 {
-        self.shared.state.lock().writes.get(key).copied().unwrap_or(0)
+        self.shared
+            .state
+            .lock()
+            .writes
+            .get(key)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// How often any document was written or deleted.
@@ -230,7 +236,11 @@ impl MemoryContainer {
     }
 
     fn fail(&self, at: FailurePoint, error: ErrorKind) {
-        self.shared.state.lock().failures.push(Failure { at, error });
+        self.shared
+            .state
+            .lock()
+            .failures
+            .push(Failure { at, error });
     }
 
     fn range_of(&self, partition_key: &str) -> usize {
@@ -388,12 +398,18 @@ impl Log {
         at: SystemTime,
         options: &MemoryOptions,
     ) {
-        let existed = match self.newest.remove(&key) {
-            // LatestVersion: what is overwritten is gone from the feed.
-            Some(old) => self.entries.remove(&old).is_some_and(|old| old.body.is_some()),
-            None => false,
+        let exists = |log: &Log| {
+            let newest = log.newest.get(&key);
+            newest.is_some_and(|at| log.entries[at].body.is_some())
         };
-        if body.is_none() && !(existed && options.deletes_in_feed) {
+        if body.is_none() && !exists(self) {
+            return;
+        }
+        // LatestVersion: what is overwritten is gone from the feed.
+        if let Some(old) = self.newest.remove(&key) {
+            self.entries.remove(&old);
+        }
+        if body.is_none() && !options.deletes_in_feed {
             return;
         }
         let place = match self.entries.range(..=(position, u32::MAX)).next_back() {
@@ -401,7 +417,8 @@ impl Log {
             _ => 0,
         };
         self.newest.insert(key.clone(), (position, place));
-        self.entries.insert((position, place), Entry { key, body, at });
+        self.entries
+            .insert((position, place), Entry { key, body, at });
     }
 
     /// The last position before `time`.

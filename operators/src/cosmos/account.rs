@@ -193,12 +193,18 @@ impl Account {
             )
             .build()
             .await
-            .map_err(|error| Failure::of(&error).into_error("cannot set up the Cosmos DB client"))?;
+            .map_err(|error| {
+                Failure::of(&error).into_error("cannot set up the Cosmos DB client")
+            })?;
         let regions = config.preferred_regions.iter().cloned().map(Region::from);
-        let build = CosmosClient::builder().with_runtime(runtime).build(
-            AccountReference::with_authentication_key(url.into(), config.secret()?),
-            RoutingStrategy::PreferredRegions(regions.collect()),
-        );
+        let build = CosmosClient::builder()
+            .with_runtime(runtime)
+            // Documents come and go as JSON text; the binary encoding would have to decode them first.
+            .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
+            .build(
+                AccountReference::with_authentication_key(url.into(), config.secret()?),
+                RoutingStrategy::PreferredRegions(regions.collect()),
+            );
         let client = timeout_at(deadline, build)
             .await
             .map_err(|_| silent(&endpoint, config.connect_timeout))?
@@ -258,7 +264,9 @@ fn connection_pool(config: &AccountConfig) -> Result<ConnectionPoolOptions> {
         // Local emulators come with certificates that nobody has signed. Other hosts are always checked.
         .with_server_certificate_validation(ServerCertificateValidation::RequiredUnlessEmulator)
         .build()
-        .map_err(|error| Failure::of(&error).into_error("the AZURE_COSMOS_ environment is not usable"))
+        .map_err(|error| {
+            Failure::of(&error).into_error("the AZURE_COSMOS_ environment is not usable")
+        })
 }
 
 /// What holds for every request unless it says otherwise.
@@ -268,7 +276,6 @@ fn operation_defaults() -> OperationOptions {
         // We pace and retry throttled requests ourselves, see the module's head.
         .with_throttling_retry_options(no_retries.build())
         .with_content_response_on_write(ContentResponseOnWrite::Disabled)
-        .with_binary_encoding(BinaryEncodingOptions::new().with_enabled(false))
         .build()
 }
 
@@ -290,7 +297,9 @@ async fn probe(url: &Url, deadline: Instant) -> Result<()> {
 fn silent(endpoint: &str, waited: Duration) -> Error {
     Error::new(
         ErrorKind::Unreachable,
-        format!("{endpoint} did not answer within {waited:?}: check that it is a Cosmos DB account"),
+        format!(
+            "{endpoint} did not answer within {waited:?}: check that it is a Cosmos DB account"
+        ),
     )
 }
 
@@ -299,7 +308,9 @@ fn refused(endpoint: &str, failure: Failure) -> Error {
         ErrorKind::Denied if failure.is_unauthorized() => {
             format!("{endpoint} refused the key: check COSMOS_KEY")
         }
-        ErrorKind::Denied => format!("{endpoint} denied access: check its firewall and the key's rights"),
+        ErrorKind::Denied => {
+            format!("{endpoint} denied access: check its firewall and the key's rights")
+        }
         _ => format!("cannot connect to {endpoint}"),
     };
     failure.into_error(context)

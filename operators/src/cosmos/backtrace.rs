@@ -1,10 +1,14 @@
-//! Keeps `RUST_BACKTRACE` from slowing the SDK down.
+//! Keeps `RUST_BACKTRACE` from making the SDK capture backtraces.
 //!
-//! The SDK builds an error value for every response header that is absent, several a request, and captures a backtrace in
-//! each when the environment asks for backtraces. The standard library decides that once, at the first capture, from
-//! `RUST_LIB_BACKTRACE` and then `RUST_BACKTRACE`; there is no call to change it, and setting a variable of the own
-//! process is unsafe once other threads may read the environment. So the process starts itself anew with the variable set.
-//! Backtraces of panics are not affected: those look at `RUST_BACKTRACE` alone.
+//! The SDK's core builds an error value for a response header that is absent, and captures a backtrace in it when the
+//! environment asks for backtraces. The standard library decides that once, at the first capture, from `RUST_LIB_BACKTRACE`
+//! and then `RUST_BACKTRACE`; there is no call to change it, and setting a variable of the own process is unsafe once other
+//! threads may read the environment. So the process starts itself anew with the variable set. Backtraces of panics are not
+//! affected: those look at `RUST_BACKTRACE` alone.
+//!
+//! With version 1.0.0 of the SDK that is about one capture a request, and one more for a request that fails; the example
+//! `cosmos_rates` shows no difference above its noise with and without. Versions that capture more often lose more, so this
+//! is a precaution, and worth another look whenever the SDK changes.
 
 use std::ffi::OsStr;
 
@@ -60,7 +64,10 @@ mod tests {
         };
         assert!(slow(Some("1"), None));
         assert!(slow(Some("full"), None));
-        assert!(slow(Some(""), None), "the standard library reads empty as yes");
+        assert!(
+            slow(Some(""), None),
+            "the standard library reads empty as yes"
+        );
         assert!(!slow(Some("0"), None));
         assert!(!slow(None, None));
         assert!(!slow(Some("1"), Some("0")), "the restarted process");

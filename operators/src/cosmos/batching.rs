@@ -41,7 +41,10 @@ impl BatchLimits {
         if !(1..=100).contains(&self.max_operations) {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("max_operations is {}: it must be 1 to 100", self.max_operations),
+                format!(
+                    "max_operations is {}: it must be 1 to 100",
+                    self.max_operations
+                ),
             ));
         }
         if self.max_bytes == 0 {
@@ -161,7 +164,14 @@ mod tests {
         let units = plan(batch, &limits);
         assert_eq!(
             ids(&units),
-            [vec!["1", "3"], vec!["2"], vec!["4"], vec!["5"], vec!["6"], vec!["7"]]
+            [
+                vec!["1", "3"],
+                vec!["2"],
+                vec!["4"],
+                vec!["5"],
+                vec!["6"],
+                vec!["7"]
+            ]
         );
     }
 
@@ -184,7 +194,11 @@ mod tests {
                     .all(|write| write.partition_key == unit.partition_key)
             );
         }
-        assert_eq!(units.len(), 7 * 2, "143 documents a partition are two batches");
+        assert_eq!(
+            units.len(),
+            7 * 2,
+            "143 documents a partition are two batches"
+        );
     }
 
     #[test]

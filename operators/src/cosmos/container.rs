@@ -6,7 +6,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use azure_data_cosmos::clients::ContainerClient;
-use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition, ThroughputProperties};
+use azure_data_cosmos::models::{
+    ContainerProperties, PartitionKeyDefinition, ThroughputProperties,
+};
 use azure_data_cosmos::options::CreateContainerOptions;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::{Context, Error, ErrorKind, Result};
@@ -58,7 +60,9 @@ impl ContainerSpec {
             if name.is_empty() || name.contains(['/', '\\', '?', '#']) {
                 return Err(Error::new(
                     ErrorKind::Config,
-                    format!("{field} {name:?} is not a possible name: it must not be empty or contain / \\ ? #"),
+                    format!(
+                        "{field} {name:?} is not a possible name: it must not be empty or contain / \\ ? #"
+                    ),
                 ));
             }
         }
@@ -207,11 +211,15 @@ impl Container {
         document: &impl Serialize,
     ) -> Result<()> {
         let key = self.inner.keys.parse(partition_key)?;
-        let body = serde_json::value::to_raw_value(document)
-            .context(ErrorKind::Data, || format!("document {id} cannot be written as JSON"))?;
+        let body = serde_json::value::to_raw_value(document).context(ErrorKind::Data, || {
+            format!("document {id} cannot be written as JSON")
+        })?;
         let mut retry = Retry::new(BackoffConfig::default());
         loop {
-            let sent = self.client().upsert_item(key.clone(), id, &body, None).await;
+            let sent = self
+                .client()
+                .upsert_item(key.clone(), id, &body, None)
+                .await;
             let failure = match sent {
                 Ok(_) => return Ok(()),
                 Err(error) => Failure::of(&error),

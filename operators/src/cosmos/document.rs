@@ -99,7 +99,12 @@ mod tests {
     use super::*;
 
     fn shape(paths: &[&str], keep: &[&str]) -> Result<DocumentShape> {
-        let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let owned = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
         DocumentShape::new(PartitionKeyPaths::new(owned(paths))?, &owned(keep))
     }
 

@@ -73,10 +73,6 @@ impl CosmosFeed {
             config,
         })
     }
-
-    pub(crate) fn shape(&self) -> &DocumentShape {
-        &self.shape
-    }
 }
 
 #[async_trait]
@@ -85,7 +81,12 @@ impl ChangeFeed for CosmosFeed {
         let mut retry = Retry::new(self.config.backoff.clone());
         loop {
             let options = ReadFeedRangesOptions::default().with_force_refresh(true);
-            match self.container.client().read_feed_ranges(Some(options)).await {
+            match self
+                .container
+                .client()
+                .read_feed_ranges(Some(options))
+                .await
+            {
                 Ok(mut ranges) => {
                     ranges.sort_by(|a, b| a.min_inclusive().cmp(b.min_inclusive()));
                     return Ok(ranges.iter().map(range_id).collect());
@@ -108,23 +109,28 @@ impl ChangeFeed for CosmosFeed {
         let range = parse_range(&range.0).ok_or_else(|| {
             Error::new(
                 ErrorKind::Checkpoint,
-                format!("feed range {range:?} of container {} is malformed", self.container),
+                format!(
+                    "feed range {range:?} of container {} is malformed",
+                    self.container
+                ),
             )
         })?;
         let position = match start {
             Start::Beginning => Position::Start(ChangeFeedStartFrom::Beginning),
             Start::Now => Position::Start(ChangeFeedStartFrom::Now),
             Start::Time(time) => Position::Start(ChangeFeedStartFrom::PointInTime(time.into())),
-            Start::Token(token) => Position::Token(decode_token(&token, &range).map_err(|why| {
-                Error::new(
-                    ErrorKind::Checkpoint,
-                    format!(
-                        "the token for feed range {} of container {} is not usable: {why}",
-                        range_id(&range),
-                        self.container
-                    ),
-                )
-            })?),
+            Start::Token(token) => {
+                Position::Token(decode_token(&token, &range).map_err(|why| {
+                    Error::new(
+                        ErrorKind::Checkpoint,
+                        format!(
+                            "the token for feed range {} of container {} is not usable: {why}",
+                            range_id(&range),
+                            self.container
+                        ),
+                    )
+                })?)
+            }
         };
         Ok(Box::new(CosmosStream {
             feed: self.clone(),
@@ -186,7 +192,8 @@ impl PageStream for CosmosStream {
             if !failure.is_passing() {
                 return Err(self.fatal(failure));
             }
-            let what = format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
+            let what =
+                format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
             tokio::time::sleep(self.retry.wait_after(&failure, &what)).await;
         }
     }
@@ -200,7 +207,9 @@ impl CosmosStream {
         let pages = self.pages.as_mut().expect("opened above");
         match pages.next().await {
             Some(page) => page.map_err(|error| Failure::of(&error)),
-            None => Err(Failure::transient("the SDK ended a change feed, which never ends")),
+            None => Err(Failure::transient(
+                "the SDK ended a change feed, which never ends",
+            )),
         }
     }
 
@@ -257,7 +266,9 @@ impl CosmosStream {
             .filter_map(|item| item.current())
             .map(|document| self.feed.shape.record(document.0.take()))
             .collect::<Result<Vec<_>>>()
-            .map_err(|error| error.wrap(format!("cannot read container {}", self.feed.container)))?;
+            .map_err(|error| {
+                error.wrap(format!("cannot read container {}", self.feed.container))
+            })?;
         let token = token.as_str();
         self.position = Position::Token(token.to_owned());
         Ok(Page {
@@ -285,7 +296,9 @@ impl CosmosStream {
                 )
                 .with_source(failure.message)
             }
-            _ => failure.into_error(format!("cannot read feed range {id} of container {container}")),
+            _ => failure.into_error(format!(
+                "cannot read feed range {id} of container {container}"
+            )),
         }
     }
 }
@@ -346,7 +359,12 @@ mod tests {
 
     #[test]
     fn range_names_can_be_read_back() {
-        for id in ["-FF", "-1FFFFFFFFFFFFFFF", "1FFFFFFFFFFFFFFF-3FFF", "05C1-FF"] {
+        for id in [
+            "-FF",
+            "-1FFFFFFFFFFFFFFF",
+            "1FFFFFFFFFFFFFFF-3FFF",
+            "05C1-FF",
+        ] {
             let range = parse_range(id).unwrap();
             assert_eq!(range_id(&range).0, id);
         }

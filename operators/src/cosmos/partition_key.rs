@@ -81,7 +81,9 @@ impl PartitionKeyPaths {
                     .and_then(|value| PartitionKeyValue::try_from(value).ok())
                     .ok_or_else(|| refuse("it has a number out of range")),
                 Value::Object(fields) if fields.is_empty() => Ok(PartitionKeyValue::UNDEFINED),
-                Value::Object(_) | Value::Array(_) => Err(refuse("it has a value that is no scalar")),
+                Value::Object(_) | Value::Array(_) => {
+                    Err(refuse("it has a value that is no scalar"))
+                }
             })
             .collect::<Result<Vec<_>>>()?;
         PartitionKey::try_from(values).map_err(|_| refuse("it has too many values"))
@@ -93,7 +95,9 @@ fn segments(path: &str) -> Result<Vec<String>> {
     let malformed = || {
         Error::new(
             ErrorKind::Config,
-            format!("partition key path {path:?} is malformed: it must look like /name or /outer/name"),
+            format!(
+                "partition key path {path:?} is malformed: it must look like /name or /outer/name"
+            ),
         )
     };
     let mut segments = Vec::new();

@@ -25,7 +25,11 @@ impl Retry {
     }
 
     /// How long to wait after `failure`, reported as it grows: throttling is flow control and quiet, an outage is not.
-    pub(crate) fn wait_after(&mut self, failure: &Failure, what: &dyn std::fmt::Display) -> Duration {
+    pub(crate) fn wait_after(
+        &mut self,
+        failure: &Failure,
+        what: &dyn std::fmt::Display,
+    ) -> Duration {
         let wait = self.backoff.next_wait(failure.retry_after, random());
         let attempts = self.backoff.attempts();
         if failure.is_throttled() || !attempts.is_power_of_two() || attempts < 4 {

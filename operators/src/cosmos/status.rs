@@ -120,10 +120,6 @@ mod tests {
     fn only_two_dispositions_pass() {
         let passing = |status| classify(status, None).is_passing();
         assert!([408, 410, 429, 449, 500, 503].into_iter().all(passing));
-        assert!(
-            ![400, 401, 403, 404, 409, 412, 413]
-                .into_iter()
-                .any(passing)
-        );
+        assert!(![400, 401, 403, 404, 409, 412, 413].into_iter().any(passing));
     }
 }

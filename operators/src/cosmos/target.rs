@@ -193,7 +193,9 @@ impl Writer {
                 "document {id} of partition {partition_key} is too large for container {container}: it has {} bytes, the limit is 2 MB",
                 write.body.as_ref().map_or(0, |body| body.len())
             ),
-            _ => format!("cannot write document {id} of partition {partition_key} to container {container}"),
+            _ => format!(
+                "cannot write document {id} of partition {partition_key} to container {container}"
+            ),
         };
         failure.into_error(context)
     }
@@ -250,11 +252,14 @@ impl Writer {
     }
 
     /// The document as it is, without decoding it. The SDK's binary encoding cannot take that and is off, see
-    /// `operation_defaults`.
+    /// [`Account::connect`](super::Account::connect).
     fn raw<'a>(&self, write: &'a DocumentWrite) -> Result<&'a RawValue, Refusal> {
         let body = write.body.as_deref().unwrap_or_default();
         serde_json::from_slice(body).map_err(|error| {
-            let context = format!("the document {} for container {} is no JSON", write.id, self.container);
+            let context = format!(
+                "the document {} for container {} is no JSON",
+                write.id, self.container
+            );
             Refusal::Malformed(Error::new(ErrorKind::Internal, context).with_source(error))
         })
     }

@@ -9,9 +9,8 @@ use super::garbage::{Roots, unreachable};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::names::ObjectName;
-use super::objects::{
-    BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens,
-};
+use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
+use super::resume::{Compaction, Resume};
 use super::store::CheckpointStore;
 use super::tokens::first_overlap;
 use crate::{Epoch, Error, Result};
@@ -137,6 +136,30 @@ impl CommitWriter {
     /// `Internal` if the base is not one of a commit of this chain that is newer than the base so far.
     pub fn set_base(&mut self, base: BaseRef) -> Result<()> {
         self.ledger.rebase(base)
+    }
+
+    /// A compaction of the state as of the last commit of this run, to be run beside it; `None` before the first commit.
+    pub fn compaction(&self) -> Option<Compaction> {
+        let mut commit = self.recent.back()?.clone();
+        // With a base that waits to be named: the next commit drops the runs in it, and garbage collection then may
+        // take them while this compaction still reads.
+        commit.base = self.ledger.base().cloned();
+        commit.runs = self.ledger.runs();
+        let resume = Resume {
+            generation: self.start.generation,
+            last_sealed: Some(commit.epoch),
+            tokens: commit.tokens.clone(),
+            commit: Some(commit),
+            // Nothing beyond the commit belongs into its base.
+            start: StartRecord {
+                runs: Vec::new(),
+                ..self.start.clone()
+            },
+        };
+        Some(Compaction {
+            store: self.store.clone(),
+            resume,
+        })
     }
 
     async fn collect_now_and_then(&mut self) {

@@ -85,7 +85,10 @@ impl fmt::Display for Damage {
             ),
             Damage::OtherObject(name) => write!(f, "is not what its name says (it holds {name})"),
             Damage::Length { expected, found } => {
-                write!(f, "is damaged (body of {found} instead of {expected} bytes)")
+                write!(
+                    f,
+                    "is damaged (body of {found} instead of {expected} bytes)"
+                )
             }
             Damage::Checksum => f.write_str("is damaged (checksum differs)"),
             Damage::Content(what) => write!(f, "is damaged ({what})"),

@@ -57,16 +57,16 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
 }
 
 fn seal_needed(roots: &Roots<'_>, pair: Pair, sequence: u64) -> bool {
-    let in_commit = |commit: &CommitRecord| {
-        commit
-            .runs
-            .iter()
-            .any(|run| run.contains(pair, sequence))
-    };
+    let in_commit =
+        |commit: &CommitRecord| commit.runs.iter().any(|run| run.contains(pair, sequence));
     if roots.commits.iter().any(in_commit) {
         return true;
     }
-    let pinned = roots.start.runs.iter().find(|run| run.contains(pair, sequence));
+    let pinned = roots
+        .start
+        .runs
+        .iter()
+        .find(|run| run.contains(pair, sequence));
     if pair.0 < roots.start.generation && pinned.is_none() {
         return false;
     }
@@ -162,7 +162,11 @@ mod tests {
         }
     }
 
-    fn gone(start: &StartRecord, commits: &[CommitRecord], listing: &[ObjectName]) -> Vec<ObjectName> {
+    fn gone(
+        start: &StartRecord,
+        commits: &[CommitRecord],
+        listing: &[ObjectName],
+    ) -> Vec<ObjectName> {
         unreachable(&Roots { start, commits }, listing)
     }
 
@@ -182,7 +186,12 @@ mod tests {
             commit(4, 1, None, vec![run(1, 1, 4)]),
             commit(5, 1, Some((1, 40, vec![run(1, 1, 4)])), vec![run(1, 5, 5)]),
         ];
-        let listing = [ObjectName::Commit(3), ObjectName::Commit(4), seal(1, 0, 1), seal(1, 0, 9)];
+        let listing = [
+            ObjectName::Commit(3),
+            ObjectName::Commit(4),
+            seal(1, 0, 1),
+            seal(1, 0, 9),
+        ];
         // Seals 1..=4 are still what commit 4 consists of.
         assert_eq!(gone(&start, &commits, &listing), [ObjectName::Commit(3)]);
         let listing = [
@@ -209,9 +218,12 @@ mod tests {
         let one = commit(1, 1, None, vec![run(1, 1, 2)]);
         let two = commit(2, 2, None, vec![run(1, 1, 3)]);
         // Seal 6 came after the start record: nobody will ever read it.
-        assert_eq!(gone(&start, &[one.clone(), two.clone()], &listing), [seal(1, 0, 6)]);
+        assert_eq!(
+            gone(&start, &[one.clone(), two.clone()], &listing),
+            [seal(1, 0, 6)]
+        );
         let past = commit(3, 2, Some((2, 30, vec![run(1, 1, 5)])), vec![]);
-        assert_eq!(gone(&start, &[past.clone()], &listing), listing);
+        assert_eq!(gone(&start, std::slice::from_ref(&past), &listing), listing);
         assert_eq!(
             gone(&start, &[two, past], &listing),
             [seal(1, 0, 6)],

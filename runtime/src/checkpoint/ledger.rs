@@ -103,6 +103,10 @@ impl Ledger {
 
     /// Replaces the base, and drops what the new one contains from the runs.
     pub(super) fn rebase(&mut self, mut base: BaseRef) -> Result<()> {
+        let same = |old: &BaseRef| old.epoch == base.epoch && old.buckets == base.buckets;
+        if self.base.as_ref().is_some_and(same) {
+            return Ok(());
+        }
         let known = self.epoch.is_some_and(|last| base.epoch <= last);
         let older = self.base.iter().any(|old| old.epoch >= base.epoch);
         if !known || older {
@@ -118,9 +122,8 @@ impl Ledger {
         }
         self.runs.retain(|_, run| run.first <= run.last);
         // Nobody asks for the position of a process that neither seals now nor has seals waiting: its generation is over.
-        let asked = |run: &SealRun| {
-            run.generation == self.generation || self.pinned.contains(&run.pair())
-        };
+        let asked =
+            |run: &SealRun| run.generation == self.generation || self.pinned.contains(&run.pair());
         base.covers.retain(asked);
         self.base = Some(base);
         Ok(())
@@ -229,14 +232,19 @@ mod tests {
     fn a_base_takes_the_place_of_what_it_contains() {
         let waiting = vec![seal(1, 0, 4, 10), seal(1, 0, 5, 20)];
         let mut ledger = Ledger::new(Generation(2), None, waiting);
-        ledger.advance(Epoch(10), vec![seal(2, 0, 1, 9), seal(2, 1, 1, 9)]).unwrap();
+        ledger
+            .advance(Epoch(10), vec![seal(2, 0, 1, 9), seal(2, 1, 1, 9)])
+            .unwrap();
         let covers = ledger.runs();
         ledger.advance(Epoch(20), vec![seal(2, 0, 2, 20)]).unwrap();
         ledger.rebase(base(10, covers)).unwrap();
         assert_eq!(runs(&ledger), [(1, 0, 5, 5), (2, 0, 2, 2)]);
         ledger.advance(Epoch(30), vec![seal(2, 1, 2, 30)]).unwrap();
         assert_eq!(runs(&ledger), [(1, 0, 5, 5), (2, 0, 2, 2), (2, 1, 2, 2)]);
-        assert!(ledger.rebase(base(10, vec![])).is_err());
+        // The same base again changes nothing, an older or a future one is none of this chain.
+        ledger.rebase(base(10, vec![])).unwrap();
+        assert_eq!(runs(&ledger), [(1, 0, 5, 5), (2, 0, 2, 2), (2, 1, 2, 2)]);
+        assert!(ledger.rebase(base(9, vec![])).is_err());
         assert!(ledger.rebase(base(31, vec![])).is_err());
     }
 

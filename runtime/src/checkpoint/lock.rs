@@ -53,7 +53,10 @@ fn lock_folder(folder: &Path) -> Result<File> {
             format!("cannot open the lock file {}", path.display())
         })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            sweep(folder);
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Fenced,
             format!(
@@ -67,6 +70,28 @@ fn lock_folder(folder: &Path) -> Result<File> {
         )
         .with_source(error)),
     }
+}
+
+/// Removes what writes left that died before they published their object: files named `<object>#<number>`, which no
+/// listing shows. Best effort; they only take space.
+fn sweep(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder {
+            sweep(&entry.path());
+        } else if is_unpublished(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_unpublished(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 impl Drop for Lock {

@@ -1,4 +1,123 @@
-//! The checkpoint store.
+//! The checkpoint store: what a job has read, how far its sinks are, and how a run takes over from the one before it.
+//!
+//! Every epoch's inputs are *sealed*: records and the continuation tokens that they lead to, in one object (I2). When all
+//! sinks have acknowledged an epoch, it is *committed*. A run that starts takes the last commit and the seals beyond it,
+//! pins both in a start record, and goes on from there.
+//!
+//! # Objects
+//!
+//! ```text
+//! <job>/lock                            locked while a run lives (local store); not an object
+//! <job>/generation/<g>                  who runs: job, cluster size, fingerprint                            JSON
+//! <job>/start/<g>                       what g starts from: a commit, and the exact seals beyond it         JSON
+//! <job>/seal/<g>/<process>/<sequence>   inputs of one epoch of one process: a line of JSON, then packed records
+//! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 16 buckets of keys; same form as a seal
+//! <job>/commit/<n>                      the chain of commits: tokens, base, runs of seals, state of the sinks     JSON
+//! ```
+//!
+//! - Objects are created if absent and never changed. Around each is a frame (`frame.rs`): a readable line with magic, format
+//!   version, name, length and checksum, so a damaged, truncated or misplaced object is an error that names it.
+//! - A process numbers its seals 1, 2, 3, … and each names the checksum of the one before. Naming by sequence and not by
+//!   epoch makes a lost seal visible in a listing; the epoch is inside. Because checksums chain, a commit or start
+//!   record that names the last seal of a run has pinned all of it.
+//! - Numbers in names are zero-padded, so that listings sort. [`bucket_of`] decides the bucket of a key, for ever.
+//!
+//! # Protocol
+//!
+//! 1. **Lock** the job's folder. Held by another run: [`Fenced`](crate::ErrorKind::Fenced), nothing written.
+//! 2. **Observe**: list the names; read the newest start record S, its generation record, and the last commit C that is
+//!    not older than S.
+//! 3. **Decide** (pure functions, `recovery.rs`): the seals beyond C are those that S pins and C does not contain, then
+//!    those that S's own generation sealed. Read and check them all. Fingerprint differs, object damaged or missing,
+//!    gap in the seals: [`Checkpoint`](crate::ErrorKind::Checkpoint), nothing written.
+//! 4. **Claim** the next generation g: create its generation record.
+//! 5. **Pin**: create start record g with C and the seals found. From here on S and every listing are history (I3).
+//! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs; perhaps write
+//!    a new base.
+//! 7. **Seal** epochs above every epoch sealed before, one object after the other. Durable when the write returns; only
+//!    then may a sink write the epoch (I1).
+//! 8. **Commit** when every sink has acknowledged (I4): create commit n+1. It takes in the pinned seals up to its epoch
+//!    and the new seals of all processes, and names a new base if there is one.
+//!    Now and then **compact** beside the dataflow, so that the next commit names a base.
+//! 9. **Collect garbage** now and then: delete what neither the last few commits, nor start record g, nor seals to come
+//!    can reach.
+//!
+//! A create that answers "exists" is compared with what is there: equal is a repeated try of our own, different is another
+//! run. A write that failed or was abandoned ends its writer: whether the object exists is for the next generation to find.
+//!
+//! # Crashes
+//!
+//! | a crash | leaves | and the next run |
+//! |---|---|---|
+//! | before 4 | nothing new | starts as if this one had not been |
+//! | between 4 and 5 | a generation record without a start record | skips the number; the state is still described by S, also when the dead run meant to start over |
+//! | after 5, before the first seal | start record g | starts from what g pins, which is what g started from |
+//! | in 6, while a base is written | bucket objects that no commit names | does not see them; garbage |
+//! | in 7, before the seal exists | the sources' positions as they were | reads those inputs again; they were never visible (I1) |
+//! | in 7, after the seal exists | a seal beyond C, of perhaps not all processes | replays it and goes on from its tokens; the processes without one read again |
+//! | in 8, before the commit exists | everything is beyond C still | replays; the sinks write the same content again |
+//! | in 8, after the commit exists | commit n+1 | starts from it, whether or not the writer had its answer |
+//! | in 9 | fewer objects that nobody reaches; commits go before what they name, oldest first | collects the rest |
+//!
+//! The test module `tests/crash.rs` walks this table at every write and delete, before and after its effect.
+//!
+//! # Example
+//!
+//! ```
+//! use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options, RunIdentity, SealPart};
+//! use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record};
+//!
+//! # fn main() -> tidefeed_runtime::Result<()> {
+//! # let tokio = tokio::runtime::Runtime::new().expect("a runtime");
+//! # tokio.block_on(async {
+//! let store = CheckpointStore::in_memory("flights");
+//! let identity = RunIdentity {
+//!     job: "flights".into(),
+//!     fingerprint: Default::default(),
+//!     processes: 1,
+//!     workers_per_process: 1,
+//! };
+//! let mut run = checkpoint::open(&store, &identity, Options::default()).await?;
+//! let part = |token: &str| SealPart {
+//!     source: "departures".into(),
+//!     ranges: vec![(FeedRangeId("-FF".into()), ContinuationToken(token.into()))],
+//!     records: vec![Record { key: "AA1".into(), body: Some("{}".into()) }],
+//! };
+//! let seal = run.seals.write(Epoch(1), vec![part("t1")]).await?;
+//! let tokens = [("departures".into(), part("t1").ranges.into_iter().collect())].into();
+//! let request = CommitRequest { epoch: Epoch(1), tokens, seals: vec![seal], sinks: Default::default() };
+//! run.commits.commit(request).await?;
+//! run.seals.write(Epoch(2), vec![part("t2")]).await?;
+//! drop(run); // or the machine fails
+//!
+//! let run = checkpoint::open(&store, &identity, Options::default()).await?;
+//! let state = run.resume.rehydrate(&store).await?;
+//! assert_eq!(state.collection["departures"].len(), 1);
+//! assert_eq!(state.replay, [(Epoch(2), vec![part("t2")])]);
+//! assert_eq!(run.resume.tokens["departures"][&FeedRangeId("-FF".into())].0, "t2");
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! # What is an error, and what cannot be noticed
+//!
+//! A gap in the seals of a process refuses to start. Seals are written one after the other, so a hole means that a seal was
+//! lost after it may have been visible; reading its inputs again would not undo what the sinks wrote from it.
+//! The newest seal of a process, and the newest commit, can be lost without a trace: a run that died just before them
+//! leaves the same. A lost commit only means more to replay, as long as `retain_commits` is at least 2.
+//! The checksums find damage, not malice.
+//!
+//! # Limits
+//!
+//! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
+//!   remote stores is not here.
+//! - Nothing compacts by itself: [`Resume::compact`] at the start and [`CommitWriter::compaction`] while running are
+//!   the caller's to call. Until then seals add up, and listing, resuming and collecting garbage take longer.
+//! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
+//!   written by one process that holds the whole collection.
+//! - Garbage is collected inside a commit, every 64 commits; that commit takes as long as a listing of the store.
+//! - Deleting leaves empty folders behind on a local disk.
 
 mod commit_writer;
 mod frame;
@@ -14,6 +133,8 @@ mod recovery;
 mod resume;
 mod seal_writer;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub use commit_writer::{CommitRequest, CommitWriter, GarbageReport};
@@ -25,6 +146,6 @@ pub use objects::{
 };
 pub use open::{Joined, Opened, Options, RunIdentity, join, open};
 pub use records::SealPart;
-pub use resume::{Rehydrated, Resume};
+pub use resume::{Compaction, Rehydrated, Resume};
 pub use seal_writer::SealWriter;
 pub use store::CheckpointStore;

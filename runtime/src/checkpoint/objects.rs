@@ -26,19 +26,20 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// The first difference from `other`, the state's own fingerprint, in one line; `None` if they are equal.
     pub fn difference(&self, other: &Fingerprint) -> Option<String> {
-        let first = |kind: &str, now: &BTreeMap<String, String>, then: &BTreeMap<String, String>| {
-            let changed = now.iter().find_map(|(name, description)| {
-                match then.get(name) {
-                    Some(before) if before == description => None,
-                    Some(before) => Some(format!(
-                        "{kind} {name} was {before} and is now {description}"
-                    )),
-                    None => Some(format!("{kind} {name} is new")),
-                }
-            });
-            let gone = || then.keys().find(|name| !now.contains_key(*name));
-            changed.or_else(|| gone().map(|name| format!("{kind} {name} is gone")))
-        };
+        let first =
+            |kind: &str, now: &BTreeMap<String, String>, then: &BTreeMap<String, String>| {
+                let changed = now
+                    .iter()
+                    .find_map(|(name, description)| match then.get(name) {
+                        Some(before) if before == description => None,
+                        Some(before) => Some(format!(
+                            "{kind} {name} was {before} and is now {description}"
+                        )),
+                        None => Some(format!("{kind} {name} is new")),
+                    });
+                let gone = || then.keys().find(|name| !now.contains_key(*name));
+                changed.or_else(|| gone().map(|name| format!("{kind} {name} is gone")))
+            };
         first("source", &self.sources, &other.sources)
             .or_else(|| first("sink", &self.sinks, &other.sinks))
             .or_else(|| first("table", &self.tables, &other.tables))
@@ -133,7 +134,7 @@ pub struct SealRef {
     pub epoch: Epoch,
     /// Checksum of its object.
     pub checksum: Checksum,
-    /// Size of its object in bytes.
+    /// Size of its object in bytes, without the frame.
     pub bytes: u64,
 }
 
@@ -171,7 +172,7 @@ pub struct BaseRef {
 pub struct BucketRef {
     /// Which key bucket.
     pub bucket: u8,
-    /// Size of its object in bytes.
+    /// Size of its object in bytes, without the frame.
     pub length: u64,
     /// Checksum of its object.
     pub checksum: Checksum,

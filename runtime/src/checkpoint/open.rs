@@ -173,11 +173,7 @@ pub async fn join(
     })
 }
 
-async fn find(
-    store: &CheckpointStore,
-    identity: &RunIdentity,
-    survey: &Survey,
-) -> Result<Found> {
+async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) -> Result<Found> {
     let refused = |refusal| store.refused(refusal);
     let Some(newest) = survey.newest_start().map_err(refused)? else {
         return Ok(Found::default());
@@ -230,8 +226,7 @@ async fn load_commit(
     start: &StartRecord,
     number: u64,
 ) -> Result<(CommitRef, CommitRecord)> {
-    let (checksum, record): (_, CommitRecord) =
-        store.load_json(ObjectName::Commit(number)).await?;
+    let (checksum, record): (_, CommitRecord) = store.load_json(ObjectName::Commit(number)).await?;
     check_commit(start, &record, checksum).map_err(|refusal| store.refused(refusal))?;
     Ok((CommitRef { number, checksum }, record))
 }

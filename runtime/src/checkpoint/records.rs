@@ -63,8 +63,9 @@ pub(super) fn encode(mut heading: Heading, parts: &[SealPart]) -> Result<Bytes> 
             records: part.records.len() as u64,
         })
         .collect();
-    let mut body = serde_json::to_vec(&heading)
-        .map_err(|error| Error::internal("cannot encode the heading of a seal").with_source(error))?;
+    let mut body = serde_json::to_vec(&heading).map_err(|error| {
+        Error::internal("cannot encode the heading of a seal").with_source(error)
+    })?;
     body.push(b'\n');
     let packed = zstd::bulk::compress(&raw, ZSTD_LEVEL)
         .map_err(|error| Error::internal("cannot compress a seal").with_source(error))?;
@@ -137,7 +138,11 @@ pub(super) fn decode_parts(heading: Heading, packed: &[u8]) -> Result<Vec<SealPa
             records,
         });
     }
-    if rest.is_empty() { Ok(parts) } else { Err(wrong()) }
+    if rest.is_empty() {
+        Ok(parts)
+    } else {
+        Err(wrong())
+    }
 }
 
 fn decode_record(rest: &mut Bytes) -> Option<Record> {
@@ -182,8 +187,15 @@ mod tests {
         vec![
             SealPart {
                 source: "flights".into(),
-                ranges: vec![(FeedRangeId("00-FF".into()), ContinuationToken("t\n1".into()))],
-                records: vec![record("a", Some("{\"x\":1}")), record("b", None), record("", Some(""))],
+                ranges: vec![(
+                    FeedRangeId("00-FF".into()),
+                    ContinuationToken("t\n1".into()),
+                )],
+                records: vec![
+                    record("a", Some("{\"x\":1}")),
+                    record("b", None),
+                    record("", Some("")),
+                ],
             },
             SealPart {
                 source: "idle".into(),

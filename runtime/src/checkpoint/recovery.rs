@@ -83,7 +83,9 @@ impl Survey {
             return Err(Refusal::Missing(ObjectName::Start(*generation)));
         }
         if newest.is_none() && !self.commits.is_empty() {
-            return Err(Refusal::Missing(ObjectName::Start(self.highest.max(Generation(1)))));
+            return Err(Refusal::Missing(ObjectName::Start(
+                self.highest.max(Generation(1)),
+            )));
         }
         Ok(newest)
     }
@@ -243,7 +245,11 @@ pub(super) struct Link {
 }
 
 /// Checks that `links` are the seals of `span`: chained, rising in epoch above `floor`, ending in what is pinned.
-pub(super) fn check_chain(span: &Span, links: &[Link], floor: Option<Epoch>) -> Result<(), Refusal> {
+pub(super) fn check_chain(
+    span: &Span,
+    links: &[Link],
+    floor: Option<Epoch>,
+) -> Result<(), Refusal> {
     let refuse = |sequence: u64, what: &str| {
         let damage = Damage::Content(what.to_owned());
         Err(Refusal::Damaged(span.name(sequence), damage))
@@ -393,7 +399,12 @@ mod tests {
     #[test]
     fn the_commit_is_the_last_one_since_the_start() {
         let commits = |numbers: &[u64]| {
-            survey(&numbers.iter().map(|n| ObjectName::Commit(*n)).collect::<Vec<_>>())
+            survey(
+                &numbers
+                    .iter()
+                    .map(|n| ObjectName::Commit(*n))
+                    .collect::<Vec<_>>(),
+            )
         };
         let none: StartRecord = start(1, None, vec![]);
         assert_eq!(commits(&[]).commit_for(&none), Ok(None));
@@ -401,7 +412,10 @@ mod tests {
         // Garbage collection took the oldest.
         assert_eq!(commits(&[3, 4]).commit_for(&none), Ok(Some(4)));
         // No commit of its own yet: the pinned one.
-        assert_eq!(commits(&[2, 3]).commit_for(&start(2, Some(3), vec![])), Ok(Some(3)));
+        assert_eq!(
+            commits(&[2, 3]).commit_for(&start(2, Some(3), vec![])),
+            Ok(Some(3))
+        );
         assert_eq!(
             commits(&[3, 5]).commit_for(&none),
             Err(Refusal::Missing(ObjectName::Commit(4)))
@@ -417,7 +431,11 @@ mod tests {
     fn a_commit_must_fit_the_start() {
         let start = start(4, Some(7), vec![]);
         let fits = |number, generation, checksum| {
-            check_commit(&start, &commit(number, generation, vec![]), Checksum(checksum))
+            check_commit(
+                &start,
+                &commit(number, generation, vec![]),
+                Checksum(checksum),
+            )
         };
         assert_eq!(fits(7, 3, 7), Ok(()));
         assert_eq!(fits(8, 4, 1), Ok(()));
@@ -444,9 +462,15 @@ mod tests {
         let names = [seal(1, 0, 1), seal(1, 0, 2), seal(1, 0, 3), seal(1, 1, 1)];
         let commit = commit(1, 1, vec![run(1, 0, 1, 2), run(1, 1, 1, 1)]);
         let start = start(1, None, vec![]);
-        assert_eq!(chosen(&names, &start, Some(&commit)), Ok(vec![(1, 0, 3, 3)]));
+        assert_eq!(
+            chosen(&names, &start, Some(&commit)),
+            Ok(vec![(1, 0, 3, 3)])
+        );
         // The same when garbage collection took the first ones, because a base contains them.
-        assert_eq!(chosen(&names[2..], &start, Some(&commit)), Ok(vec![(1, 0, 3, 3)]));
+        assert_eq!(
+            chosen(&names[2..], &start, Some(&commit)),
+            Ok(vec![(1, 0, 3, 3)])
+        );
     }
 
     #[test]
@@ -454,7 +478,13 @@ mod tests {
         // Generation 1 committed its seal 1 and sealed 2 and 3; 2 started from that and sealed 1; 3 started from both.
         let one = commit(1, 1, vec![run(1, 0, 1, 1)]);
         let third = start(3, Some(1), vec![run(1, 0, 2, 3), run(2, 0, 1, 1)]);
-        let names = [seal(1, 0, 1), seal(1, 0, 2), seal(1, 0, 3), seal(2, 0, 1), seal(3, 0, 1)];
+        let names = [
+            seal(1, 0, 1),
+            seal(1, 0, 2),
+            seal(1, 0, 3),
+            seal(2, 0, 1),
+            seal(3, 0, 1),
+        ];
         assert_eq!(
             chosen(&names, &third, Some(&one)),
             Ok(vec![(1, 0, 2, 3), (2, 0, 1, 1), (3, 0, 1, 1)])
@@ -465,14 +495,24 @@ mod tests {
             chosen(&names, &third, Some(&two)),
             Ok(vec![(1, 0, 3, 3), (2, 0, 1, 1), (3, 0, 1, 1)])
         );
-        let all = commit(3, 3, vec![run(1, 0, 1, 3), run(2, 0, 1, 1), run(3, 0, 1, 1)]);
+        let all = commit(
+            3,
+            3,
+            vec![run(1, 0, 1, 3), run(2, 0, 1, 1), run(3, 0, 1, 1)],
+        );
         assert_eq!(chosen(&names, &third, Some(&all)), Ok(vec![]));
     }
 
     #[test]
     fn a_seal_that_an_older_run_wrote_after_the_start_is_never_used() {
         let second = start(2, None, vec![run(1, 0, 1, 2)]);
-        let names = [seal(1, 0, 1), seal(1, 0, 2), seal(1, 0, 3), seal(1, 1, 1), seal(2, 0, 1)];
+        let names = [
+            seal(1, 0, 1),
+            seal(1, 0, 2),
+            seal(1, 0, 3),
+            seal(1, 1, 1),
+            seal(2, 0, 1),
+        ];
         assert_eq!(
             chosen(&names, &second, None),
             Ok(vec![(1, 0, 1, 2), (2, 0, 1, 1)])
@@ -501,7 +541,12 @@ mod tests {
         let mut fresh = start(3, None, vec![]);
         fresh.fresh = true;
         fresh.commits_after = 9;
-        let names = [ObjectName::Commit(9), seal(1, 0, 1), seal(2, 0, 2), seal(3, 0, 1)];
+        let names = [
+            ObjectName::Commit(9),
+            seal(1, 0, 1),
+            seal(2, 0, 2),
+            seal(3, 0, 1),
+        ];
         assert_eq!(chosen(&names, &fresh, None), Ok(vec![(3, 0, 1, 1)]));
     }
 

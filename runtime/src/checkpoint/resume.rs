@@ -39,6 +39,27 @@ pub struct Rehydrated {
     whole: bool,
 }
 
+/// A compaction beside a running job: reads the state as of one commit back from the store and writes it as a base.
+///
+/// It holds the collection in memory a second time while it runs. Only one may run at a time: hand its base to
+/// [`CommitWriter::set_base`](super::CommitWriter::set_base), or drop it, before the next one begins.
+#[derive(Clone, Debug)]
+pub struct Compaction {
+    pub(super) store: CheckpointStore,
+    pub(super) resume: Resume,
+}
+
+impl Compaction {
+    /// Writes the base if it makes the next resume cheaper.
+    ///
+    /// # Errors
+    /// `Checkpoint` if an object that the state consists of is damaged or missing, or if the store does not take the base.
+    pub async fn run(self) -> Result<Option<BaseRef>> {
+        let rehydrated = self.resume.rehydrate(&self.store).await?;
+        self.resume.compact(&self.store, &rehydrated).await
+    }
+}
+
 /// The newest value of every key, removals included until all is read.
 type Latest = HashMap<Bytes, (Epoch, Option<Bytes>)>;
 
@@ -134,9 +155,11 @@ impl Resume {
             return Ok(None);
         }
         let mut buckets = Vec::with_capacity(usize::from(BUCKETS));
-        for bucket in 0..BUCKETS {
-            let parts = parts_of_bucket(&rehydrated.collection, bucket);
-            buckets.push(self.write_bucket(store, commit.epoch, bucket, parts).await?);
+        for (bucket, parts) in (0..BUCKETS).zip(by_bucket(&rehydrated.collection)) {
+            buckets.push(
+                self.write_bucket(store, commit.epoch, bucket, parts)
+                    .await?,
+            );
         }
         Ok(Some(BaseRef {
             generation: self.generation,
@@ -175,7 +198,7 @@ impl Resume {
         store.create(&object).await?;
         Ok(BucketRef {
             bucket,
-            length: object.len(),
+            length: object.body.len() as u64,
             checksum: object.checksum,
         })
     }
@@ -219,17 +242,24 @@ fn size_of(parts: &[SealPart]) -> u64 {
     records.map(|record| record.size_bytes() as u64).sum()
 }
 
-fn parts_of_bucket(collection: &BTreeMap<String, Vec<Record>>, bucket: u8) -> Vec<SealPart> {
-    collection
-        .iter()
-        .map(|(source, records)| SealPart {
-            source: source.clone(),
-            ranges: Vec::new(),
-            records: records
-                .iter()
-                .filter(|record| bucket_of(&record.key) == bucket)
-                .cloned()
-                .collect(),
-        })
-        .collect()
+/// The collection in its buckets, by key: whoever writes a base of one commit twice writes the same objects.
+fn by_bucket(collection: &BTreeMap<String, Vec<Record>>) -> Vec<Vec<SealPart>> {
+    let mut buckets = vec![Vec::new(); usize::from(BUCKETS)];
+    for (source, records) in collection {
+        let mut sorted: Vec<&Record> = records.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        for parts in &mut buckets {
+            parts.push(SealPart {
+                source: source.clone(),
+                ranges: Vec::new(),
+                records: Vec::new(),
+            });
+        }
+        for record in sorted {
+            let parts = &mut buckets[usize::from(bucket_of(&record.key))];
+            let part = parts.last_mut().expect("pushed for every bucket above");
+            part.records.push(record.clone());
+        }
+    }
+    buckets
 }

@@ -102,7 +102,7 @@ impl SealWriter {
         .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
         self.store.create(&object).await?;
         seal.checksum = object.checksum;
-        seal.bytes = object.len();
+        seal.bytes = object.body.len() as u64;
         Ok(seal)
     }
 }

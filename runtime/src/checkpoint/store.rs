@@ -38,7 +38,12 @@ impl CheckpointStore {
     pub fn local(dir: &FilePath, job: &str) -> Result<Self> {
         check_job_name(job)?;
         let folder = dir.join(job);
-        let named = || format!("cannot create the checkpoint directory {}", folder.display());
+        let named = || {
+            format!(
+                "cannot create the checkpoint directory {}",
+                folder.display()
+            )
+        };
         std::fs::create_dir_all(&folder).context(ErrorKind::Config, named)?;
         // The folders themselves must survive a power cut too, as far as the system lets us flush a directory.
         for created in [Some(dir), dir.parent()].into_iter().flatten() {

@@ -52,7 +52,12 @@ mod tests {
     fn moved(pairs: &[(&str, &str)]) -> Vec<(FeedRangeId, ContinuationToken)> {
         pairs
             .iter()
-            .map(|(id, token)| (FeedRangeId((*id).into()), ContinuationToken((*token).into())))
+            .map(|(id, token)| {
+                (
+                    FeedRangeId((*id).into()),
+                    ContinuationToken((*token).into()),
+                )
+            })
             .collect()
     }
 
@@ -80,7 +85,10 @@ mod tests {
             own(&[("-80", "1"), ("80-FF", "3")])
         );
         assert_eq!(
-            after(&[&[("-80", "1"), ("80-FF", "2")], &[("80-C0", "3"), ("C0-FF", "4")]]),
+            after(&[
+                &[("-80", "1"), ("80-FF", "2")],
+                &[("80-C0", "3"), ("C0-FF", "4")]
+            ]),
             own(&[("-80", "1"), ("80-C0", "3"), ("C0-FF", "4")])
         );
         assert_eq!(

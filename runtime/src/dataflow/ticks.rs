@@ -22,11 +22,11 @@ pub fn ticks<'scope>(
     let mut ticker = Ticker::new(config, last);
     source(scope, "Ticks", move |cap, info| {
         let activator = scope.activator_for(info.address.clone());
-        ledger.ticker_waker().attach(scope.worker().sync_activator_for(info.address.to_vec()));
-        // Only worker 0 keeps the right to mint; dropped when the input is drained.
+        // Only worker 0 keeps the right to mint, and only it is to be woken; dropped when the input is drained.
         let mut mint_cap = (scope.index() == 0).then_some(cap);
         if let Some(cap) = &mut mint_cap {
             cap.downgrade(&(last.0 + 1));
+            ledger.ticker_waker().attach(scope.worker().sync_activator_for(info.address.to_vec()));
         }
         let started = Instant::now();
         let mut alarm: Option<Instant> = None;

@@ -1,0 +1,44 @@
+//! The Cosmos DB adapter on the embedded server against the checks that every adapter must pass.
+
+mod conformance;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use conformance::{PAGE_SIZE, Subject};
+use futures::FutureExt;
+use tidefeed_emulator::{Emulator, EmulatorConfig};
+use tidefeed_operators::cosmos::{
+    Account, AccountConfig, Container, ContainerSpec, CosmosFeed, CosmosReader, CosmosTarget,
+    FeedConfig, TargetConfig,
+};
+
+async fn subject(account: &Account, name: &str) -> Subject {
+    let spec = ContainerSpec::new("conformance", name, "/pk");
+    let container = Container::create_if_absent(account, &spec).await.unwrap();
+    let feed = FeedConfig {
+        page_size: NonZeroU32::new(PAGE_SIZE).unwrap(),
+        ..FeedConfig::default()
+    };
+    let reader = CosmosReader::new(container.clone());
+    Subject {
+        feed: Arc::new(CosmosFeed::new(container.clone(), feed).unwrap()),
+        target: Arc::new(CosmosTarget::new(container, TargetConfig::default()).unwrap()),
+        contents: Box::new(move || {
+            let reader = reader.clone();
+            async move { reader.documents().await.unwrap() }.boxed()
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_on_the_embedded_server() {
+    let emulator = Emulator::start(EmulatorConfig {
+        partitions: 3,
+        ..EmulatorConfig::default()
+    })
+    .unwrap();
+    let config = AccountConfig::with_key(emulator.endpoint(), emulator.key());
+    let account = Account::connect(&config).await.unwrap();
+    conformance::run_all(|name| subject(&account, name)).await;
+}

@@ -1,0 +1,198 @@
+//! Tests of the whole store: every one runs on a local directory and in memory.
+
+mod crash;
+mod damage;
+mod model;
+mod protocol;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{ContinuationToken, Epoch, FeedRangeId, Record};
+
+/// A store and what keeps it alive.
+struct Place {
+    store: CheckpointStore,
+    /// A second handle on the same objects, as the next process would make it.
+    folder: Option<TempDir>,
+}
+
+impl Place {
+    fn memory() -> Place {
+        Place {
+            store: CheckpointStore::in_memory("job"),
+            folder: None,
+        }
+    }
+
+    fn local() -> Place {
+        let folder = TempDir::new().unwrap();
+        Place {
+            store: CheckpointStore::local(folder.path(), "job").unwrap(),
+            folder: Some(folder),
+        }
+    }
+
+    fn both() -> [Place; 2] {
+        [Place::memory(), Place::local()]
+    }
+
+    /// The store as the next process sees it.
+    fn reopened(&self) -> CheckpointStore {
+        match &self.folder {
+            Some(folder) => CheckpointStore::local(folder.path(), "job").unwrap(),
+            None => self.store.clone(),
+        }
+    }
+}
+
+fn identity() -> RunIdentity {
+    RunIdentity {
+        job: "job".into(),
+        fingerprint: Fingerprint {
+            sources: BTreeMap::from([("flights".into(), "db/flights".into())]),
+            sinks: BTreeMap::from([("board".into(), "v1".into())]),
+            tables: BTreeMap::new(),
+        },
+        processes: 3,
+        workers_per_process: 2,
+    }
+}
+
+fn record(key: &str, body: Option<&str>) -> Record {
+    Record {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        body: body.map(|body| Bytes::copy_from_slice(body.as_bytes())),
+    }
+}
+
+fn part(source: &str, range: &str, token: &str, records: Vec<Record>) -> SealPart {
+    SealPart {
+        source: source.into(),
+        ranges: vec![(FeedRangeId(range.into()), ContinuationToken(token.into()))],
+        records,
+    }
+}
+
+fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
+    CommitRequest {
+        epoch: Epoch(epoch),
+        tokens: Tokens::new(),
+        seals: seals.to_vec(),
+        sinks: BTreeMap::from([(
+            "board".into(),
+            SinkState {
+                rows: epoch,
+                hash: 7,
+            },
+        )]),
+    }
+}
+
+/// What the store must give back, kept in plain collections: every durable seal, and the epoch of the last commit.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    seals: Vec<(Epoch, Vec<SealPart>)>,
+    commit: Option<Epoch>,
+}
+
+impl Model {
+    fn collection(&self) -> BTreeMap<String, BTreeMap<Bytes, Bytes>> {
+        let mut collection: BTreeMap<String, BTreeMap<Bytes, Bytes>> = BTreeMap::new();
+        let mut seals: Vec<_> = self.seals.iter().collect();
+        seals.sort_by_key(|(epoch, _)| *epoch);
+        let covered = seals
+            .into_iter()
+            .filter(|(epoch, _)| Some(*epoch) <= self.commit);
+        for part in covered.flat_map(|(_, parts)| parts) {
+            let keys = collection.entry(part.source.clone()).or_default();
+            for record in &part.records {
+                match &record.body {
+                    Some(body) => keys.insert(record.key.clone(), body.clone()),
+                    None => keys.remove(&record.key),
+                };
+            }
+        }
+        collection.retain(|_, keys| !keys.is_empty());
+        collection
+    }
+
+    fn replay(&self) -> BTreeMap<Epoch, Vec<SealPart>> {
+        let mut replay: BTreeMap<Epoch, Vec<SealPart>> = BTreeMap::new();
+        for (epoch, parts) in &self.seals {
+            if Some(*epoch) > self.commit {
+                replay
+                    .entry(*epoch)
+                    .or_default()
+                    .extend(parts.iter().cloned());
+            }
+        }
+        replay.values_mut().for_each(|parts| sort(parts));
+        replay
+    }
+
+    /// Only for tests whose ranges never split.
+    fn tokens(&self) -> Tokens {
+        let mut tokens = Tokens::new();
+        let mut seals: Vec<_> = self.seals.iter().collect();
+        seals.sort_by_key(|(epoch, _)| *epoch);
+        for part in seals.into_iter().flat_map(|(_, parts)| parts) {
+            let ranges = tokens.entry(part.source.clone()).or_default();
+            ranges.extend(part.ranges.iter().cloned());
+        }
+        tokens
+    }
+
+    fn last_sealed(&self) -> Option<Epoch> {
+        self.seals
+            .iter()
+            .map(|(epoch, _)| *epoch)
+            .max()
+            .max(self.commit)
+    }
+
+    async fn check(&self, store: &CheckpointStore, resume: &Resume) -> Rehydrated {
+        assert_eq!(
+            resume.commit.as_ref().map(|commit| commit.epoch),
+            self.commit
+        );
+        assert_eq!(resume.last_sealed, self.last_sealed());
+        let rehydrated = resume.rehydrate(store).await.unwrap();
+        assert_eq!(collected(&rehydrated), self.collection());
+        let replay: BTreeMap<Epoch, Vec<SealPart>> = rehydrated
+            .replay
+            .iter()
+            .map(|(epoch, parts)| {
+                let mut parts = parts.clone();
+                sort(&mut parts);
+                (*epoch, parts)
+            })
+            .collect();
+        assert_eq!(replay.len(), rehydrated.replay.len(), "an epoch came twice");
+        assert!(rehydrated.replay.is_sorted_by_key(|(epoch, _)| *epoch));
+        assert_eq!(replay, self.replay());
+        rehydrated
+    }
+}
+
+fn sort(parts: &mut [SealPart]) {
+    parts.sort_by(|a, b| (&a.source, &a.ranges).cmp(&(&b.source, &b.ranges)));
+}
+
+fn collected(rehydrated: &Rehydrated) -> BTreeMap<String, BTreeMap<Bytes, Bytes>> {
+    let mut collection = BTreeMap::new();
+    for (source, records) in &rehydrated.collection {
+        let keys: BTreeMap<Bytes, Bytes> = records
+            .iter()
+            .map(|record| (record.key.clone(), record.body.clone().expect("live")))
+            .collect();
+        assert_eq!(keys.len(), records.len(), "a key came twice");
+        if !keys.is_empty() {
+            collection.insert(source.clone(), keys);
+        }
+    }
+    collection
+}

@@ -1,0 +1,373 @@
+//! The protocol step by step: who may take over, what a run gets, what it may write.
+
+use super::*;
+use crate::checkpoint::frame::Framed;
+use crate::checkpoint::names::ObjectName;
+use crate::{ErrorKind, Generation};
+
+#[tokio::test]
+async fn a_run_gets_back_what_the_last_one_made_durable() {
+    for place in Place::both() {
+        let store = place.reopened();
+        let mut model = Model::default();
+        let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+        assert_eq!(opened.generation, Generation(1));
+        model.check(&store, &opened.resume).await;
+        let mut second = join(&store, &identity(), opened.generation, 1)
+            .await
+            .unwrap();
+        let parts = [
+            vec![part(
+                "flights",
+                "-80",
+                "1",
+                vec![record("a", Some("1")), record("a", Some("2"))],
+            )],
+            vec![part("flights", "80-FF", "1", vec![record("b", Some("1"))])],
+            vec![part(
+                "flights",
+                "-80",
+                "2",
+                vec![record("a", None), record("c", Some("3"))],
+            )],
+        ];
+        let one = opened
+            .seals
+            .write(Epoch(5), parts[0].clone())
+            .await
+            .unwrap();
+        let two = second
+            .seals
+            .write(Epoch(5), parts[1].clone())
+            .await
+            .unwrap();
+        let commit = opened
+            .commits
+            .commit(commit_of(5, &[two, one]))
+            .await
+            .unwrap();
+        opened
+            .seals
+            .write(Epoch(6), parts[2].clone())
+            .await
+            .unwrap();
+        for (epoch, parts) in [5, 5, 6].into_iter().zip(parts) {
+            model.seals.push((Epoch(epoch), parts));
+        }
+        model.commit = Some(Epoch(5));
+        drop((opened, second, store));
+
+        let store = place.reopened();
+        let opened = open(&store, &identity(), Options::default()).await.unwrap();
+        assert_eq!(opened.generation, Generation(2));
+        assert_eq!(opened.resume.commit.as_ref(), Some(&commit));
+        model.check(&store, &opened.resume).await;
+        assert_eq!(
+            opened.resume.tokens["flights"].len(),
+            1,
+            "the commit of this test names no tokens"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_run_at_a_time() {
+    for place in Place::both() {
+        let opened = open(&place.store, &identity(), Options::default())
+            .await
+            .unwrap();
+        let again = place.reopened();
+        let error = open(&again, &identity(), Options::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        if let Some(folder) = &place.folder {
+            let named = folder.path().join("job").display().to_string();
+            assert!(error.to_string().contains(&named), "{error}");
+        }
+        // A writer alone still holds the lock.
+        let seals = opened.seals;
+        open(&again, &identity(), Options::default())
+            .await
+            .unwrap_err();
+        drop((seals, opened.commits));
+        drop(opened.resume);
+    }
+    let place = Place::local();
+    drop(
+        open(&place.store, &identity(), Options::default())
+            .await
+            .unwrap(),
+    );
+    open(&place.reopened(), &identity(), Options::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_job_does_not_resume() {
+    for place in Place::both() {
+        drop(
+            open(&place.store, &identity(), Options::default())
+                .await
+                .unwrap(),
+        );
+        let before = place.store.list().await.unwrap();
+        let mut changed = identity();
+        changed
+            .fingerprint
+            .sinks
+            .insert("board".into(), "v2".into());
+        let error = open(&place.store, &changed, Options::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Checkpoint);
+        assert_eq!(
+            error.to_string(),
+            "the job job has changed since its checkpoint was written (sink board was v1 and is now v2): \
+             start with --fresh to rebuild, or run the previous version"
+        );
+        let mut other = identity();
+        other.job = "other".into();
+        let error = open(&place.store, &other, Options::default())
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("belongs to job job, not other"),
+            "{error}"
+        );
+        assert_eq!(
+            place.store.list().await.unwrap(),
+            before,
+            "nothing was written"
+        );
+        let fresh = Options {
+            fresh: true,
+            ..Options::default()
+        };
+        drop(open(&place.store, &changed, fresh).await.unwrap());
+        // From now on the state is the changed job's.
+        drop(
+            open(&place.store, &changed, Options::default())
+                .await
+                .unwrap(),
+        );
+        open(&place.store, &identity(), Options::default())
+            .await
+            .unwrap_err();
+        // Another cluster size is no change.
+        changed.processes = 7;
+        open(&place.store, &changed, Options::default())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_run_that_died_before_its_start_record_changed_nothing() {
+    let store = CheckpointStore::in_memory("job");
+    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    opened.seals.write(Epoch(1), vec![]).await.unwrap();
+    drop(opened);
+    let framed = Framed::new(
+        ObjectName::Generation(Generation(2)),
+        Bytes::from_static(b"{}"),
+    );
+    store.create(&framed).await.unwrap();
+    let opened = open(&store, &identity(), Options::default()).await.unwrap();
+    assert_eq!(
+        (opened.generation, opened.resume.last_sealed),
+        (Generation(3), Some(Epoch(1)))
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_create_is_ours_and_another_one_is_fenced() {
+    for place in Place::both() {
+        let name = ObjectName::Commit(1);
+        let framed = Framed::new(name, Bytes::from_static(b"one"));
+        place.store.create(&framed).await.unwrap();
+        place.store.create(&framed).await.unwrap();
+        let other = Framed::new(name, Bytes::from_static(b"two"));
+        let error = place.store.create(&other).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert!(
+            error
+                .to_string()
+                .contains("another run has written job/commit/"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_lost_its_number_to_another_is_fenced() {
+    let store = CheckpointStore::in_memory("job");
+    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let seal = ObjectName::Seal {
+        generation: Generation(1),
+        process: 0,
+        sequence: 1,
+    };
+    for name in [seal, ObjectName::Commit(1)] {
+        store
+            .create(&Framed::new(name, Bytes::from_static(b"x")))
+            .await
+            .unwrap();
+    }
+    let error = opened.seals.write(Epoch(1), vec![]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    let error = opened.commits.commit(commit_of(1, &[])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+}
+
+#[tokio::test]
+async fn epochs_only_rise_across_runs_too() {
+    let store = CheckpointStore::in_memory("job");
+    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    opened.seals.write(Epoch(7), vec![]).await.unwrap();
+    assert_eq!(
+        opened
+            .seals
+            .write(Epoch(7), vec![])
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Internal
+    );
+    drop(opened);
+    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    opened.seals.write(Epoch(7), vec![]).await.unwrap_err();
+    // A refused epoch is not a failed write.
+    opened.seals.write(Epoch(8), vec![]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_split_survives_a_crash_with_all_children_or_none() {
+    let store = CheckpointStore::in_memory("job");
+    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    opened
+        .seals
+        .write(Epoch(1), vec![part("flights", "-FF", "1", vec![])])
+        .await
+        .unwrap();
+    let mut split = part("flights", "-80", "1", vec![]);
+    split
+        .ranges
+        .push((FeedRangeId("80-FF".into()), ContinuationToken("1".into())));
+    opened.seals.write(Epoch(2), vec![split]).await.unwrap();
+    let mut overlapping = commit_of(2, &[]);
+    overlapping.tokens = BTreeMap::from([(
+        "flights".into(),
+        ["-FF", "-80"]
+            .map(|id| (FeedRangeId(id.into()), ContinuationToken("1".into())))
+            .into(),
+    )]);
+    let error = opened.commits.commit(overlapping).await.unwrap_err();
+    assert!(error.to_string().contains("overlap"), "{error}");
+    drop(opened);
+    let opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let ranges: Vec<&str> = opened.resume.tokens["flights"]
+        .keys()
+        .map(|id| id.0.as_str())
+        .collect();
+    assert_eq!(ranges, ["-80", "80-FF"]);
+}
+
+#[tokio::test]
+async fn a_long_run_that_compacts_leaves_little_behind() {
+    for place in Place::both() {
+        let store = &place.store;
+        let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+        let mut model = Model::default();
+        for epoch in 1..=200 {
+            let parts = vec![part(
+                "flights",
+                "-FF",
+                "t",
+                vec![record("a", Some(&epoch.to_string()))],
+            )];
+            let seal = opened
+                .seals
+                .write(Epoch(epoch), parts.clone())
+                .await
+                .unwrap();
+            model.seals.push((Epoch(epoch), parts));
+            opened
+                .commits
+                .commit(commit_of(epoch, &[seal]))
+                .await
+                .unwrap();
+            model.commit = Some(Epoch(epoch));
+            if epoch % 50 == 0 {
+                let compaction = opened.commits.compaction().unwrap();
+                // Written twice, as after a failure: the same objects.
+                let base = compaction.clone().run().await.unwrap().unwrap();
+                assert_eq!(compaction.run().await.unwrap(), Some(base.clone()));
+                opened.commits.set_base(base).unwrap();
+            }
+        }
+        // Collected after 64, 128 and 192 commits.
+        let left = store.list().await.unwrap();
+        let count = |is: fn(&ObjectName) -> bool| left.iter().filter(|name| is(name)).count();
+        assert_eq!(count(|name| matches!(name, ObjectName::Commit(_))), 3 + 8);
+        assert_eq!(count(|name| matches!(name, ObjectName::Seal { .. })), 50);
+        assert_eq!(count(|name| matches!(name, ObjectName::Base { .. })), 32);
+        drop(opened);
+        let opened = open(store, &identity(), Options::default()).await.unwrap();
+        model.check(store, &opened.resume).await;
+    }
+}
+
+#[tokio::test]
+async fn the_readable_objects_are_readable() {
+    let place = Place::local();
+    let mut opened = open(&place.store, &identity(), Options::default())
+        .await
+        .unwrap();
+    let seal = opened
+        .seals
+        .write(Epoch(1), vec![part("flights", "-FF", "t1", vec![])])
+        .await
+        .unwrap();
+    opened.commits.commit(commit_of(1, &[seal])).await.unwrap();
+    let folder = place.folder.as_ref().unwrap().path().join("job");
+    let text = std::fs::read_to_string(folder.join("commit/000000000001")).unwrap();
+    let (header, json) = text.split_once('\n').unwrap();
+    assert!(header.starts_with("tidefeed-checkpoint 1 commit/000000000001 "));
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(value["runs"][0]["last"], 1);
+    let seal = std::fs::read(folder.join("seal/0000000001/00000/000000000001")).unwrap();
+    let heading = seal.split(|byte| *byte == b'\n').nth(1).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(heading).unwrap();
+    assert_eq!(value["parts"][0]["ranges"][0][1], "t1");
+}
+
+#[tokio::test]
+async fn what_a_dying_write_left_on_disk_is_swept_away() {
+    let place = Place::local();
+    let folder = place
+        .folder
+        .as_ref()
+        .unwrap()
+        .path()
+        .join("job/seal/0000000001/00000");
+    std::fs::create_dir_all(&folder).unwrap();
+    let left = folder.join("000000000001#1");
+    std::fs::write(&left, b"half").unwrap();
+    let mut opened = open(&place.store, &identity(), Options::default())
+        .await
+        .unwrap();
+    assert!(!left.exists());
+    opened.seals.write(Epoch(1), vec![]).await.unwrap();
+}
+
+#[test]
+fn job_names_are_plain() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for bad in ["", ".", "..", "a/b", "a b", "ä", "a#1", &"x".repeat(129)] {
+        let error = CheckpointStore::local(folder.path(), bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{bad}");
+    }
+    CheckpointStore::local(folder.path(), "flights-eu_2.1").unwrap();
+}
