@@ -56,7 +56,10 @@ pub fn prepare_process() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,tidefeed=info"));
     // A second call, from a test or an embedding program with its own subscriber, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 fn command(name: &'static str) -> Command {
@@ -92,7 +95,10 @@ fn start<F>(name: &str, matches: &ArgMatches, build: F) -> Result<RunningJob>
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
-    let path = matches.get_one::<PathBuf>("config").cloned().unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
+    let path = matches
+        .get_one::<PathBuf>("config")
+        .cloned()
+        .unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
     let mut config = JobConfig::load(&path)?;
     if let Some(workers) = matches.get_one::<usize>("workers") {
         config.workers = Workers(*workers);
@@ -104,7 +110,9 @@ where
         config.account.endpoint.clone_from(endpoint);
     }
     let cosmos = Cosmos::from_config(&config.account)?;
-    let job = Job::new(name, config, cosmos, build).fresh(matches.get_flag("fresh")).start()?;
+    let job = Job::new(name, config, cosmos, build)
+        .fresh(matches.get_flag("fresh"))
+        .start()?;
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();
     }
@@ -135,7 +143,9 @@ fn wait(job: RunningJob) -> Result<()> {
 /// Resolves at the first SIGINT or SIGTERM.
 async fn terminate() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         _ = terminated.recv() => {}
         // An error means that this signal cannot be watched; SIGTERM still can.

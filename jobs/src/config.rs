@@ -66,7 +66,10 @@ pub struct AccountConfig {
 
 impl Default for AccountConfig {
     fn default() -> Self {
-        AccountConfig { endpoint: String::new(), key_env: "COSMOS_KEY".to_owned() }
+        AccountConfig {
+            endpoint: String::new(),
+            key_env: "COSMOS_KEY".to_owned(),
+        }
     }
 }
 
@@ -175,7 +178,10 @@ impl JobConfig {
     /// `Config`, naming the file, the line and what is wrong with it.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).context(ErrorKind::Config, || {
-            format!("cannot read the configuration {}: name it with --config FILE", path.display())
+            format!(
+                "cannot read the configuration {}: name it with --config FILE",
+                path.display()
+            )
         })?;
         Self::parse(&text).map_err(|error| error.wrap(path.display().to_string()))
     }
@@ -186,8 +192,13 @@ impl JobConfig {
     /// `Config`, naming the line and the key, and what is allowed there.
     pub fn parse(text: &str) -> Result<Self> {
         let config: JobConfig = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            Error::new(ErrorKind::Config, format!("line {line}: {}", error.message().replace('\n', " ")))
+            let line = error.span().map_or(1, |span| {
+                1 + text[..span.start.min(text.len())].matches('\n').count()
+            });
+            Error::new(
+                ErrorKind::Config,
+                format!("line {line}: {}", error.message().replace('\n', " ")),
+            )
         })?;
         Ok(config)
     }
@@ -201,13 +212,43 @@ impl JobConfig {
         self.checkpoint.commit().validate()?;
         within("workers", self.workers.0 as u64, 1, 256, "threads")?;
         for (name, source) in &self.source {
-            within(&format!("source.{name}.page_size"), source.page_size.into(), 1, 10_000, "documents")?;
-            within(&format!("source.{name}.poll_max_ms"), source.poll_max_ms, 1, 3_600_000, "milliseconds")?;
-            within(&format!("source.{name}.poll_ms"), source.poll_ms, 1, source.poll_max_ms, "milliseconds")?;
+            within(
+                &format!("source.{name}.page_size"),
+                source.page_size.into(),
+                1,
+                10_000,
+                "documents",
+            )?;
+            within(
+                &format!("source.{name}.poll_max_ms"),
+                source.poll_max_ms,
+                1,
+                3_600_000,
+                "milliseconds",
+            )?;
+            within(
+                &format!("source.{name}.poll_ms"),
+                source.poll_ms,
+                1,
+                source.poll_max_ms,
+                "milliseconds",
+            )?;
         }
         for (name, sink) in &self.sink {
-            within(&format!("sink.{name}.max_in_flight"), sink.max_in_flight as u64, 1, 1000, "requests")?;
-            within(&format!("sink.{name}.partition_key"), sink.partition_key.len() as u64, 1, 3, "paths")?;
+            within(
+                &format!("sink.{name}.max_in_flight"),
+                sink.max_in_flight as u64,
+                1,
+                1000,
+                "requests",
+            )?;
+            within(
+                &format!("sink.{name}.partition_key"),
+                sink.partition_key.len() as u64,
+                1,
+                3,
+                "paths",
+            )?;
         }
         Ok(())
     }
@@ -217,7 +258,10 @@ fn within(key: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<()
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Config, format!("{key} is {value}: allowed is {least} to {most} {unit}")))
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("{key} is {value}: allowed is {least} to {most} {unit}"),
+    ))
 }
 
 #[cfg(test)]
@@ -228,7 +272,10 @@ mod tests {
     fn a_small_file_gets_the_defaults() {
         let text = "[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\n[sink.v]\ndatabase = \"a\"\ncontainer = \"v\"\n";
         let config = JobConfig::parse(text).expect("valid");
-        assert_eq!((config.workers.0, config.source["flights"].page_size), (1, 1000));
+        assert_eq!(
+            (config.workers.0, config.source["flights"].page_size),
+            (1, 1000)
+        );
         assert_eq!(config.sink["v"].partition_key, ["/id"]);
         assert!(config.sink["v"].create);
         config.validate().expect("defaults are in range");
@@ -238,17 +285,30 @@ mod tests {
     fn unknown_and_wrong_keys_are_named_with_what_is_allowed() {
         let report = |text: &str| JobConfig::parse(text).expect_err("wrong").report();
         let unknown = report("[checkpoint]\ndirectory = \"x\"\n[epoch]\nmin = 3\n");
-        assert!(unknown.starts_with("line 4: unknown field `min`, expected one of `min_ms`"), "{unknown}");
+        assert!(
+            unknown.starts_with("line 4: unknown field `min`, expected one of `min_ms`"),
+            "{unknown}"
+        );
         let missing = report("[source.flights]\ndatabase = \"a\"\n");
         assert!(missing.contains("missing field `container`"), "{missing}");
-        let wrong = report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
-        assert!(wrong.contains("`later`") && wrong.contains("`beginning`"), "{wrong}");
+        let wrong =
+            report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
+        assert!(
+            wrong.contains("`later`") && wrong.contains("`beginning`"),
+            "{wrong}"
+        );
     }
 
     #[test]
     fn values_out_of_range_are_named() {
         let text = "[source.f]\ndatabase = \"a\"\ncontainer = \"b\"\npoll_ms = 5000\n";
-        let error = JobConfig::parse(text).expect("parses").validate().expect_err("too long");
-        assert_eq!(error.report(), "source.f.poll_ms is 5000: allowed is 1 to 1000 milliseconds");
+        let error = JobConfig::parse(text)
+            .expect("parses")
+            .validate()
+            .expect_err("too long");
+        assert_eq!(
+            error.report(),
+            "source.f.poll_ms is 5000: allowed is 1 to 1000 milliseconds"
+        );
     }
 }

@@ -91,7 +91,8 @@ impl Connect for Cosmos {
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
         let defaults = adapter::TargetConfig::default();
         let target = adapter::TargetConfig {
-            max_in_flight: NonZeroUsize::new(config.max_in_flight).unwrap_or(defaults.max_in_flight),
+            max_in_flight: NonZeroUsize::new(config.max_in_flight)
+                .unwrap_or(defaults.max_in_flight),
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosTarget::new(container, target)?))

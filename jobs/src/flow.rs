@@ -34,7 +34,11 @@ enum Mode<'scope> {
     /// The job's code is run once to see what it uses.
     Plan(Rc<RefCell<Plan>>),
     /// The dataflow is built to run.
-    Run { ticks: StreamVec<'scope, u64, u64>, parts: WorkerParts, reports: Vec<StreamVec<'scope, u64, Report>> },
+    Run {
+        ticks: StreamVec<'scope, u64, u64>,
+        parts: WorkerParts,
+        reports: Vec<StreamVec<'scope, u64, Report>>,
+    },
 }
 
 /// Builds a job's dataflow: change feeds in, differential operators freely, views out.
@@ -47,11 +51,25 @@ pub struct Flow<'scope> {
 
 impl<'scope> Flow<'scope> {
     pub(crate) fn plan(scope: Scope<'scope, u64>, plan: Rc<RefCell<Plan>>) -> Self {
-        Flow { scope, mode: Mode::Plan(plan) }
+        Flow {
+            scope,
+            mode: Mode::Plan(plan),
+        }
     }
 
-    pub(crate) fn run(scope: Scope<'scope, u64>, ticks: StreamVec<'scope, u64, u64>, parts: WorkerParts) -> Self {
-        Flow { scope, mode: Mode::Run { ticks, parts, reports: Vec::new() } }
+    pub(crate) fn run(
+        scope: Scope<'scope, u64>,
+        ticks: StreamVec<'scope, u64, u64>,
+        parts: WorkerParts,
+    ) -> Self {
+        Flow {
+            scope,
+            mode: Mode::Run {
+                ticks,
+                parts,
+                reports: Vec::new(),
+            },
+        }
     }
 
     /// The reports of every source and sink that was used.
@@ -76,7 +94,10 @@ impl<'scope> Flow<'scope> {
     ///
     /// # Errors
     /// `Config` when the job uses the source twice.
-    pub fn change_feed<T: DeserializeOwned + ExchangeData>(&mut self, name: &str) -> Result<View<'scope, T>> {
+    pub fn change_feed<T: DeserializeOwned + ExchangeData>(
+        &mut self,
+        name: &str,
+    ) -> Result<View<'scope, T>> {
         let decode = |body: &Bytes| {
             serde_json::from_slice::<T>(body).map_err(|error| {
                 let what = format!("it is no {}", short_type_name::<T>());
@@ -85,11 +106,23 @@ impl<'scope> Flow<'scope> {
         };
         match &mut self.mode {
             Mode::Plan(plan) => {
-                Plan::note("source", &mut plan.borrow_mut().sources, name, std::any::type_name::<T>())?;
+                Plan::note(
+                    "source",
+                    &mut plan.borrow_mut().sources,
+                    name,
+                    std::any::type_name::<T>(),
+                )?;
                 Ok(Vec::new().to_stream(self.scope).as_collection())
             }
-            Mode::Run { ticks, parts, reports } => {
-                let parts = parts.sources.remove(name).ok_or_else(|| differs("source", name))?;
+            Mode::Run {
+                ticks,
+                parts,
+                reports,
+            } => {
+                let parts = parts
+                    .sources
+                    .remove(name)
+                    .ok_or_else(|| differs("source", name))?;
                 let (upserts, tokens) = source(ticks.clone(), parts, decode);
                 reports.push(tokens);
                 Ok(upserts.upsert_to_collection(name))
@@ -101,12 +134,25 @@ impl<'scope> Flow<'scope> {
     ///
     /// # Errors
     /// `Config` when the job uses the name twice, `Data` when a row has no JSON form.
-    pub fn table<T: Serialize + Clone + 'static>(&mut self, name: &str, rows: &[T]) -> Result<View<'scope, T>> {
+    pub fn table<T: Serialize + Clone + 'static>(
+        &mut self,
+        name: &str,
+        rows: &[T],
+    ) -> Result<View<'scope, T>> {
         if let Mode::Plan(plan) = &self.mode {
-            Plan::note("table", &mut plan.borrow_mut().tables, name, table_hash(name, rows)?)?;
+            Plan::note(
+                "table",
+                &mut plan.borrow_mut().tables,
+                name,
+                table_hash(name, rows)?,
+            )?;
         }
         // One worker brings the rows; whoever needs them elsewhere exchanges them.
-        let rows = if self.scope.index() == 0 { rows.to_vec() } else { Vec::new() };
+        let rows = if self.scope.index() == 0 {
+            rows.to_vec()
+        } else {
+            Vec::new()
+        };
         let at_start: Vec<_> = rows.into_iter().map(|row| (row, 0u64, 1isize)).collect();
         Ok(at_start.to_stream(self.scope).as_collection())
     }
@@ -119,13 +165,29 @@ impl<'scope> Flow<'scope> {
     ///
     /// # Errors
     /// `Config` when the job uses the sink twice.
-    pub fn upsert<R: Serialize + Clone + 'static>(&mut self, name: &str, rows: View<'scope, R>) -> Result<()> {
+    pub fn upsert<R: Serialize + Clone + 'static>(
+        &mut self,
+        name: &str,
+        rows: View<'scope, R>,
+    ) -> Result<()> {
         match &mut self.mode {
-            Mode::Plan(plan) => Plan::note("sink", &mut plan.borrow_mut().sinks, name, std::any::type_name::<R>()),
+            Mode::Plan(plan) => Plan::note(
+                "sink",
+                &mut plan.borrow_mut().sinks,
+                name,
+                std::any::type_name::<R>(),
+            ),
             Mode::Run { parts, reports, .. } => {
-                let (parts, encoder) = parts.sinks.remove(name).ok_or_else(|| differs("sink", name))?;
+                let (parts, encoder) = parts
+                    .sinks
+                    .remove(name)
+                    .ok_or_else(|| differs("sink", name))?;
                 let ledger = parts.ledger.clone();
-                reports.push(rows.inner.encode_documents(encoder, ledger).upsert_documents(parts));
+                reports.push(
+                    rows.inner
+                        .encode_documents(encoder, ledger)
+                        .upsert_documents(parts),
+                );
                 Ok(())
             }
         }
@@ -134,7 +196,9 @@ impl<'scope> Flow<'scope> {
 
 /// The job's code used something that it did not use when it was planned.
 fn differs(kind: &str, name: &str) -> Error {
-    Error::internal(format!("the job uses {kind} {name} on a worker, but did not when it was planned: build the same dataflow every time"))
+    Error::internal(format!(
+        "the job uses {kind} {name} on a worker, but did not when it was planned: build the same dataflow every time"
+    ))
 }
 
 /// A type's name without its module path.

@@ -28,8 +28,8 @@ use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::{Resumed, commit, ticks};
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::{
-    Context, Epoch, EpochConfig, EpochFigures, Error, ErrorKind, FeedRangeId, Ledger, Result, committer,
-    run_workers, sealer,
+    Context, Epoch, EpochConfig, EpochFigures, Error, ErrorKind, FeedRangeId, Ledger, Result,
+    committer, run_workers, sealer,
 };
 use timely::dataflow::operators::Concatenate;
 use timely::worker::Worker;
@@ -61,7 +61,14 @@ where
     /// A job that is ready to start.
     pub fn new(name: &str, config: JobConfig, connect: impl Connect, build: F) -> Self {
         let connect = Arc::new(connect);
-        Job { name: name.to_owned(), config, connect, store: None, fresh: false, build: Arc::new(build) }
+        Job {
+            name: name.to_owned(),
+            config,
+            connect,
+            store: None,
+            fresh: false,
+            build: Arc::new(build),
+        }
     }
 
     /// Starts over, whatever the checkpoint holds: every source from its configured start.
@@ -91,8 +98,16 @@ where
             .build()
             .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
         let started = tokio.block_on(self.prepare(&plan))?;
-        let Started { shared, commits, worker_parts, readers, sealer, committer } = started;
-        let (workers, epoch, build) = (self.config.workers.0, self.config.epoch.clone(), self.build);
+        let Started {
+            shared,
+            commits,
+            worker_parts,
+            readers,
+            sealer,
+            committer,
+        } = started;
+        let (workers, epoch, build) =
+            (self.config.workers.0, self.config.epoch.clone(), self.build);
         let background = vec![tokio.spawn(sealer), tokio.spawn(committer)];
         for (readers, range, start, inbox) in readers {
             tokio.spawn(readers.read(range, start, inbox));
@@ -108,16 +123,24 @@ where
                 tokio.block_on(async {
                     for task in background {
                         if let Err(error) = task.await {
-                            shared.ledger.fail(Error::internal(format!("a background task ended badly: {error}")));
+                            shared.ledger.fail(Error::internal(format!(
+                                "a background task ended badly: {error}"
+                            )));
                         }
                     }
                 });
                 shared.ledger.stop();
                 tokio.shutdown_timeout(Duration::from_secs(5));
-                failed.or_else(|| shared.ledger.take_failure()).map_or(Ok(()), Err)
+                failed
+                    .or_else(|| shared.ledger.take_failure())
+                    .map_or(Ok(()), Err)
             })
             .context(ErrorKind::Internal, || "cannot start the job's thread")?;
-        Ok(RunningJob { main: Some(main), ledger, status })
+        Ok(RunningJob {
+            main: Some(main),
+            ledger,
+            status,
+        })
     }
 
     async fn prepare(&self, plan: &Plan) -> Result<Started> {
@@ -130,35 +153,73 @@ where
             workers_per_process: u32::try_from(self.config.workers.0).unwrap_or(u32::MAX),
         };
         let commit_config = self.config.checkpoint.commit();
-        let options = checkpoint::Options { fresh: self.fresh, retain_commits: commit_config.retain };
+        let options = checkpoint::Options {
+            fresh: self.fresh,
+            retain_commits: commit_config.retain,
+        };
         let mut opened = checkpoint::open(&store, &identity, options).await?;
         let rehydrated = opened.resume.rehydrate(&store).await?;
         if let Some(base) = opened.resume.compact(&store, &rehydrated).await? {
             opened.commits.set_base(base)?;
         }
-        let committed = opened.resume.commit.as_ref().map_or(Epoch(0), |commit| commit.epoch);
-        let last = opened.resume.last_sealed.map_or(committed, |sealed| sealed.max(committed));
+        let committed = opened
+            .resume
+            .commit
+            .as_ref()
+            .map_or(Epoch(0), |commit| commit.epoch);
+        let last = opened
+            .resume
+            .last_sealed
+            .map_or(committed, |sealed| sealed.max(committed));
         let ledger = Ledger::new(committed, last);
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let tokens = opened.resume.tokens.clone();
-        let resumed = Resumed { commit: opened.resume.commit.clone(), tokens, replayed_through: last };
-        let Opened { seals, commits: commit_writer, .. } = opened;
+        let resumed = Resumed {
+            commit: opened.resume.commit.clone(),
+            tokens,
+            replayed_through: last,
+        };
+        let Opened {
+            seals,
+            commits: commit_writer,
+            ..
+        } = opened;
         let shared = Shared {
             ledger: ledger.clone(),
             finish: Arc::new(watch::Sender::new(false)),
-            sources: plan.sources.keys().map(|name| (name.clone(), Arc::default())).collect(),
-            sinks: plan.sinks.keys().map(|name| (name.clone(), Arc::default())).collect(),
+            sources: plan
+                .sources
+                .keys()
+                .map(|name| (name.clone(), Arc::default()))
+                .collect(),
+            sinks: plan
+                .sinks
+                .keys()
+                .map(|name| (name.clone(), Arc::default()))
+                .collect(),
             resumed,
         };
-        let (worker_parts, readers) = self.wire(&shared, feeds, targets, rehydrated, parts).await?;
+        let (worker_parts, readers) = self
+            .wire(&shared, feeds, targets, rehydrated, parts)
+            .await?;
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let interval = Duration::from_millis(commit_config.interval_ms);
         Ok(Started {
             worker_parts,
             readers,
-            sealer: Box::pin(sealer::run(parts_received, parts_per_epoch, seals, ledger.clone())),
-            committer: Box::pin(committer::run(commits_received, interval, commit_writer, ledger)),
+            sealer: Box::pin(sealer::run(
+                parts_received,
+                parts_per_epoch,
+                seals,
+                ledger.clone(),
+            )),
+            committer: Box::pin(committer::run(
+                commits_received,
+                interval,
+                commit_writer,
+                ledger,
+            )),
             shared,
             commits,
         })
@@ -167,11 +228,17 @@ where
     async fn connect_all(&self, plan: &Plan) -> Result<(Feeds, Targets)> {
         let mut feeds = Feeds::new();
         for name in plan.sources.keys() {
-            feeds.insert(name.clone(), self.connect.source(name, &self.config.source[name]).await?);
+            feeds.insert(
+                name.clone(),
+                self.connect.source(name, &self.config.source[name]).await?,
+            );
         }
         let mut targets = Targets::new();
         for name in plan.sinks.keys() {
-            targets.insert(name.clone(), self.connect.sink(name, &self.config.sink[name]).await?);
+            targets.insert(
+                name.clone(),
+                self.connect.sink(name, &self.config.sink[name]).await?,
+            );
         }
         Ok((feeds, targets))
     }
@@ -200,8 +267,12 @@ where
         let tasks = Tasks::new(tokio::runtime::Handle::current());
         let checkpoint = Arc::new(rehydrated);
         let committed = shared.ledger.committed_through();
-        let mut worker_parts: Vec<_> =
-            (0..workers).map(|_| WorkerParts { sources: BTreeMap::new(), sinks: BTreeMap::new() }).collect();
+        let mut worker_parts: Vec<_> = (0..workers)
+            .map(|_| WorkerParts {
+                sources: BTreeMap::new(),
+                sinks: BTreeMap::new(),
+            })
+            .collect();
         let mut readers = Vec::new();
         let open_ranges = Arc::new(AtomicUsize::new(0));
         for (at, (name, feed)) in feeds.into_iter().enumerate() {
@@ -210,7 +281,12 @@ where
                 StartAt::Beginning => Start::Beginning,
                 StartAt::Now => Start::Now,
             };
-            let saved = shared.resumed.tokens.get(&name).cloned().unwrap_or_default();
+            let saved = shared
+                .resumed
+                .tokens
+                .get(&name)
+                .cloned()
+                .unwrap_or_default();
             let starts = starts(&name, &saved, &feed.ranges().await?, &start)?;
             open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
             let poll = PollDelay {
@@ -304,7 +380,8 @@ where
     let build = Arc::clone(build);
     timely::execute_directly(move |worker| {
         let plan = Rc::new(RefCell::new(Plan::default()));
-        let built = worker.dataflow::<u64, _, _>(|scope| build(&mut Flow::plan(scope, Rc::clone(&plan))));
+        let built =
+            worker.dataflow::<u64, _, _>(|scope| build(&mut Flow::plan(scope, Rc::clone(&plan))));
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
@@ -326,18 +403,25 @@ where
     let ledger = shared.ledger.clone();
     let resumed = shared.resumed.clone();
     let worker_parts: Mutex<Vec<_>> = Mutex::new(worker_parts.into_iter().map(Some).collect());
-    run_workers(workers, &shared.ledger.clone(), move |worker: &mut Worker| {
-        let parts = worker_parts.lock().get_mut(worker.index()).and_then(Option::take);
-        let parts = parts.ok_or_else(|| Error::internal("a worker was built twice"))?;
-        worker.dataflow::<u64, _, _>(|scope| {
-            let ticks = ticks(scope, &epoch, resumed.replayed_through, ledger.clone());
-            let mut flow = Flow::run(scope, ticks, parts);
-            build(&mut flow)?;
-            let reports = scope.concatenate(flow.into_reports());
-            commit(reports, resumed.clone(), ledger.clone(), commits.clone());
-            Ok(())
-        })
-    })
+    run_workers(
+        workers,
+        &shared.ledger.clone(),
+        move |worker: &mut Worker| {
+            let parts = worker_parts
+                .lock()
+                .get_mut(worker.index())
+                .and_then(Option::take);
+            let parts = parts.ok_or_else(|| Error::internal("a worker was built twice"))?;
+            worker.dataflow::<u64, _, _>(|scope| {
+                let ticks = ticks(scope, &epoch, resumed.replayed_through, ledger.clone());
+                let mut flow = Flow::run(scope, ticks, parts);
+                build(&mut flow)?;
+                let reports = scope.concatenate(flow.into_reports());
+                commit(reports, resumed.clone(), ledger.clone(), commits.clone());
+                Ok(())
+            })
+        },
+    )
 }
 
 /// A job that runs.
@@ -391,14 +475,20 @@ impl RunningJob {
 
     /// True once the job has ended, for good or ill; then [`RunningJob::join`] returns at once.
     pub fn ended(&self) -> bool {
-        self.main.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+        self.main
+            .as_ref()
+            .is_none_or(std::thread::JoinHandle::is_finished)
     }
 
     /// Figures so far.
     pub fn status(&self) -> JobStatus {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let sum = |of: fn(&SourceCounters) -> &std::sync::atomic::AtomicU64| -> u64 {
-            self.status.sources.values().map(|counters| read(of(counters))).sum()
+            self.status
+                .sources
+                .values()
+                .map(|counters| read(of(counters)))
+                .sum()
         };
         let sink = |counters: &SinkCounters| SinkStatus {
             upserts: read(&counters.upserts),
@@ -411,7 +501,12 @@ impl RunningJob {
             changes_read: sum(|counters| &counters.changes),
             bytes_read: sum(|counters| &counters.bytes),
             read_ru: sum(|counters| &counters.charge_milli_ru) as f64 / 1000.0,
-            sinks: self.status.sinks.iter().map(|(name, counters)| (name.clone(), sink(counters))).collect(),
+            sinks: self
+                .status
+                .sinks
+                .iter()
+                .map(|(name, counters)| (name.clone(), sink(counters)))
+                .collect(),
             epochs: self.ledger.figures(),
         }
     }
@@ -421,8 +516,12 @@ impl RunningJob {
     /// # Errors
     /// What ended the job, if it did not end because it was asked to.
     pub fn join(mut self) -> Result<JobStatus> {
-        let main = self.main.take().ok_or_else(|| Error::internal("a job is joined once"))?;
-        main.join().map_err(|_| Error::internal("the job's thread panicked"))??;
+        let main = self
+            .main
+            .take()
+            .ok_or_else(|| Error::internal("a job is joined once"))?;
+        main.join()
+            .map_err(|_| Error::internal("the job's thread panicked"))??;
         Ok(self.status())
     }
 }
@@ -433,4 +532,3 @@ impl Drop for RunningJob {
         self.ledger.stop();
     }
 }
-

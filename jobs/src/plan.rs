@@ -24,7 +24,12 @@ impl Plan {
     ///
     /// # Errors
     /// `Config` when the name is used already.
-    pub(crate) fn note<V>(kind: &str, uses: &mut BTreeMap<String, V>, name: &str, what: V) -> Result<()> {
+    pub(crate) fn note<V>(
+        kind: &str,
+        uses: &mut BTreeMap<String, V>,
+        name: &str,
+        what: V,
+    ) -> Result<()> {
         if uses.insert(name.to_owned(), what).is_some() {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -42,17 +47,24 @@ impl Plan {
         let missing = |section: &str, name: &str, there: Vec<&String>| {
             Error::new(
                 ErrorKind::Config,
-                format!("the job uses {section} {name}, but the configuration has no [{section}.{name}]; it has {there:?}"),
+                format!(
+                    "the job uses {section} {name}, but the configuration has no [{section}.{name}]; it has {there:?}"
+                ),
             )
         };
-        for name in self.sources.keys().filter(|name| !config.source.contains_key(*name)) {
+        let unknown = |name: &&String| !config.source.contains_key(*name);
+        if let Some(name) = self.sources.keys().find(unknown) {
             return Err(missing("source", name, config.source.keys().collect()));
         }
-        for name in self.sinks.keys().filter(|name| !config.sink.contains_key(*name)) {
+        let unknown = |name: &&String| !config.sink.contains_key(*name);
+        if let Some(name) = self.sinks.keys().find(unknown) {
             return Err(missing("sink", name, config.sink.keys().collect()));
         }
         if self.sources.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "the job reads no source: call flow.change_feed"));
+            return Err(Error::new(
+                ErrorKind::Config,
+                "the job reads no source: call flow.change_feed",
+            ));
         }
         Ok(())
     }
@@ -62,15 +74,33 @@ impl Plan {
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
     /// same is checked by their hashes (I8).
     pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
-        let source = |name: &String| config.source.get(name).map_or(String::new(), |s| format!("{}/{}", s.database, s.container));
+        let source = |name: &String| {
+            config
+                .source
+                .get(name)
+                .map_or(String::new(), |s| format!("{}/{}", s.database, s.container))
+        };
         let sink = |name: &String| {
             config.sink.get(name).map_or(String::new(), |s| {
-                format!("{}/{} by {}", s.database, s.container, s.partition_key.join(","))
+                format!(
+                    "{}/{} by {}",
+                    s.database,
+                    s.container,
+                    s.partition_key.join(",")
+                )
             })
         };
         Fingerprint {
-            sources: self.sources.keys().map(|name| (name.clone(), source(name))).collect(),
-            sinks: self.sinks.keys().map(|name| (name.clone(), sink(name))).collect(),
+            sources: self
+                .sources
+                .keys()
+                .map(|name| (name.clone(), source(name)))
+                .collect(),
+            sinks: self
+                .sinks
+                .keys()
+                .map(|name| (name.clone(), sink(name)))
+                .collect(),
             tables: self.tables.clone(),
         }
     }
@@ -81,7 +111,16 @@ impl Plan {
 /// # Errors
 /// `Data` when a row has no JSON form.
 pub(crate) fn table_hash<T: Serialize>(name: &str, rows: &[T]) -> Result<String> {
-    let bytes = serde_json::to_vec(rows)
-        .map_err(|error| Error::new(ErrorKind::Data, format!("table {name} has a row without JSON form")).with_source(error))?;
-    Ok(format!("{} rows, {:032x}", rows.len(), xxhash_rust::xxh3::xxh3_128(&bytes)))
+    let bytes = serde_json::to_vec(rows).map_err(|error| {
+        Error::new(
+            ErrorKind::Data,
+            format!("table {name} has a row without JSON form"),
+        )
+        .with_source(error)
+    })?;
+    Ok(format!(
+        "{} rows, {:032x}",
+        rows.len(),
+        xxhash_rust::xxh3::xxh3_128(&bytes)
+    ))
 }

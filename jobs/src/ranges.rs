@@ -26,23 +26,45 @@ pub(crate) fn starts(
 ) -> Result<Vec<RangeStart>> {
     let mut starts: Vec<_> = saved
         .iter()
-        .map(|(range, token)| RangeStart { range: range.clone(), start: Start::Token(token.clone()) })
+        .map(|(range, token)| RangeStart {
+            range: range.clone(),
+            start: Start::Token(token.clone()),
+        })
         .collect();
     for range in live {
         if !saved.keys().any(|saved| overlap(saved, range)) {
-            starts.push(RangeStart { range: range.clone(), start: fresh.clone() });
+            starts.push(RangeStart {
+                range: range.clone(),
+                start: fresh.clone(),
+            });
         }
     }
     starts.sort_by(|a, b| bounds(&a.range).cmp(&bounds(&b.range)));
-    let tiles = starts.windows(2).all(|pair| bounds(&pair[0].range).1 == bounds(&pair[1].range).0);
+    let tiles = starts
+        .windows(2)
+        .all(|pair| bounds(&pair[0].range).1 == bounds(&pair[1].range).0);
     let ends = |ranges: &[&FeedRangeId]| {
-        let lower = ranges.iter().map(|range| bounds(range).0).min().map(str::to_owned);
-        let upper = ranges.iter().map(|range| bounds(range).1).max().map(str::to_owned);
+        let lower = ranges
+            .iter()
+            .map(|range| bounds(range).0)
+            .min()
+            .map(str::to_owned);
+        let upper = ranges
+            .iter()
+            .map(|range| bounds(range).1)
+            .max()
+            .map(str::to_owned);
         (lower, upper)
     };
     let started: Vec<_> = starts.iter().map(|start| &start.range).collect();
     if !tiles || ends(&started) != ends(&live.iter().collect::<Vec<_>>()) {
-        let names = |ranges: &[&FeedRangeId]| ranges.iter().map(|r| r.0.as_str()).collect::<Vec<_>>().join(", ");
+        let names = |ranges: &[&FeedRangeId]| {
+            ranges
+                .iter()
+                .map(|r| r.0.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         return Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
@@ -71,38 +93,69 @@ mod tests {
     use super::*;
 
     fn ids(names: &[&str]) -> Vec<FeedRangeId> {
-        names.iter().map(|name| FeedRangeId((*name).to_owned())).collect()
+        names
+            .iter()
+            .map(|name| FeedRangeId((*name).to_owned()))
+            .collect()
     }
 
     fn saved(names: &[&str]) -> BTreeMap<FeedRangeId, ContinuationToken> {
-        ids(names).into_iter().map(|range| (range.clone(), ContinuationToken(format!("at {range}")))).collect()
+        ids(names)
+            .into_iter()
+            .map(|range| (range.clone(), ContinuationToken(format!("at {range}"))))
+            .collect()
     }
 
     #[test]
     fn a_fresh_run_reads_the_live_ranges() {
         let live = ids(&["-80", "80-FF"]);
         let starts = starts("s", &BTreeMap::new(), &live, &Start::Beginning).expect("tiles");
-        assert_eq!(starts.iter().map(|s| s.range.clone()).collect::<Vec<_>>(), live);
+        assert_eq!(
+            starts.iter().map(|s| s.range.clone()).collect::<Vec<_>>(),
+            live
+        );
         assert!(starts.iter().all(|s| s.start == Start::Beginning));
     }
 
     #[test]
     fn a_saved_range_is_resumed_even_if_it_has_been_split() {
-        let starts = starts("s", &saved(&["-80", "80-FF"]), &ids(&["-40", "40-80", "80-FF"]), &Start::Now).expect("tiles");
+        let starts = starts(
+            "s",
+            &saved(&["-80", "80-FF"]),
+            &ids(&["-40", "40-80", "80-FF"]),
+            &Start::Now,
+        )
+        .expect("tiles");
         assert_eq!(starts.len(), 2);
         assert!(starts.iter().all(|s| matches!(s.start, Start::Token(_))));
     }
 
     #[test]
     fn a_range_that_was_never_read_begins_afresh() {
-        let starts = starts("s", &saved(&["80-FF"]), &ids(&["-80", "80-FF"]), &Start::Beginning).expect("tiles");
-        assert_eq!(starts[0], RangeStart { range: FeedRangeId("-80".into()), start: Start::Beginning });
+        let starts = starts(
+            "s",
+            &saved(&["80-FF"]),
+            &ids(&["-80", "80-FF"]),
+            &Start::Beginning,
+        )
+        .expect("tiles");
+        assert_eq!(
+            starts[0],
+            RangeStart {
+                range: FeedRangeId("-80".into()),
+                start: Start::Beginning
+            }
+        );
     }
 
     #[test]
     fn gaps_and_overlaps_are_refused() {
-        for (kept, live) in [(&["-60"][..], &["-80", "80-FF"][..]), (&["-80", "60-FF"], &["-80", "80-FF"])] {
-            let error = starts("s", &saved(kept), &ids(live), &Start::Beginning).expect_err("no tiling");
+        for (kept, live) in [
+            (&["-60"][..], &["-80", "80-FF"][..]),
+            (&["-80", "60-FF"], &["-80", "80-FF"]),
+        ] {
+            let error =
+                starts("s", &saved(kept), &ids(live), &Start::Beginning).expect_err("no tiling");
             assert!(error.report().contains("source s"), "{}", error.report());
         }
     }

@@ -4,11 +4,11 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use tidefeed_runtime::Ledger;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
-use tidefeed_runtime::Ledger;
 
 /// A view's row as it is written: identity and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,12 +40,17 @@ impl DocumentEncoder {
             let Some(fields) = path.strip_prefix('/').filter(|fields| !fields.is_empty()) else {
                 return Err(Error::new(
                     ErrorKind::Config,
-                    format!("sink.{sink}.partition_key is {path:?}: a path begins with a slash, as in \"/id\""),
+                    format!(
+                        "sink.{sink}.partition_key is {path:?}: a path begins with a slash, as in \"/id\""
+                    ),
                 ));
             };
             paths.push(fields.split('/').map(str::to_owned).collect());
         }
-        Ok(DocumentEncoder { sink: sink.to_owned(), paths })
+        Ok(DocumentEncoder {
+            sink: sink.to_owned(),
+            paths,
+        })
     }
 
     /// The row as a document.
@@ -53,21 +58,42 @@ impl DocumentEncoder {
     /// # Errors
     /// `Data` when the row is not a JSON object, or has no string `id`.
     pub fn encode<R: Serialize>(&self, row: &R) -> Result<ViewDocument> {
-        let wrong = |what: &str| Error::new(ErrorKind::Data, format!("a row of sink {} {what}", self.sink));
-        let body = serde_json::to_vec(row).map_err(|error| wrong("is no JSON document").with_source(error))?;
+        let wrong = |what: &str| {
+            Error::new(
+                ErrorKind::Data,
+                format!("a row of sink {} {what}", self.sink),
+            )
+        };
+        let body = serde_json::to_vec(row)
+            .map_err(|error| wrong("is no JSON document").with_source(error))?;
         let mut found = vec![None; self.paths.len()];
-        let wanted: Vec<_> = self.paths.iter().enumerate().map(|(at, path)| (at, path.as_slice())).collect();
-        FieldsAt { wanted, found: &mut found }
-            .deserialize(&mut serde_json::Deserializer::from_slice(&body))
-            .map_err(|error| wrong("is no JSON object").with_source(error))?;
+        let wanted: Vec<_> = self
+            .paths
+            .iter()
+            .enumerate()
+            .map(|(at, path)| (at, path.as_slice()))
+            .collect();
+        FieldsAt {
+            wanted,
+            found: &mut found,
+        }
+        .deserialize(&mut serde_json::Deserializer::from_slice(&body))
+        .map_err(|error| wrong("is no JSON object").with_source(error))?;
         let mut found = found.into_iter();
         let Some(Some(Value::String(id))) = found.next() else {
-            return Err(wrong("has no string field \"id\": every view document needs one"));
+            return Err(wrong(
+                "has no string field \"id\": every view document needs one",
+            ));
         };
         // An absent component is what Cosmos DB calls undefined, which its JSON form writes as an empty object.
-        let components = found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
+        let components =
+            found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
         let partition_key = Value::Array(components.collect()).to_string();
-        Ok(ViewDocument { partition_key: partition_key.into(), id: id.into(), body: body.into() })
+        Ok(ViewDocument {
+            partition_key: partition_key.into(),
+            id: id.into(),
+            body: body.into(),
+        })
     }
 }
 
@@ -94,14 +120,22 @@ impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            let at_key = self.wanted.iter().filter(|(_, path)| path.first() == Some(&key));
-            let (ends, deeper): (Vec<_>, Vec<_>) = at_key.copied().partition(|(_, path)| path.len() == 1);
+            let at_key = self
+                .wanted
+                .iter()
+                .filter(|(_, path)| path.first() == Some(&key));
+            let (ends, deeper): (Vec<_>, Vec<_>) =
+                at_key.copied().partition(|(_, path)| path.len() == 1);
             if !ends.is_empty() {
                 let value: Value = map.next_value()?;
-                ends.iter().for_each(|(at, _)| self.found[*at] = Some(value.clone()));
+                ends.iter()
+                    .for_each(|(at, _)| self.found[*at] = Some(value.clone()));
             } else if !deeper.is_empty() {
                 let wanted = deeper.iter().map(|(at, path)| (*at, &path[1..])).collect();
-                map.next_value_seed(FieldsAt { wanted, found: self.found })?;
+                map.next_value_seed(FieldsAt {
+                    wanted,
+                    found: self.found,
+                })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -120,7 +154,9 @@ pub trait EncodeDocuments<'scope> {
     ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)>;
 }
 
-impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope> for StreamVec<'scope, u64, (R, u64, isize)> {
+impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope>
+    for StreamVec<'scope, u64, (R, u64, isize)>
+{
     fn encode_documents(
         self,
         encoder: DocumentEncoder,
@@ -156,23 +192,45 @@ mod tests {
     #[test]
     fn identity_is_read_from_the_row() {
         let row = json!({"skip": [1, {"id": "no"}], "id": "a", "at": {"airport": "EWR", "gate": 3}, "n": 2});
-        let document = encoder(&["/at/airport", "/n", "/absent"]).encode(&row).expect("a document");
-        assert_eq!((&*document.id, &*document.partition_key), ("a", r#"["EWR",2,{}]"#));
-        assert_eq!(serde_json::from_slice::<Value>(&document.body).expect("JSON"), row);
+        let document = encoder(&["/at/airport", "/n", "/absent"])
+            .encode(&row)
+            .expect("a document");
+        assert_eq!(
+            (&*document.id, &*document.partition_key),
+            ("a", r#"["EWR",2,{}]"#)
+        );
+        assert_eq!(
+            serde_json::from_slice::<Value>(&document.body).expect("JSON"),
+            row
+        );
     }
 
     #[test]
     fn a_partition_key_may_be_the_id() {
-        let document = encoder(&["/id"]).encode(&json!({"id": "a"})).expect("a document");
+        let document = encoder(&["/id"])
+            .encode(&json!({"id": "a"}))
+            .expect("a document");
         assert_eq!(&*document.partition_key, r#"["a"]"#);
     }
 
     #[test]
     fn rows_that_are_no_documents_are_named() {
-        let report = |row: Value| encoder(&["/id"]).encode(&row).expect_err("no document").report();
-        assert!(report(json!({"x": 1})).starts_with("a row of sink view has no string field \"id\""));
+        let report = |row: Value| {
+            encoder(&["/id"])
+                .encode(&row)
+                .expect_err("no document")
+                .report()
+        };
+        assert!(
+            report(json!({"x": 1})).starts_with("a row of sink view has no string field \"id\"")
+        );
         assert!(report(json!({"id": 1})).contains("has no string field"));
         assert!(report(json!([1])).starts_with("a row of sink view is no JSON object"));
-        assert!(DocumentEncoder::new("view", &["id".into()]).expect_err("no slash").report().contains("sink.view.partition_key"));
+        assert!(
+            DocumentEncoder::new("view", &["id".into()])
+                .expect_err("no slash")
+                .report()
+                .contains("sink.view.partition_key")
+        );
     }
 }

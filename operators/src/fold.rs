@@ -26,13 +26,15 @@ pub fn fold(mut updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Result<Vec<
         (&a.partition_key, &a.id, t, &a.body).cmp(&(&b.partition_key, &b.id, u, &b.body))
     });
     let mut writes = Vec::new();
-    for updates in updates.chunk_by(|(a, ..), (b, ..)| (&a.partition_key, &a.id) == (&b.partition_key, &b.id)) {
+    for updates in
+        updates.chunk_by(|(a, ..), (b, ..)| (&a.partition_key, &a.id) == (&b.partition_key, &b.id))
+    {
         if let Some(body) = net_change(updates, rewrite_through)? {
             let document = &updates[0].0;
             writes.push(DocumentWrite {
                 partition_key: document.partition_key.to_string(),
                 id: document.id.to_string(),
-                body: body.map(|body| bytes::Bytes::copy_from_slice(body)),
+                body: body.map(bytes::Bytes::copy_from_slice),
             });
         }
     }
@@ -45,7 +47,9 @@ fn net_change(updates: &[ViewUpdate], rewrite_through: Epoch) -> Result<Option<O
     let mut after = None;
     let mut rewrite = false;
     for epoch in updates.chunk_by(|(_, t, _), (_, u, _)| t == u) {
-        let Some((gone, come)) = step(epoch)? else { continue };
+        let Some((gone, come)) = step(epoch)? else {
+            continue;
+        };
         before.get_or_insert(gone);
         after = Some(come);
         rewrite |= epoch[0].1 <= rewrite_through.0;
@@ -95,39 +99,70 @@ mod tests {
     const NEVER: Epoch = Epoch(0);
 
     fn row(id: &str, body: &str, time: u64, diff: isize) -> ViewUpdate {
-        let document = ViewDocument { partition_key: "[1]".into(), id: id.into(), body: body.as_bytes().into() };
+        let document = ViewDocument {
+            partition_key: "[1]".into(),
+            id: id.into(),
+            body: body.as_bytes().into(),
+        };
         (document, time, diff)
     }
 
     fn folded(updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Vec<(String, Option<String>)> {
-        let text = |body: bytes::Bytes| String::from_utf8(body.to_vec()).expect("test bodies are text");
+        let text =
+            |body: bytes::Bytes| String::from_utf8(body.to_vec()).expect("test bodies are text");
         let writes = fold(updates, rewrite_through).expect("no two rows under one key");
-        writes.into_iter().map(|write| (write.id, write.body.map(text))).collect()
+        writes
+            .into_iter()
+            .map(|write| (write.id, write.body.map(text)))
+            .collect()
     }
 
     #[test]
     fn an_update_is_one_upsert_and_a_removal_one_delete() {
-        let updates = vec![row("a", "1", 5, -1), row("a", "2", 5, 1), row("b", "1", 5, -1), row("c", "1", 5, 1)];
+        let updates = vec![
+            row("a", "1", 5, -1),
+            row("a", "2", 5, 1),
+            row("b", "1", 5, -1),
+            row("c", "1", 5, 1),
+        ];
         let expected = [("a", Some("2")), ("b", None), ("c", Some("1"))];
-        assert_eq!(folded(updates, NEVER), expected.map(|(id, body)| (id.to_owned(), body.map(str::to_owned))));
+        assert_eq!(
+            folded(updates, NEVER),
+            expected.map(|(id, body)| (id.to_owned(), body.map(str::to_owned)))
+        );
     }
 
     #[test]
     fn what_comes_and_goes_is_not_written() {
-        let updates = vec![row("a", "1", 5, 1), row("a", "1", 6, -1), row("b", "1", 5, 1), row("b", "1", 5, -1)];
+        let updates = vec![
+            row("a", "1", 5, 1),
+            row("a", "1", 6, -1),
+            row("b", "1", 5, 1),
+            row("b", "1", 5, -1),
+        ];
         assert!(folded(updates, NEVER).is_empty());
     }
 
     #[test]
     fn replayed_epochs_are_written_even_if_they_cancel_out() {
-        let updates = vec![row("a", "1", 5, 1), row("a", "1", 6, -1), row("b", "1", 7, 1), row("b", "1", 8, -1)];
+        let updates = vec![
+            row("a", "1", 5, 1),
+            row("a", "1", 6, -1),
+            row("b", "1", 7, 1),
+            row("b", "1", 8, -1),
+        ];
         assert_eq!(folded(updates, Epoch(5)), [("a".to_owned(), None)]);
     }
 
     #[test]
     fn two_rows_under_one_key_are_an_error_with_both() {
-        let error = fold(vec![row("a", "1", 5, 1), row("a", "2", 5, 1)], NEVER).expect_err("two rows");
-        assert!(error.report().contains("id \"a\": 1 and 2"), "{}", error.report());
+        let error =
+            fold(vec![row("a", "1", 5, 1), row("a", "2", 5, 1)], NEVER).expect_err("two rows");
+        assert!(
+            error.report().contains("id \"a\": 1 and 2"),
+            "{}",
+            error.report()
+        );
         assert!(fold(vec![row("a", "1", 5, 2)], NEVER).is_err());
     }
 

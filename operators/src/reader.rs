@@ -65,7 +65,12 @@ pub struct Readers {
 
 impl Readers {
     /// Reads a range until the run ends, a bounded run has caught up, or an error ends the run.
-    pub async fn read(self: Arc<Self>, range: FeedRangeId, start: Start, inbox: InboxSender<Arrival>) {
+    pub async fn read(
+        self: Arc<Self>,
+        range: FeedRangeId,
+        start: Start,
+        inbox: InboxSender<Arrival>,
+    ) {
         let mut end = self.ledger.end();
         tokio::select! {
             read = self.read_to_end(&range, start, &inbox) => match read {
@@ -81,7 +86,12 @@ impl Readers {
     }
 
     /// True when the range was read to the end that was asked for, false when its worker is gone.
-    async fn read_to_end(&self, range: &FeedRangeId, start: Start, inbox: &InboxSender<Arrival>) -> Result<bool> {
+    async fn read_to_end(
+        &self,
+        range: &FeedRangeId,
+        start: Start,
+        inbox: &InboxSender<Arrival>,
+    ) -> Result<bool> {
         let mut finish = self.finish.clone();
         let mut stream = self.feed.open(range, start).await?;
         let mut delay = self.poll.first;
@@ -113,15 +123,28 @@ impl Readers {
 
     async fn deliver(&self, range: &FeedRangeId, page: Page, inbox: &InboxSender<Arrival>) -> bool {
         let counters = &self.counters;
-        counters.charge_milli_ru.fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+        counters
+            .charge_milli_ru
+            .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
         if !page.records.is_empty() {
-            let bytes: usize = page.records.iter().map(tidefeed_runtime::Record::size_bytes).sum();
-            counters.changes.fetch_add(page.records.len() as u64, Ordering::Relaxed);
+            let bytes: usize = page
+                .records
+                .iter()
+                .map(tidefeed_runtime::Record::size_bytes)
+                .sum();
+            counters
+                .changes
+                .fetch_add(page.records.len() as u64, Ordering::Relaxed);
             counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             counters.pages.fetch_add(1, Ordering::Relaxed);
             // Before the send: a page in the channel that is not counted would let a drained run end without it.
             self.ledger.page_arrived();
         }
-        inbox.send(Arrival { range: range.clone(), page }).await
+        inbox
+            .send(Arrival {
+                range: range.clone(),
+                page,
+            })
+            .await
     }
 }

@@ -83,12 +83,21 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             parts.ledger.wake_when_verified(waker());
             let (sender, acknowledged) = Inbox::new(1);
             acknowledged.attach(scope.worker().sync_activator_for(info.address.to_vec()));
-            let mut sink = Sink { parts, sender, acknowledged, waiting: BTreeMap::new(), under_way: None };
+            let mut sink = Sink {
+                parts,
+                sender,
+                acknowledged,
+                waiting: BTreeMap::new(),
+                under_way: None,
+            };
             move |(input, frontier), output| {
                 // 1. Drain.
                 input.for_each(|cap, updates| {
                     for (document, time, diff) in updates.drain(..) {
-                        let waiting = sink.waiting.entry(time).or_insert_with(|| Waiting::new(cap.delayed(&time, 0)));
+                        let waiting = sink
+                            .waiting
+                            .entry(time)
+                            .or_insert_with(|| Waiting::new(cap.delayed(&time, 0)));
                         waiting.updates.push((document, time, diff));
                     }
                 });
@@ -112,7 +121,11 @@ struct Waiting {
 
 impl Waiting {
     fn new(cap: Capability<u64>) -> Self {
-        Waiting { updates: Vec::new(), cap, reported: false }
+        Waiting {
+            updates: Vec::new(),
+            cap,
+            reported: false,
+        }
     }
 }
 
@@ -127,45 +140,78 @@ struct Sink {
 
 impl Sink {
     fn acknowledge(&mut self) {
-        let Some((upserts, deletes, applied)) = self.acknowledged.try_next() else { return };
+        let Some((upserts, deletes, applied)) = self.acknowledged.try_next() else {
+            return;
+        };
         let counters = &self.parts.counters;
         match applied {
             Ok(applied) => {
-                counters.upserts.fetch_add(upserts as u64, Ordering::Relaxed);
-                counters.deletes.fetch_add(deletes as u64, Ordering::Relaxed);
-                counters.requests.fetch_add(applied.requests, Ordering::Relaxed);
-                counters.throttled.fetch_add(applied.throttled, Ordering::Relaxed);
-                counters.charge_milli_ru.fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+                counters
+                    .upserts
+                    .fetch_add(upserts as u64, Ordering::Relaxed);
+                counters
+                    .deletes
+                    .fetch_add(deletes as u64, Ordering::Relaxed);
+                counters
+                    .requests
+                    .fetch_add(applied.requests, Ordering::Relaxed);
+                counters
+                    .throttled
+                    .fetch_add(applied.throttled, Ordering::Relaxed);
+                counters
+                    .charge_milli_ru
+                    .fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
                 // Dropped: every write of these epochs is acknowledged.
                 self.under_way = None;
             }
             // The capabilities stay: nothing of these epochs may count as written.
-            Err(error) => self.parts.ledger.fail(error.wrap(format!("sink {} stopped", self.parts.name))),
+            Err(error) => self
+                .parts
+                .ledger
+                .fail(error.wrap(format!("sink {} stopped", self.parts.name))),
         }
     }
 
     /// Reports each epoch below the frontier once, and lets go of those that the container already holds.
     fn report(&mut self, bound: Option<u64>, mut give: impl FnMut(&Capability<u64>, Report)) {
-        for (_, waiting) in self.waiting.iter_mut().take_while(|(epoch, _)| bound.is_none_or(|bound| **epoch < bound)) {
+        for (_, waiting) in self
+            .waiting
+            .iter_mut()
+            .take_while(|(epoch, _)| bound.is_none_or(|bound| **epoch < bound))
+        {
             if !std::mem::replace(&mut waiting.reported, true) {
                 let (rows, hash) = view_change(&waiting.updates);
-                give(&waiting.cap, Report::View { sink: self.parts.name.clone(), rows, hash });
+                give(
+                    &waiting.cap,
+                    Report::View {
+                        sink: self.parts.name.clone(),
+                        rows,
+                        hash,
+                    },
+                );
             }
         }
-        let complete_muted = bound.map_or(self.parts.resumed.0 + 1, |bound| bound.min(self.parts.resumed.0 + 1));
+        let complete_muted = bound.map_or(self.parts.resumed.0 + 1, |bound| {
+            bound.min(self.parts.resumed.0 + 1)
+        });
         if self.parts.resumed > Epoch(0) {
             self.waiting = self.waiting.split_off(&complete_muted);
         }
     }
 
     fn start_batch(&mut self, bound: Option<u64>) {
-        if self.under_way.is_some() || !self.parts.ledger.verified() || self.parts.ledger.stopped() {
+        if self.under_way.is_some() || !self.parts.ledger.verified() || self.parts.ledger.stopped()
+        {
             return;
         }
         let later = bound.map_or_else(BTreeMap::new, |bound| self.waiting.split_off(&bound));
         let complete = std::mem::replace(&mut self.waiting, later);
-        let (caps, updates): (Vec<_>, Vec<_>) = complete.into_values().map(|w| (w.cap, w.updates)).unzip();
-        match fold(updates.into_iter().flatten().collect(), self.parts.rewrite_through) {
+        let (caps, updates): (Vec<_>, Vec<_>) =
+            complete.into_values().map(|w| (w.cap, w.updates)).unzip();
+        match fold(
+            updates.into_iter().flatten().collect(),
+            self.parts.rewrite_through,
+        ) {
             // Nothing to write: the capabilities go, and with them the epochs.
             Ok(writes) if writes.is_empty() => {}
             Ok(writes) => {
@@ -174,7 +220,9 @@ impl Sink {
             }
             Err(error) => {
                 self.under_way = Some(caps);
-                self.parts.ledger.fail(error.wrap(format!("sink {} stopped", self.parts.name)));
+                self.parts
+                    .ledger
+                    .fail(error.wrap(format!("sink {} stopped", self.parts.name)));
             }
         }
     }
@@ -183,7 +231,11 @@ impl Sink {
         let upserts = writes.iter().filter(|write| write.body.is_some()).count();
         let deletes = writes.len() - upserts;
         let target = Arc::clone(&self.parts.target);
-        self.parts.tasks.spawn_into(self.sender.clone(), async move { (upserts, deletes, target.apply(writes).await) });
+        self.parts
+            .tasks
+            .spawn_into(self.sender.clone(), async move {
+                (upserts, deletes, target.apply(writes).await)
+            });
     }
 }
 
@@ -196,10 +248,12 @@ fn key_hash(document: &ViewDocument) -> u64 {
 
 /// Rows that came minus rows that went, and the same sum over their hashes.
 fn view_change(updates: &[ViewUpdate]) -> (i64, u128) {
-    updates.iter().fold((0, 0), |(rows, hash), (document, _, diff)| {
-        let row = xxh3_128(&document.body).wrapping_mul(*diff as i128 as u128);
-        (rows + *diff as i64, hash.wrapping_add(row))
-    })
+    updates
+        .iter()
+        .fold((0, 0), |(rows, hash), (document, _, diff)| {
+            let row = xxh3_128(&document.body).wrapping_mul(*diff as i128 as u128);
+            (rows + *diff as i64, hash.wrapping_add(row))
+        })
 }
 
 #[cfg(test)]
@@ -209,11 +263,18 @@ mod tests {
     #[test]
     fn a_view_hash_forgets_order_and_what_was_retracted() {
         let row = |body: &str, diff| {
-            let document = ViewDocument { partition_key: "[]".into(), id: "a".into(), body: body.as_bytes().into() };
+            let document = ViewDocument {
+                partition_key: "[]".into(),
+                id: "a".into(),
+                body: body.as_bytes().into(),
+            };
             (document, 1, diff)
         };
         let direct = view_change(&[row("2", 1), row("3", 1)]);
-        assert_eq!(direct, view_change(&[row("3", 1), row("1", 1), row("2", 1), row("1", -1)]));
+        assert_eq!(
+            direct,
+            view_change(&[row("3", 1), row("1", 1), row("2", 1), row("1", -1)])
+        );
         assert_ne!(direct, view_change(&[row("2", 2)]));
         assert_eq!(view_change(&[row("2", 1), row("2", -1)]), (0, 0));
     }

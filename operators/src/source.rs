@@ -83,7 +83,10 @@ pub fn source<'scope, V, D>(
     ticks: StreamVec<'scope, u64, u64>,
     parts: SourceParts,
     decode: D,
-) -> (StreamVec<'scope, u64, Upsert<V>>, StreamVec<'scope, u64, Report>)
+) -> (
+    StreamVec<'scope, u64, Upsert<V>>,
+    StreamVec<'scope, u64, Report>,
+)
 where
     V: Clone + 'static,
     D: Fn(&Bytes) -> Result<V> + 'static,
@@ -97,7 +100,9 @@ where
     let mut reports_out = OutputBuilder::from(reports_out);
     let info = builder.operator_info();
     let activator: Activator = scope.activator_for(info.address.clone());
-    parts.inbox.attach(scope.worker().sync_activator_for(info.address.to_vec()));
+    parts
+        .inbox
+        .attach(scope.worker().sync_activator_for(info.address.to_vec()));
     let sealed = Waker::default();
     sealed.attach(scope.worker().sync_activator_for(info.address.to_vec()));
     parts.ledger.wake_when_sealed(sealed);
@@ -127,11 +132,19 @@ where
             // 2. Attach what has arrived to each tick.
             ticks.for_each(|cap, epochs| {
                 for epoch in epochs.drain(..).map(Epoch) {
-                    let (records_cap, reports_cap) = (cap.delayed(&epoch.0, 0), cap.delayed(&epoch.0, 1));
+                    let (records_cap, reports_cap) =
+                        (cap.delayed(&epoch.0, 0), cap.delayed(&epoch.0, 1));
                     match attach.attach(epoch) {
                         Ok((upserts, ranges)) => {
-                            records_out.session(&records_cap).give_iterator(upserts.into_iter());
-                            held.push_back(Held { epoch, records_cap, reports_cap, ranges });
+                            records_out
+                                .session(&records_cap)
+                                .give_iterator(upserts.into_iter());
+                            held.push_back(Held {
+                                epoch,
+                                records_cap,
+                                reports_cap,
+                                ranges,
+                            });
                         }
                         Err(error) => attach.parts.ledger.fail(error),
                     }
@@ -140,14 +153,27 @@ where
             // 3. Let go of what is sealed.
             let sealed_through = attach.parts.ledger.sealed_through();
             let mut reports_out = reports_out.activate();
-            while held.front().is_some_and(|held| held.epoch <= sealed_through) {
+            while held
+                .front()
+                .is_some_and(|held| held.epoch <= sealed_through)
+            {
                 let Some(done) = held.pop_front() else { break };
                 let mut session = reports_out.session(&done.reports_cap);
                 if attach.parts.reports_seals {
-                    session.give_iterator(attach.parts.ledger.take_seals(done.epoch).into_iter().map(Report::Seal));
+                    session.give_iterator(
+                        attach
+                            .parts
+                            .ledger
+                            .take_seals(done.epoch)
+                            .into_iter()
+                            .map(Report::Seal),
+                    );
                 }
                 if !done.ranges.is_empty() {
-                    session.give(Report::Tokens { source: attach.parts.name.clone(), ranges: done.ranges });
+                    session.give(Report::Tokens {
+                        source: attach.parts.name.clone(),
+                        ranges: done.ranges,
+                    });
                 }
                 drop(done.records_cap);
             }
@@ -165,7 +191,10 @@ struct Attach<D> {
 impl<D> Attach<D> {
     /// Takes pages, hands their records and positions to the sealer and returns the upserts with the positions.
     #[allow(clippy::type_complexity)] // a pair of two plain lists
-    fn attach<V>(&mut self, epoch: Epoch) -> Result<(Vec<Upsert<V>>, Vec<(FeedRangeId, ContinuationToken)>)>
+    fn attach<V>(
+        &mut self,
+        epoch: Epoch,
+    ) -> Result<(Vec<Upsert<V>>, Vec<(FeedRangeId, ContinuationToken)>)>
     where
         D: Fn(&Bytes) -> Result<V>,
     {
@@ -173,13 +202,21 @@ impl<D> Attach<D> {
         let mut ranges = BTreeMap::new();
         let mut bytes = 0;
         while bytes < self.parts.max_bytes {
-            let Some(Arrival { range, page }) = self.parts.inbox.try_next() else { break };
+            let Some(Arrival { range, page }) = self.parts.inbox.try_next() else {
+                break;
+            };
             ranges.insert(range, page.token);
             if !page.records.is_empty() {
-                let page_bytes = page.records.iter().map(|record| record.size_bytes() as u64).sum();
+                let page_bytes = page
+                    .records
+                    .iter()
+                    .map(|record| record.size_bytes() as u64)
+                    .sum();
                 bytes += page_bytes;
                 self.parts.ledger.page_attached(epoch, page_bytes);
-                page.records.into_iter().for_each(|record| newest.add(record));
+                page.records
+                    .into_iter()
+                    .for_each(|record| newest.add(record));
             }
         }
         let ranges: Vec<_> = ranges.into_iter().collect();
@@ -195,12 +232,21 @@ impl<D> Attach<D> {
     }
 }
 
-fn decode_all<V>(records: &[Record], epoch: Epoch, decode: impl Fn(&Bytes) -> Result<V>) -> Result<Vec<Upsert<V>>> {
+fn decode_all<V>(
+    records: &[Record],
+    epoch: Epoch,
+    decode: impl Fn(&Bytes) -> Result<V>,
+) -> Result<Vec<Upsert<V>>> {
     let upsert = |record: &Record| {
-        let value = record.body.as_ref().map(&decode).transpose().map_err(|error| {
-            let key = String::from_utf8_lossy(&record.key).into_owned();
-            error.wrap(format!("document {key} does not decode"))
-        })?;
+        let value = record
+            .body
+            .as_ref()
+            .map(&decode)
+            .transpose()
+            .map_err(|error| {
+                let key = String::from_utf8_lossy(&record.key).into_owned();
+                error.wrap(format!("document {key} does not decode"))
+            })?;
         Ok((DocumentKey::from(&record.key), value, epoch.0))
     };
     records.iter().map(upsert).collect()
@@ -250,19 +296,38 @@ impl Replay {
         }
     }
 
-    fn next<V>(&mut self, decode: impl Fn(&Bytes) -> Result<V>) -> Result<Option<(u64, Vec<Upsert<V>>)>> {
+    fn next<V>(
+        &mut self,
+        decode: impl Fn(&Bytes) -> Result<V>,
+    ) -> Result<Option<(u64, Vec<Upsert<V>>)>> {
         let (index, peers) = (self.index, self.peers);
         let mine = |record: &&Record| xxh3_64(&record.key) % peers == index;
-        let collection = self.checkpoint.collection.get(&self.source).map_or(&[][..], Vec::as_slice);
+        let collection = self
+            .checkpoint
+            .collection
+            .get(&self.source)
+            .map_or(&[][..], Vec::as_slice);
         if self.record_at < collection.len() {
             let end = collection.len().min(self.record_at + REPLAY_CHUNK);
-            let chunk: Vec<Record> = collection[self.record_at..end].iter().filter(mine).cloned().collect();
+            let chunk: Vec<Record> = collection[self.record_at..end]
+                .iter()
+                .filter(mine)
+                .cloned()
+                .collect();
             self.record_at = end;
-            return Ok(Some((self.resumed.0, decode_all(&chunk, self.resumed, decode)?)));
+            return Ok(Some((
+                self.resumed.0,
+                decode_all(&chunk, self.resumed, decode)?,
+            )));
         }
-        let Some((epoch, parts)) = self.checkpoint.replay.get(self.epoch_at) else { return Ok(None) };
+        let Some((epoch, parts)) = self.checkpoint.replay.get(self.epoch_at) else {
+            return Ok(None);
+        };
         self.epoch_at += 1;
-        let records = parts.iter().filter(|part| part.source == self.source).flat_map(|part| &part.records);
+        let records = parts
+            .iter()
+            .filter(|part| part.source == self.source)
+            .flat_map(|part| &part.records);
         let chunk: Vec<Record> = records.filter(mine).cloned().collect();
         Ok(Some((epoch.0, decode_all(&chunk, *epoch, decode)?)))
     }
@@ -273,13 +338,21 @@ mod tests {
     use super::*;
 
     fn record(key: &str, body: Option<&str>) -> Record {
-        Record { key: Bytes::copy_from_slice(key.as_bytes()), body: body.map(|b| Bytes::copy_from_slice(b.as_bytes())) }
+        Record {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            body: body.map(|b| Bytes::copy_from_slice(b.as_bytes())),
+        }
     }
 
     #[test]
     fn of_several_changes_in_an_epoch_the_last_counts() {
         let mut newest = NewestRecords::default();
-        for (key, body) in [("a", Some("9")), ("b", Some("1")), ("a", Some("2")), ("b", None)] {
+        for (key, body) in [
+            ("a", Some("9")),
+            ("b", Some("1")),
+            ("a", Some("2")),
+            ("b", None),
+        ] {
             newest.add(record(key, body));
         }
         assert_eq!(newest.records, [record("a", Some("2")), record("b", None)]);

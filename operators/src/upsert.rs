@@ -19,7 +19,9 @@ pub trait UpsertToCollection<'scope, V> {
 impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for StreamVec<'scope, u64, Upsert<V>> {
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
         let name = format!("Upsert: {name}");
-        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<DocumentKey, V, u64, isize>, _, _>(self, &name)
-            .as_collection(|_key, value| value.clone())
+        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<DocumentKey, V, u64, isize>, _, _>(
+            self, &name,
+        )
+        .as_collection(|_key, value| value.clone())
     }
 }

@@ -39,7 +39,10 @@ pub struct InboxSender<T> {
 
 impl<T> Clone for InboxSender<T> {
     fn clone(&self) -> Self {
-        InboxSender { items: self.items.clone(), waker: self.waker.clone() }
+        InboxSender {
+            items: self.items.clone(),
+            waker: self.waker.clone(),
+        }
     }
 }
 
@@ -70,7 +73,13 @@ impl<T> Inbox<T> {
     pub fn new(capacity: usize) -> (InboxSender<T>, Inbox<T>) {
         let (sender, items) = mpsc::channel(capacity.max(1));
         let waker = Waker::default();
-        (InboxSender { items: sender, waker: waker.clone() }, Inbox { items, waker })
+        (
+            InboxSender {
+                items: sender,
+                waker: waker.clone(),
+            },
+            Inbox { items, waker },
+        )
     }
 
     /// Makes the operator known to the senders.

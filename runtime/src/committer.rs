@@ -25,7 +25,10 @@ pub struct CommitConfig {
 
 impl Default for CommitConfig {
     fn default() -> Self {
-        CommitConfig { interval_ms: 0, retain: 3 }
+        CommitConfig {
+            interval_ms: 0,
+            retain: 3,
+        }
     }
 }
 

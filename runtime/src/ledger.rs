@@ -70,7 +70,8 @@ impl Ledger {
     /// A ledger in which everything through `resumed_through` is sealed, and everything through `committed` committed.
     pub fn new(committed: Epoch, resumed_through: Epoch) -> Self {
         // Three digits over one microsecond to one hour: the bounds are constants, so creation cannot fail.
-        let commit_latency = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
+        let commit_latency =
+            Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
         Ledger(Arc::new(Shared {
             epochs: Mutex::new(Epochs {
                 last_minted: resumed_through,
@@ -134,7 +135,8 @@ impl Ledger {
 
     /// True when the ticker should close: the input is complete and everything that arrived is attached.
     pub fn drained(&self) -> bool {
-        self.0.input_complete.load(Ordering::Acquire) && self.0.pages_waiting.load(Ordering::Acquire) == 0
+        self.0.input_complete.load(Ordering::Acquire)
+            && self.0.pages_waiting.load(Ordering::Acquire) == 0
     }
 
     /// What the ticker decides on.
@@ -176,7 +178,11 @@ impl Ledger {
     /// Takes the seals through `epoch` that nobody has reported to the committer yet.
     pub fn take_seals(&self, epoch: Epoch) -> Vec<SealRef> {
         let mut epochs = self.0.epochs.lock();
-        let upto = epochs.seal_refs.iter().take_while(|seal| seal.epoch <= epoch).count();
+        let upto = epochs
+            .seal_refs
+            .iter()
+            .take_while(|seal| seal.epoch <= epoch)
+            .count();
         epochs.seal_refs.drain(..upto).collect()
     }
 
@@ -189,7 +195,9 @@ impl Ledger {
         let passed = std::mem::replace(&mut epochs.in_flight, kept);
         drop(epochs);
         let newest = *passed.keys().next_back()?;
-        self.0.acknowledged_through.store(newest.0, Ordering::Release);
+        self.0
+            .acknowledged_through
+            .store(newest.0, Ordering::Release);
         self.0.ticker.wake();
         Some(newest)
     }
@@ -205,7 +213,9 @@ impl Ledger {
         let kept = epochs.minted_at.split_off(&Epoch(epoch.0 + 1));
         for minted_at in std::mem::replace(&mut epochs.minted_at, kept).into_values() {
             let micros = at.saturating_duration_since(minted_at).as_micros();
-            epochs.commit_latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+            epochs
+                .commit_latency
+                .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
         }
         epochs.commits_written += 1;
         epochs.last_commit_at = Some(at);
@@ -293,10 +303,17 @@ mod tests {
         ledger.minted(Epoch(10), Instant::now());
         ledger.page_attached(Epoch(10), 500);
         let seen = ledger.observe();
-        assert_eq!((seen.in_flight_epochs, seen.in_flight_bytes, seen.unsealed), (1, 500, true));
+        assert_eq!(
+            (seen.in_flight_epochs, seen.in_flight_bytes, seen.unsealed),
+            (1, 500, true)
+        );
         ledger.sealed(Epoch(10), None);
         assert!(!ledger.observe().unsealed);
-        assert_eq!(ledger.acknowledged(Some(10)), None, "the frontier is a lower bound: 10 may still appear");
+        assert_eq!(
+            ledger.acknowledged(Some(10)),
+            None,
+            "the frontier is a lower bound: 10 may still appear"
+        );
         assert_eq!(ledger.acknowledged(Some(11)), Some(Epoch(10)));
         assert_eq!(ledger.acknowledged(None), None);
     }
@@ -307,6 +324,9 @@ mod tests {
         ledger.fail(Error::internal("cause"));
         ledger.fail(Error::internal("consequence"));
         assert!(ledger.stopped());
-        assert_eq!(ledger.take_failure().map(|e| e.report()).as_deref(), Some("cause"));
+        assert_eq!(
+            ledger.take_failure().map(|e| e.report()).as_deref(),
+            Some("cause")
+        );
     }
 }

@@ -32,7 +32,10 @@ struct Assembly {
 
 impl Assembly {
     fn new(parts_per_epoch: usize) -> Self {
-        Assembly { parts_per_epoch, open: BTreeMap::new() }
+        Assembly {
+            parts_per_epoch,
+            open: BTreeMap::new(),
+        }
     }
 
     fn add(&mut self, part: Part) {
@@ -53,12 +56,21 @@ impl Assembly {
 }
 
 /// Seals until the senders are gone or the run ends. `parts_per_epoch` is local workers times sources.
-pub async fn run(mut parts: mpsc::UnboundedReceiver<Part>, parts_per_epoch: usize, mut seals: SealWriter, ledger: Ledger) {
+pub async fn run(
+    mut parts: mpsc::UnboundedReceiver<Part>,
+    parts_per_epoch: usize,
+    mut seals: SealWriter,
+    ledger: Ledger,
+) {
     let mut assembly = Assembly::new(parts_per_epoch);
     while let Some(part) = parts.recv().await {
         assembly.add(part);
         while let Some((epoch, parts)) = assembly.next_complete() {
-            let seal = if parts.is_empty() { Ok(None) } else { seals.write(epoch, parts).await.map(Some) };
+            let seal = if parts.is_empty() {
+                Ok(None)
+            } else {
+                seals.write(epoch, parts).await.map(Some)
+            };
             match seal {
                 Ok(seal) => ledger.sealed(epoch, seal),
                 Err(error) => return ledger.fail(error.wrap(format!("cannot seal epoch {epoch}"))),
@@ -72,7 +84,10 @@ mod tests {
     use super::*;
 
     fn part(epoch: u64) -> Part {
-        Part { epoch: Epoch(epoch), seal: None }
+        Part {
+            epoch: Epoch(epoch),
+            seal: None,
+        }
     }
 
     #[test]
@@ -81,7 +96,10 @@ mod tests {
         assembly.add(part(1));
         assembly.add(part(2));
         assembly.add(part(2));
-        assert!(assembly.next_complete().is_none(), "epoch 2 is complete but epoch 1 is not");
+        assert!(
+            assembly.next_complete().is_none(),
+            "epoch 2 is complete but epoch 1 is not"
+        );
         assembly.add(part(1));
         assert_eq!(assembly.next_complete().map(|(e, _)| e), Some(Epoch(1)));
         assert_eq!(assembly.next_complete().map(|(e, _)| e), Some(Epoch(2)));

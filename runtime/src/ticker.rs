@@ -68,9 +68,15 @@ impl EpochConfig {
         match self {
             c if !(1..=60_000).contains(&c.max_ms) => wrong("max_ms", "1 to 60000 milliseconds"),
             c if c.min_ms > c.max_ms => wrong("min_ms", "0 to epoch.max_ms"),
-            c if !(1..=1000).contains(&c.max_in_flight) => wrong("max_in_flight", "1 to 1000 epochs"),
-            c if c.max_in_flight_bytes < 1 << 20 => wrong("max_in_flight_bytes", "1048576 bytes or more"),
-            c if c.max_bytes_per_worker < 64 << 10 => wrong("max_bytes_per_worker", "65536 bytes or more"),
+            c if !(1..=1000).contains(&c.max_in_flight) => {
+                wrong("max_in_flight", "1 to 1000 epochs")
+            }
+            c if c.max_in_flight_bytes < 1 << 20 => {
+                wrong("max_in_flight_bytes", "1048576 bytes or more")
+            }
+            c if c.max_bytes_per_worker < 64 << 10 => {
+                wrong("max_bytes_per_worker", "65536 bytes or more")
+            }
             _ => Ok(()),
         }
     }
@@ -132,7 +138,11 @@ impl Ticker {
         {
             return Decision::Blocked;
         }
-        let spacing = if observed.data_waiting { self.min } else { self.max };
+        let spacing = if observed.data_waiting {
+            self.min
+        } else {
+            self.max
+        };
         let since_last = self.last_at.map(|at| now.saturating_sub(at));
         match since_last {
             Some(since) if since < spacing => Decision::WaitFor(spacing - since),
@@ -149,8 +159,12 @@ impl Ticker {
 mod tests {
     use super::*;
 
-    const WAITING: Observed =
-        Observed { data_waiting: true, unsealed: false, in_flight_epochs: 0, in_flight_bytes: 0 };
+    const WAITING: Observed = Observed {
+        data_waiting: true,
+        unsealed: false,
+        in_flight_epochs: 0,
+        in_flight_bytes: 0,
+    };
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -170,37 +184,85 @@ mod tests {
         let idle = Observed::default();
         assert_eq!(ticker.poll(ms(0), 100, idle), Decision::Mint(Epoch(100)));
         assert_eq!(ticker.poll(ms(400), 500, idle), Decision::WaitFor(ms(600)));
-        assert_eq!(ticker.poll(ms(1000), 1100, idle), Decision::Mint(Epoch(1100)));
+        assert_eq!(
+            ticker.poll(ms(1000), 1100, idle),
+            Decision::Mint(Epoch(1100))
+        );
     }
 
     #[test]
     fn unsealed_and_unacknowledged_epochs_hold_it_back() {
         let mut ticker = Ticker::new(&EpochConfig::default(), Epoch(0));
         for held in [
-            Observed { unsealed: true, ..WAITING },
-            Observed { in_flight_epochs: 4, ..WAITING },
-            Observed { in_flight_bytes: 64 << 20, ..WAITING },
+            Observed {
+                unsealed: true,
+                ..WAITING
+            },
+            Observed {
+                in_flight_epochs: 4,
+                ..WAITING
+            },
+            Observed {
+                in_flight_bytes: 64 << 20,
+                ..WAITING
+            },
         ] {
             assert_eq!(ticker.poll(ms(9_999), 1, held), Decision::Blocked);
         }
-        assert_eq!(ticker.poll(ms(9_999), 1, Observed { in_flight_epochs: 3, ..WAITING }), Decision::Mint(Epoch(1)));
+        assert_eq!(
+            ticker.poll(
+                ms(9_999),
+                1,
+                Observed {
+                    in_flight_epochs: 3,
+                    ..WAITING
+                }
+            ),
+            Decision::Mint(Epoch(1))
+        );
     }
 
     #[test]
     fn epochs_grow_when_the_wall_clock_stands_or_jumps_back() {
-        let mut ticker = Ticker::new(&EpochConfig { min_ms: 0, ..Default::default() }, Epoch(500));
+        let mut ticker = Ticker::new(
+            &EpochConfig {
+                min_ms: 0,
+                ..Default::default()
+            },
+            Epoch(500),
+        );
         let minted: Vec<_> = [400, 400, 700, 10]
             .into_iter()
             .enumerate()
             .map(|(at, wall)| ticker.poll(ms(at as u64), wall, WAITING))
             .collect();
-        assert_eq!(minted, [501, 502, 700, 701].map(|e| Decision::Mint(Epoch(e))));
+        assert_eq!(
+            minted,
+            [501, 502, 700, 701].map(|e| Decision::Mint(Epoch(e)))
+        );
     }
 
     #[test]
     fn wrong_settings_name_the_field() {
-        let error = EpochConfig { max_in_flight: 0, ..Default::default() }.validate().unwrap_err();
-        assert_eq!(error.report(), "epoch.max_in_flight is out of range: allowed is 1 to 1000 epochs");
-        assert!(EpochConfig { min_ms: 2000, ..Default::default() }.validate().unwrap_err().report().contains("min_ms"));
+        let error = EpochConfig {
+            max_in_flight: 0,
+            ..Default::default()
+        }
+        .validate()
+        .unwrap_err();
+        assert_eq!(
+            error.report(),
+            "epoch.max_in_flight is out of range: allowed is 1 to 1000 epochs"
+        );
+        assert!(
+            EpochConfig {
+                min_ms: 2000,
+                ..Default::default()
+            }
+            .validate()
+            .unwrap_err()
+            .report()
+            .contains("min_ms")
+        );
     }
 }

@@ -44,10 +44,17 @@ where
             worker.drop_dataflow(dataflow);
         }
     })
-    .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot start the worker threads: {error}")))?;
+    .map_err(|error| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("cannot start the worker threads: {error}"),
+        )
+    })?;
     for result in guards.join() {
         if let Err(error) = result {
-            ledger.fail(Error::internal(format!("a worker thread ended badly: {error}")));
+            ledger.fail(Error::internal(format!(
+                "a worker thread ended badly: {error}"
+            )));
         }
     }
     ledger.take_failure().map_or(Ok(()), Err)
@@ -87,12 +94,16 @@ mod tests {
             let index = worker.index();
             worker.dataflow::<u64, _, _>(|scope| {
                 // Holds its capability for ever, so the dataflow never completes by itself.
-                source::<_, timely::container::CapacityContainerBuilder<Vec<u64>>, _, _>(scope, "Hold", |cap, _| {
-                    move |_output| {
-                        let _held = &cap;
-                        assert!(index == 0, "injected");
-                    }
-                });
+                source::<_, timely::container::CapacityContainerBuilder<Vec<u64>>, _, _>(
+                    scope,
+                    "Hold",
+                    |cap, _| {
+                        move |_output| {
+                            let _held = &cap;
+                            assert!(index == 0, "injected");
+                        }
+                    },
+                );
             });
             Ok(())
         })

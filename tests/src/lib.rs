@@ -43,20 +43,32 @@ pub struct Shop {
 }
 
 /// The sinks of the test job with their partition keys.
-pub const SINKS: [(&str, &str); 3] = [("totals", "/id"), ("large", "/region"), ("by_customer", "/customer")];
+pub const SINKS: [(&str, &str); 3] = [
+    ("totals", "/id"),
+    ("large", "/region"),
+    ("by_customer", "/customer"),
+];
 
 impl Shop {
     /// Empty containers. The feed carries deletes, so that every kind of change reaches the views.
     pub fn new(seed: u64) -> Self {
-        let options = || MemoryOptions { deletes_in_feed: true, seed, ..Default::default() };
+        let options = || MemoryOptions {
+            deletes_in_feed: true,
+            seed,
+            ..Default::default()
+        };
         let view = |(name, _): (&str, &str)| (name.to_owned(), MemoryContainer::new(options()));
-        Shop { orders: MemoryContainer::new(options()), views: SINKS.into_iter().map(view).collect() }
+        Shop {
+            orders: MemoryContainer::new(options()),
+            views: SINKS.into_iter().map(view).collect(),
+        }
     }
 
     /// Writes an order.
     pub fn put(&self, order: &Order) {
         let body = serde_json::to_vec(order).expect("an order is JSON");
-        self.orders.upsert(&partition_key(&order.region), &order.id, body);
+        self.orders
+            .upsert(&partition_key(&order.region), &order.id, body);
     }
 
     /// Deletes an order.
@@ -82,32 +94,51 @@ impl Shop {
             if order.cents >= LARGE_CENTS {
                 large.insert(json!([order.region, order.id]).to_string(), document);
             }
-            let document = json!({"id": order.id, "customer": order.customer, "cents": order.cents});
+            let document =
+                json!({"id": order.id, "customer": order.customer, "cents": order.cents});
             by_customer.insert(json!([order.customer, order.id]).to_string(), document);
         }
         let totals = totals
             .into_iter()
             .map(|(id, (orders, cents))| {
                 let mean = cents as f64 / orders as f64;
-                (json!([id, id]).to_string(), json!({"id": id, "orders": orders, "cents": cents, "mean": mean}))
+                (
+                    json!([id, id]).to_string(),
+                    json!({"id": id, "orders": orders, "cents": cents, "mean": mean}),
+                )
             })
             .collect();
-        [("totals", totals), ("large", large), ("by_customer", by_customer)]
-            .into_iter()
-            .map(|(name, rows)| (name.to_owned(), rows))
-            .collect()
+        [
+            ("totals", totals),
+            ("large", large),
+            ("by_customer", by_customer),
+        ]
+        .into_iter()
+        .map(|(name, rows)| (name.to_owned(), rows))
+        .collect()
     }
 
     /// What each view holds.
     pub fn found(&self) -> BTreeMap<String, BTreeMap<String, Value>> {
         let value = |body: &[u8]| serde_json::from_slice(body).expect("a view holds JSON");
-        let rows = |view: &MemoryContainer| view.contents().iter().map(|(key, body)| (key.clone(), value(body))).collect();
-        self.views.iter().map(|(name, view)| (name.clone(), rows(view))).collect()
+        let rows = |view: &MemoryContainer| {
+            view.contents()
+                .iter()
+                .map(|(key, body)| (key.clone(), value(body)))
+                .collect()
+        };
+        self.views
+            .iter()
+            .map(|(name, view)| (name.clone(), rows(view)))
+            .collect()
     }
 
     /// Broken promises that any view noticed.
     pub fn violations(&self) -> Vec<String> {
-        self.views.values().flat_map(MemoryContainer::violations).collect()
+        self.views
+            .values()
+            .flat_map(MemoryContainer::violations)
+            .collect()
     }
 }
 
@@ -128,10 +159,14 @@ impl Connect for Shop {
 
 /// The configuration of the test job.
 pub fn config(workers: usize) -> JobConfig {
-    let mut text = format!("workers = {workers}\n[source.orders]\ndatabase = \"shop\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n");
+    let mut text = format!(
+        "workers = {workers}\n[source.orders]\ndatabase = \"shop\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
+    );
     text += "[epoch]\nmin_ms = 0\nmax_ms = 20\n";
     for (sink, key) in SINKS {
-        text += &format!("[sink.{sink}]\ndatabase = \"shop\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n");
+        text += &format!(
+            "[sink.{sink}]\ndatabase = \"shop\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
+        );
     }
     JobConfig::parse(&text).expect("the test configuration is valid")
 }
@@ -168,14 +203,37 @@ pub fn views(flow: &mut Flow<'_>) -> Result<()> {
         .clone()
         .explode(|order| Some((order.region, (1isize, order.cents as isize))))
         .count_total()
-        .map(|(id, (orders, cents))| Total { id, orders, cents, mean: cents as f64 / orders as f64 });
+        .map(|(id, (orders, cents))| Total {
+            id,
+            orders,
+            cents,
+            mean: cents as f64 / orders as f64,
+        });
     flow.upsert("totals", totals)?;
     let large = orders
         .clone()
         .filter(|order| order.cents >= LARGE_CENTS)
-        .map(|Order { id, region, cents, .. }| Large { id, region, cents });
+        .map(
+            |Order {
+                 id, region, cents, ..
+             }| Large { id, region, cents },
+        );
     flow.upsert("large", large)?;
-    flow.upsert("by_customer", orders.map(|Order { id, customer, cents, .. }| ByCustomer { id, customer, cents }))
+    flow.upsert(
+        "by_customer",
+        orders.map(
+            |Order {
+                 id,
+                 customer,
+                 cents,
+                 ..
+             }| ByCustomer {
+                id,
+                customer,
+                cents,
+            },
+        ),
+    )
 }
 
 /// Starts the test job.
@@ -183,5 +241,7 @@ pub fn views(flow: &mut Flow<'_>) -> Result<()> {
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn start(shop: &Shop, store: &CheckpointStore, workers: usize) -> Result<RunningJob> {
-    Job::new("shop", config(workers), shop.clone(), views).checkpoint_store(store.clone()).start()
+    Job::new("shop", config(workers), shop.clone(), views)
+        .checkpoint_store(store.clone())
+        .start()
 }

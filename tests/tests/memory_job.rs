@@ -12,7 +12,12 @@ fn change(shop: &Shop, random: &mut fastrand::Rng, changes: usize) {
             shop.delete(&region, &id);
         } else {
             let customer = format!("c{}", random.u8(0..10));
-            shop.put(&Order { id, region, customer, cents: random.i64(1..1000) });
+            shop.put(&Order {
+                id,
+                region,
+                customer,
+                cents: random.i64(1..1000),
+            });
         }
     }
 }
@@ -29,7 +34,10 @@ fn views_equal_a_recomputation_at_any_number_of_workers() {
         let status = job.join().expect("ends well");
         assert_eq!(shop.found(), shop.expected(), "{workers} workers");
         assert_eq!(shop.violations(), Vec::<String>::new());
-        assert!(status.changes_read >= 200 && status.epochs.committed > 0, "{status:?}");
+        assert!(
+            status.changes_read >= 200 && status.epochs.committed > 0,
+            "{status:?}"
+        );
     }
 }
 
@@ -45,7 +53,11 @@ fn a_run_that_has_nothing_new_writes_nothing() {
         let status = job.join().expect("ends well");
         let after: u64 = shop.views.values().map(|view| view.writes()).sum();
         assert_eq!(after > before, round == 0, "round {round}: {status:?}");
-        assert_eq!(status.changes_read > 0, round == 0, "tokens resume after what was read");
+        assert_eq!(
+            status.changes_read > 0,
+            round == 0,
+            "tokens resume after what was read"
+        );
     }
     assert_eq!(shop.found(), shop.expected());
 }
@@ -78,7 +90,10 @@ fn views_are_right_after_any_number_of_failed_runs() {
             job.finish_when_caught_up();
             // Whether the failure came in time is a race, and either is fine.
             if let Err(error) = job.join() {
-                assert!(matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Rejected), "{error:?}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Rejected),
+                    "{error:?}"
+                );
             }
         }
         let job = start(&shop, &store, random.usize(1..4));

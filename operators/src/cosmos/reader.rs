@@ -32,22 +32,34 @@ impl CosmosReader {
     /// When the container cannot be read.
     pub async fn documents(&self) -> Result<BTreeMap<String, Value>> {
         let mut documents = BTreeMap::new();
+        self.for_each(|key, body| {
+            let document = serde_json::from_slice(body)
+                .context(ErrorKind::Data, || format!("document {key} is no JSON"))?;
+            documents.insert(key.to_owned(), document);
+            Ok(())
+        })
+        .await?;
+        Ok(documents)
+    }
+
+    /// Calls `each` with the key and the JSON of every document, without keeping them.
+    ///
+    /// # Errors
+    /// When the container cannot be read, and what `each` returns.
+    pub async fn for_each(&self, mut each: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         for range in self.feed.ranges().await? {
             let mut pages = self.feed.open(&range, Start::Beginning).await?;
             loop {
                 let page = pages.next_page().await?;
                 for record in page.records {
-                    let key = String::from_utf8_lossy(&record.key).into_owned();
-                    let body = record.body.unwrap_or_default();
-                    let document = serde_json::from_slice(&body)
-                        .context(ErrorKind::Data, || format!("document {key} is no JSON"))?;
-                    documents.insert(key, document);
+                    let key = String::from_utf8_lossy(&record.key);
+                    each(&key, &record.body.unwrap_or_default())?;
                 }
                 if page.caught_up {
                     break;
                 }
             }
         }
-        Ok(documents)
+        Ok(())
     }
 }

@@ -48,7 +48,9 @@ impl AsOf {
         self.changed = true;
         match report {
             Report::Seal(seal) => self.seals.push(seal),
-            Report::Tokens { source, ranges } => self.tokens.entry(source).or_default().extend(ranges),
+            Report::Tokens { source, ranges } => {
+                self.tokens.entry(source).or_default().extend(ranges)
+            }
             Report::View { sink, rows, hash } => {
                 let view = self.views.entry(sink).or_default();
                 view.0 += rows;
@@ -58,15 +60,24 @@ impl AsOf {
     }
 
     fn sinks(&self) -> BTreeMap<String, SinkState> {
-        let state = |(rows, hash): &(i64, u128)| SinkState { rows: u64::try_from(*rows).unwrap_or(0), hash: *hash };
-        self.views.iter().map(|(sink, view)| (sink.clone(), state(view))).collect()
+        let state = |(rows, hash): &(i64, u128)| SinkState {
+            rows: u64::try_from(*rows).unwrap_or(0),
+            hash: *hash,
+        };
+        self.views
+            .iter()
+            .map(|(sink, view)| (sink.clone(), state(view)))
+            .collect()
     }
 
     /// Compares the rehydrated views with those of the commit (I8).
     fn check(&self, commit: &CommitRecord) -> Result<(), Error> {
         let ours = self.sinks();
         for (sink, recorded) in &commit.sinks {
-            let found = ours.get(sink).copied().unwrap_or(SinkState { rows: 0, hash: 0 });
+            let found = ours
+                .get(sink)
+                .copied()
+                .unwrap_or(SinkState { rows: 0, hash: 0 });
             if found != *recorded {
                 return Err(Error::new(
                     ErrorKind::Checkpoint,
@@ -106,47 +117,63 @@ pub fn commit<'scope>(
     requests: CommitSender,
 ) {
     let mut stash: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-    let Resumed { commit: mut unverified, tokens, replayed_through } = resumed;
-    let mut as_of = AsOf { tokens, ..AsOf::default() };
+    let Resumed {
+        commit: mut unverified,
+        tokens,
+        replayed_through,
+    } = resumed;
+    let mut as_of = AsOf {
+        tokens,
+        ..AsOf::default()
+    };
     let worker = reports.scope().index();
-    reports.sink(Exchange::new(|_: &Report| 0), "Commit", move |(input, frontier)| {
-        if worker != 0 {
-            return;
-        }
-        // 1. Drain: reports wait for the frontier to pass their epoch.
-        input.for_each(|cap, reports| stash.entry(*cap.time()).or_default().append(reports));
-        let bound = frontier.frontier().as_option().copied();
-        let passed = |epoch: u64| bound.is_none_or(|bound| epoch < bound);
-        // 2. The views as of the resumed commit.
-        if let Some(commit) = unverified.take_if(|commit| passed(commit.epoch.0)) {
-            apply_through(&mut stash, &mut as_of, commit.epoch.0);
-            match as_of.check(&commit) {
-                Ok(()) => ledger.verify(),
-                Err(error) => return ledger.fail(error),
+    reports.sink(
+        Exchange::new(|_: &Report| 0),
+        "Commit",
+        move |(input, frontier)| {
+            if worker != 0 {
+                return;
+            }
+            // 1. Drain: reports wait for the frontier to pass their epoch.
+            input.for_each(|cap, reports| stash.entry(*cap.time()).or_default().append(reports));
+            let bound = frontier.frontier().as_option().copied();
+            let passed = |epoch: u64| bound.is_none_or(|bound| epoch < bound);
+            // 2. The views as of the resumed commit.
+            if let Some(commit) = unverified.take_if(|commit| passed(commit.epoch.0)) {
+                apply_through(&mut stash, &mut as_of, commit.epoch.0);
+                match as_of.check(&commit) {
+                    Ok(()) => ledger.verify(),
+                    Err(error) => return ledger.fail(error),
+                }
+                as_of.changed = false;
+            }
+            // 3. The views as of the newest epoch that every sink has acknowledged.
+            if unverified.is_some() {
+                return;
+            }
+            let minted = ledger.acknowledged(bound);
+            let replayed = passed(replayed_through.0).then_some(replayed_through);
+            let Some(epoch) = minted
+                .or(replayed)
+                .filter(|epoch| *epoch >= replayed_through && epoch.0 > 0)
+            else {
+                return;
+            };
+            apply_through(&mut stash, &mut as_of, epoch.0);
+            if !as_of.changed {
+                return ledger.forget(epoch);
             }
             as_of.changed = false;
-        }
-        // 3. The views as of the newest epoch that every sink has acknowledged.
-        if unverified.is_some() {
-            return;
-        }
-        let minted = ledger.acknowledged(bound);
-        let replayed = passed(replayed_through.0).then_some(replayed_through);
-        let Some(epoch) = minted.or(replayed).filter(|epoch| *epoch >= replayed_through && epoch.0 > 0) else { return };
-        apply_through(&mut stash, &mut as_of, epoch.0);
-        if !as_of.changed {
-            return ledger.forget(epoch);
-        }
-        as_of.changed = false;
-        let request = CommitRequest {
-            epoch,
-            tokens: as_of.tokens.clone(),
-            seals: std::mem::take(&mut as_of.seals),
-            sinks: as_of.sinks(),
-        };
-        // 4. The committer is gone only when the run has failed, and then its failure is already known.
-        let _ = requests.send(request);
-    });
+            let request = CommitRequest {
+                epoch,
+                tokens: as_of.tokens.clone(),
+                seals: std::mem::take(&mut as_of.seals),
+                sinks: as_of.sinks(),
+            };
+            // 4. The committer is gone only when the run has failed, and then its failure is already known.
+            let _ = requests.send(request);
+        },
+    );
 }
 
 /// Moves the reports of epochs through `epoch` from the stash into the state, in epoch order.

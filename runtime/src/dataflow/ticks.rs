@@ -26,7 +26,9 @@ pub fn ticks<'scope>(
         let mut mint_cap = (scope.index() == 0).then_some(cap);
         if let Some(cap) = &mut mint_cap {
             cap.downgrade(&(last.0 + 1));
-            ledger.ticker_waker().attach(scope.worker().sync_activator_for(info.address.to_vec()));
+            ledger
+                .ticker_waker()
+                .attach(scope.worker().sync_activator_for(info.address.to_vec()));
         }
         let started = Instant::now();
         let mut alarm: Option<Instant> = None;
@@ -63,5 +65,7 @@ pub fn ticks<'scope>(
 fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }

@@ -1,0 +1,165 @@
+//! Containers: create, read, replace, list, delete.
+//!
+//! A property that would change what the server does, and that it does not implement, is refused by name; others (the
+//! indexing policy, for one) are kept and returned.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{offers, queries};
+use crate::http::{ApiError, ApiResult, Call, Reply};
+use crate::ids::now_seconds;
+use crate::partition_key::PartitionKeyDefinition;
+use crate::ru::Charge;
+use crate::store::{Account, Container, Database};
+
+/// Longest name of a database or container.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Properties of a container that this server does not implement.
+const UNSUPPORTED: [&str; 8] = [
+    "defaultTtl",
+    "analyticalStorageTtl",
+    "changeFeedPolicy",
+    "vectorEmbeddingPolicy",
+    "fullTextPolicy",
+    "computedProperties",
+    "clientEncryptionPolicy",
+    "materializedViewDefinition",
+];
+
+/// `POST /dbs/{db}/colls`.
+pub fn create(account: &Account, db: &str, call: &Call<'_>) -> ApiResult {
+    let database = owner(account, db)?;
+    let (id, key, properties) = checked(call)?;
+    let throughput = offers::requested(call)?.unwrap_or_else(offers::default_content);
+    let now = now_seconds();
+    let container = account
+        .create_container(&database, &id, key, properties, now)
+        .ok_or_else(|| ApiError::conflict(format!("a container named {id}")))?;
+    account.add_offer(&container.rid, &container.self_link, throughput, now);
+    Ok(reply(StatusCode::CREATED, &container))
+}
+
+/// `GET /dbs/{db}/colls/{name}`.
+pub fn read(container: &Container) -> Reply {
+    reply(StatusCode::OK, container)
+}
+
+/// `PUT /dbs/{db}/colls/{name}`.
+pub fn replace(container: &Container, call: &Call<'_>) -> ApiResult {
+    let (id, _, properties) = checked(call)?;
+    if id != container.id {
+        return Err(ApiError::bad_request(
+            "the id of a container cannot be changed",
+        ));
+    }
+    if properties["partitionKey"] != container.properties()["partitionKey"] {
+        return Err(ApiError::bad_request(
+            "the partition key of a container cannot be changed",
+        ));
+    }
+    container.replace_properties(properties, now_seconds());
+    Ok(reply(StatusCode::OK, container))
+}
+
+/// `DELETE /dbs/{db}/colls/{name}`.
+pub fn delete(account: &Account, database: &Database, container: &Container) -> ApiResult {
+    if !account.delete_container(database, container) {
+        return Err(ApiError::not_found(format!("container {}", container.id)));
+    }
+    Ok(Reply::empty(StatusCode::NO_CONTENT).charge(Charge::METADATA))
+}
+
+/// `GET /dbs/{db}/colls`.
+pub fn list(account: &Account, db: &str) -> ApiResult {
+    let database = owner(account, db)?;
+    Ok(queries::resource_feed(
+        "DocumentCollections",
+        &database.rid,
+        &all(&database),
+    ))
+}
+
+/// `POST /dbs/{db}/colls` with a query.
+pub fn query(account: &Account, db: &str, call: &Call<'_>) -> ApiResult {
+    let database = owner(account, db)?;
+    queries::over_resources("DocumentCollections", &database.rid, all(&database), call)
+}
+
+/// The `id` of a database or container to be created.
+pub fn checked_name<'a>(body: &'a Value, what: &str) -> Result<&'a str, ApiError> {
+    let id = body["id"].as_str().unwrap_or_default();
+    if id.is_empty()
+        || id.len() > MAX_NAME_BYTES
+        || id.ends_with(' ')
+        || id.contains(['/', '\\', '?', '#'])
+    {
+        return Err(ApiError::bad_request(format!(
+            "the id of a {what} must be 1 to {MAX_NAME_BYTES} bytes without / \\ ? # and without a space at its end"
+        )));
+    }
+    Ok(id)
+}
+
+fn owner(account: &Account, db: &str) -> Result<std::sync::Arc<Database>, ApiError> {
+    account
+        .database(db)
+        .ok_or_else(|| ApiError::owner_not_found(format!("database {db}")))
+}
+
+fn checked(call: &Call<'_>) -> Result<(String, PartitionKeyDefinition, Value), ApiError> {
+    let mut body = call.json_value()?;
+    let id = checked_name(&body, "container")?.to_owned();
+    for name in UNSUPPORTED {
+        // An empty policy asks for nothing.
+        let asks = !matches!(&body[name], Value::Null) && body[name] != json!([]);
+        if asks {
+            return Err(ApiError::unsupported(format!(
+                "the container property {name}"
+            )));
+        }
+    }
+    if body["uniqueKeyPolicy"]["uniqueKeys"]
+        .as_array()
+        .is_some_and(|keys| !keys.is_empty())
+    {
+        return Err(ApiError::unsupported(
+            "the container property uniqueKeyPolicy",
+        ));
+    }
+    let key =
+        PartitionKeyDefinition::from_json(&body["partitionKey"]).map_err(ApiError::bad_request)?;
+    body["partitionKey"]["version"] = json!(2);
+    if body["partitionKey"]["kind"].is_null() {
+        body["partitionKey"]["kind"] = json!("Hash");
+    }
+    if let Some(members) = body.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    if body["indexingPolicy"].is_null() {
+        body["indexingPolicy"] = json!({
+            "indexingMode": "consistent",
+            "automatic": true,
+            "includedPaths": [{"path": "/*"}],
+            "excludedPaths": [{"path": "/\"_etag\"/?"}],
+        });
+    }
+    Ok((id, key, body))
+}
+
+fn all(database: &Database) -> Vec<Value> {
+    database
+        .containers()
+        .iter()
+        .map(|container| container.properties())
+        .collect()
+}
+
+fn reply(status: StatusCode, container: &Container) -> Reply {
+    let properties = container.properties();
+    let etag = properties["_etag"].as_str().unwrap_or_default().to_owned();
+    Reply::json(status, &properties)
+        .charge(Charge::METADATA)
+        .etag(etag)
+}

@@ -1,0 +1,149 @@
+//! A refused call: status, sub-status, Cosmos error code, and a message that says what to do.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::headers;
+use super::reply::Reply;
+use crate::ru::Charge;
+
+/// What an operation answers.
+pub type ApiResult = Result<Reply, ApiError>;
+
+/// A refused call.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Cosmos sub-status; 0 is not sent.
+    pub substatus: u32,
+    /// Cosmos error code.
+    pub code: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl ApiError {
+    fn new(
+        status: StatusCode,
+        substatus: u32,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            substatus,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 0, "BadRequest", message)
+    }
+
+    /// 400: the service can do it, this server cannot.
+    pub fn unsupported(what: impl AsRef<str>) -> Self {
+        Self::bad_request(format!(
+            "{} is not supported yet by this server",
+            what.as_ref()
+        ))
+    }
+
+    /// 400/1001: header and document disagree about the partition key.
+    pub fn key_mismatch(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 1001, "BadRequest", message)
+    }
+
+    /// 400/1024: the container was deleted and created again.
+    pub fn container_replaced() -> Self {
+        let message =
+            "the container was created anew under the same name: read it again for its resource id";
+        Self::new(StatusCode::BAD_REQUEST, 1024, "BadRequest", message)
+    }
+
+    /// 401.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, 0, "Unauthorized", message)
+    }
+
+    /// 404: the resource itself.
+    pub fn not_found(what: impl AsRef<str>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            0,
+            "NotFound",
+            format!("{} does not exist", what.as_ref()),
+        )
+    }
+
+    /// 404/1003: the database or container around it.
+    pub fn owner_not_found(what: impl AsRef<str>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            1003,
+            "NotFound",
+            format!("{} does not exist: create it first", what.as_ref()),
+        )
+    }
+
+    /// 405.
+    pub fn method_not_allowed(method: &str, path: &str) -> Self {
+        let message = format!("{method} {path} is not an operation of this server");
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            0,
+            "MethodNotAllowed",
+            message,
+        )
+    }
+
+    /// 409.
+    pub fn conflict(what: impl AsRef<str>) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            0,
+            "Conflict",
+            format!("{} exists already", what.as_ref()),
+        )
+    }
+
+    /// 410/1002: the client's map of partitions is not ours.
+    pub fn partition_gone(what: impl AsRef<str>) -> Self {
+        let message = format!("{}: read the partition key ranges again", what.as_ref());
+        Self::new(StatusCode::GONE, 1002, "Gone", message)
+    }
+
+    /// 412.
+    pub fn precondition_failed() -> Self {
+        let message =
+            "the entity tag does not meet the condition: read the item again and decide anew";
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            0,
+            "PreconditionFailed",
+            message,
+        )
+    }
+
+    /// 413.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            0,
+            "RequestEntityTooLarge",
+            message,
+        )
+    }
+
+    /// The reply that carries it.
+    pub fn into_reply(self) -> Reply {
+        let body = json!({"code": self.code, "message": self.message});
+        let mut reply = Reply::json(self.status, &body).charge(Charge::METADATA);
+        if self.substatus != 0 {
+            reply = reply.put(&headers::SUBSTATUS, self.substatus.to_string());
+        }
+        reply
+    }
+}

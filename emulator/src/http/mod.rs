@@ -1,0 +1,12 @@
+//! The protocol around the operations: requests, signatures, routing, replies and errors.
+
+pub mod auth;
+pub mod call;
+pub mod dispatch;
+pub mod error;
+pub mod headers;
+pub mod reply;
+
+pub use call::Call;
+pub use error::{ApiError, ApiResult};
+pub use reply::Reply;
