@@ -10,7 +10,8 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use crate::config::{JobConfig, Workers};
 use crate::cosmos::Cosmos;
 use crate::flow::Flow;
-use crate::job::{Job, RunningJob};
+use crate::job::Job;
+use crate::running::RunningJob;
 
 /// Runs a job from the command line: reads its configuration, starts it and waits for its end.
 ///

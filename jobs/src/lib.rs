@@ -4,6 +4,7 @@
 //! collection, differential dataflow's operators compute, and [`Flow::upsert`] keeps another container equal to the
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
+mod build;
 mod cli;
 pub mod config;
 mod connect;
@@ -12,13 +13,16 @@ mod flow;
 mod job;
 mod plan;
 mod ranges;
+mod running;
+mod wire;
 
 pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
 pub use cosmos::Cosmos;
 pub use flow::{Flow, View};
-pub use job::{Job, JobStatus, RunningJob, SinkStatus};
+pub use job::Job;
+pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
@@ -28,3 +32,8 @@ pub mod prelude {
     pub use crate::{Flow, Result, View};
     pub use differential_dataflow::operators::*;
 }
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -1,0 +1,136 @@
+//! A job that runs: its figures, and how to end it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidefeed_operators::reader::SourceCounters;
+use tidefeed_operators::sink::SinkCounters;
+use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::{EpochFigures, Error, Ledger, Result};
+use tokio::sync::watch;
+
+/// What the workers and whoever watches the job share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) ledger: Ledger,
+    pub(crate) finish: Arc<watch::Sender<bool>>,
+    pub(crate) sources: BTreeMap<String, Arc<SourceCounters>>,
+    pub(crate) sinks: BTreeMap<String, Arc<SinkCounters>>,
+    pub(crate) resumed: Resumed,
+}
+
+/// A job that runs.
+pub struct RunningJob {
+    main: Option<std::thread::JoinHandle<Result<()>>>,
+    status: Shared,
+}
+
+/// Figures of a running job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobStatus {
+    /// Changes read from all sources.
+    pub changes_read: u64,
+    /// Bytes of those changes.
+    pub bytes_read: u64,
+    /// Request units charged for reading.
+    pub read_ru: f64,
+    /// Figures of each sink.
+    pub sinks: BTreeMap<String, SinkStatus>,
+    /// Figures of the epochs.
+    pub epochs: EpochFigures,
+}
+
+/// Figures of one sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SinkStatus {
+    /// Documents upserted.
+    pub upserts: u64,
+    /// Documents deleted.
+    pub deletes: u64,
+    /// Requests sent, retries included.
+    pub requests: u64,
+    /// Requests answered with throttling.
+    pub throttled: u64,
+    /// Request units charged.
+    pub charge_ru: f64,
+}
+
+impl RunningJob {
+    pub(crate) fn new(main: std::thread::JoinHandle<Result<()>>, status: Shared) -> Self {
+        RunningJob {
+            main: Some(main),
+            status,
+        }
+    }
+
+    /// Asks the job to end once every feed range has delivered all changes made before this call, and all of them are
+    /// written and committed.
+    pub fn finish_when_caught_up(&self) {
+        self.status.finish.send_replace(true);
+    }
+
+    /// Ends the job now. What is not committed is repeated by the next run.
+    pub fn stop(&self) {
+        self.status.ledger.stop();
+    }
+
+    /// True once the job has ended, for good or ill; then [`RunningJob::join`] returns at once.
+    pub fn ended(&self) -> bool {
+        self.main
+            .as_ref()
+            .is_none_or(std::thread::JoinHandle::is_finished)
+    }
+
+    /// Figures so far.
+    pub fn status(&self) -> JobStatus {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sum = |of: fn(&SourceCounters) -> &AtomicU64| -> u64 {
+            self.status
+                .sources
+                .values()
+                .map(|counters| read(of(counters)))
+                .sum()
+        };
+        let sink = |counters: &SinkCounters| SinkStatus {
+            upserts: read(&counters.upserts),
+            deletes: read(&counters.deletes),
+            requests: read(&counters.requests),
+            throttled: read(&counters.throttled),
+            charge_ru: read(&counters.charge_milli_ru) as f64 / 1000.0,
+        };
+        JobStatus {
+            changes_read: sum(|counters| &counters.changes),
+            bytes_read: sum(|counters| &counters.bytes),
+            read_ru: sum(|counters| &counters.charge_milli_ru) as f64 / 1000.0,
+            sinks: self
+                .status
+                .sinks
+                .iter()
+                .map(|(name, counters)| (name.clone(), sink(counters)))
+                .collect(),
+            epochs: self.status.ledger.figures(),
+        }
+    }
+
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    /// What ended the job, if it did not end because it was asked to.
+    pub fn join(mut self) -> Result<JobStatus> {
+        let main = self
+            .main
+            .take()
+            .ok_or_else(|| Error::internal("a job is joined once"))?;
+        main.join()
+            .map_err(|_| Error::internal("the job's thread panicked"))??;
+        Ok(self.status())
+    }
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        // A job that nobody watches any more must not go on writing.
+        self.status.ledger.stop();
+    }
+}

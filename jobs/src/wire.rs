@@ -1,0 +1,172 @@
+//! Hands out what each worker and each reader works with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tidefeed_operators::document::DocumentEncoder;
+use tidefeed_operators::feed::{ChangeFeed, Start};
+use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
+use tidefeed_operators::sink::SinkParts;
+use tidefeed_operators::source::SourceParts;
+use tidefeed_operators::target::Target;
+use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
+use tidefeed_runtime::checkpoint::Rehydrated;
+use tidefeed_runtime::sealer::PartSender;
+use tidefeed_runtime::{FeedRangeId, Result};
+
+use crate::config::{JobConfig, StartAt};
+use crate::flow::WorkerParts;
+use crate::ranges::{RangeStart, starts};
+use crate::running::Shared;
+
+/// Pages that may wait for a worker, for each source.
+const INBOX_PAGES: usize = 8;
+
+/// A reader that is ready to be spawned.
+pub(crate) struct ReaderStart {
+    readers: Arc<Readers>,
+    range: FeedRangeId,
+    start: Start,
+    inbox: InboxSender<Arrival>,
+}
+
+impl ReaderStart {
+    /// Reads the range to its end.
+    pub(crate) async fn run(self) {
+        self.readers.read(self.range, self.start, self.inbox).await;
+    }
+}
+
+/// Wires sources and sinks to workers and readers.
+pub(crate) struct Wiring<'a> {
+    config: &'a JobConfig,
+    shared: &'a Shared,
+    checkpoint: Arc<Rehydrated>,
+    parts: PartSender,
+    open_ranges: Arc<AtomicUsize>,
+    workers: Vec<WorkerParts>,
+    readers: Vec<ReaderStart>,
+}
+
+impl<'a> Wiring<'a> {
+    pub(crate) fn new(
+        config: &'a JobConfig,
+        shared: &'a Shared,
+        checkpoint: Rehydrated,
+        parts: PartSender,
+    ) -> Self {
+        let empty = |_| WorkerParts {
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+        };
+        Wiring {
+            config,
+            shared,
+            checkpoint: Arc::new(checkpoint),
+            parts,
+            open_ranges: Arc::default(),
+            workers: (0..config.workers.0).map(empty).collect(),
+            readers: Vec::new(),
+        }
+    }
+
+    /// Gives every worker its end of the source, and every feed range a reader, spread evenly over the workers.
+    ///
+    /// # Errors
+    /// When the ranges cannot be listed, or do not fit the saved ones.
+    pub(crate) async fn source(&mut self, name: &str, feed: Arc<dyn ChangeFeed>) -> Result<()> {
+        let config = &self.config.source[name];
+        let fresh = match config.start {
+            StartAt::Beginning => Start::Beginning,
+            StartAt::Now => Start::Now,
+        };
+        let saved = self
+            .shared
+            .resumed
+            .tokens
+            .get(name)
+            .cloned()
+            .unwrap_or_default();
+        let starts = starts(name, &saved, &feed.ranges().await?, &fresh)?;
+        self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
+        let readers = Arc::new(Readers {
+            feed,
+            poll: PollDelay {
+                first: Duration::from_millis(config.poll_ms),
+                longest: Duration::from_millis(config.poll_max_ms),
+            },
+            counters: Arc::clone(&self.shared.sources[name]),
+            ledger: self.shared.ledger.clone(),
+            finish: self.shared.finish.subscribe(),
+            open_ranges: Arc::clone(&self.open_ranges),
+        });
+        let inboxes = self.source_parts(name);
+        // Later sources begin at another worker, so that single ranges do not all meet on worker 0.
+        let first = self.readers.len();
+        for (at, RangeStart { range, start }) in starts.into_iter().enumerate() {
+            let inbox = inboxes[(first + at) % inboxes.len()].clone();
+            self.readers.push(ReaderStart {
+                readers: Arc::clone(&readers),
+                range,
+                start,
+                inbox,
+            });
+        }
+        Ok(())
+    }
+
+    fn source_parts(&mut self, name: &str) -> Vec<InboxSender<Arrival>> {
+        let mut inboxes = Vec::new();
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            let (sender, inbox) = Inbox::new(INBOX_PAGES);
+            inboxes.push(sender);
+            let source = SourceParts {
+                name: name.to_owned(),
+                inbox,
+                checkpoint: Arc::clone(&self.checkpoint),
+                resumed: self.shared.ledger.committed_through(),
+                parts: self.parts.clone(),
+                max_bytes: self.config.epoch.max_bytes_per_worker,
+                reports_seals: index == 0 && worker.sources.is_empty(),
+                ledger: self.shared.ledger.clone(),
+            };
+            worker.sources.insert(name.to_owned(), source);
+        }
+        inboxes
+    }
+
+    /// Gives every worker its end of the sink.
+    ///
+    /// # Errors
+    /// `Config` when the partition key is malformed.
+    pub(crate) fn sink(
+        &mut self,
+        name: &str,
+        target: &Arc<dyn Target>,
+        tasks: &Tasks,
+    ) -> Result<()> {
+        let encoder = DocumentEncoder::new(name, &self.config.sink[name].partition_key)?;
+        for worker in &mut self.workers {
+            let sink = SinkParts {
+                name: name.to_owned(),
+                target: Arc::clone(target),
+                tasks: tasks.clone(),
+                resumed: self.shared.ledger.committed_through(),
+                rewrite_through: self.shared.resumed.replayed_through,
+                ledger: self.shared.ledger.clone(),
+                counters: Arc::clone(&self.shared.sinks[name]),
+            };
+            worker
+                .sinks
+                .insert(name.to_owned(), (sink, encoder.clone()));
+        }
+        Ok(())
+    }
+
+    /// Parts for each worker, and the readers.
+    pub(crate) fn finish(self) -> (Vec<WorkerParts>, Vec<ReaderStart>) {
+        (self.workers, self.readers)
+    }
+}
