@@ -2,14 +2,19 @@
 //!
 //! Worker 0 sends a request whenever the frontier behind all sinks has passed an epoch in which something changed (I4). While
 //! a commit is being written further requests wait; they are merged, so commits never queue up behind a slow store.
+//!
+//! Now and then it compacts beside the dataflow: when as much was sealed as the last base holds, the collection as of the
+//! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
+//! collection, and so does the work of a resume.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::checkpoint::{CommitRequest, CommitWriter};
-use crate::{Error, ErrorKind, Ledger, Result};
+use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, SealRef};
+use crate::{Context, Error, ErrorKind, Ledger, Result};
 
 /// When commits are written and how many are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,14 +69,16 @@ pub async fn run(
     mut commits: CommitWriter,
     ledger: Ledger,
 ) {
+    let mut compactor = Compactor::default();
     while let Some(mut request) = requests.recv().await {
         let started = Instant::now();
         while let Ok(next) = requests.try_recv() {
             merge(&mut request, next);
         }
         let epoch = request.epoch;
-        match commits.commit(request).await {
-            Ok(_) => ledger.committed(epoch, Instant::now()),
+        let committed = write(&mut commits, &mut compactor, request).await;
+        match committed {
+            Ok(()) => ledger.committed(epoch, Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
         }
         // The last request of a run has nobody behind it, and then there is nothing to pace.
@@ -81,9 +88,160 @@ pub async fn run(
     }
 }
 
+async fn write(
+    commits: &mut CommitWriter,
+    compactor: &mut Compactor,
+    request: CommitRequest,
+) -> Result<()> {
+    if let Some(base) = compactor.finished().await? {
+        commits.set_base(base)?;
+    }
+    compactor.sealed(&request.seals);
+    commits.commit(request).await?;
+    if compactor.due() {
+        compactor.start(commits.compaction());
+    }
+    Ok(())
+}
+
+/// Runs one compaction at a time.
+#[derive(Default)]
+struct Compactor {
+    running: Option<JoinHandle<Result<Option<BaseRef>>>>,
+    /// Since the last compaction began.
+    seals: u64,
+    seal_bytes: u64,
+    /// Of the last base of this run.
+    base_bytes: u64,
+}
+
+/// Seals that are never worth a base; a guess. Larger compacts less often and resumes slower.
+const MIN_SEALS: u64 = 1024;
+/// Seals that call for a base however small they are: each costs a file and a read at resume. A guess.
+const MAX_SEALS: u64 = 8192;
+
+impl Compactor {
+    fn sealed(&mut self, seals: &[SealRef]) {
+        self.seals += seals.len() as u64;
+        self.seal_bytes += seals.iter().map(|seal| seal.bytes).sum::<u64>();
+    }
+
+    /// A base costs what it holds, so it is due when as much was sealed since the last one.
+    fn due(&self) -> bool {
+        let enough = self.seal_bytes >= self.base_bytes || self.seals >= MAX_SEALS;
+        self.running.is_none() && self.seals >= MIN_SEALS && enough
+    }
+
+    fn start(&mut self, compaction: Option<Compaction>) {
+        if let Some(compaction) = compaction {
+            (self.seals, self.seal_bytes) = (0, 0);
+            self.running = Some(tokio::spawn(compaction.run()));
+        }
+    }
+
+    /// The base of a compaction that has ended, once.
+    async fn finished(&mut self) -> Result<Option<BaseRef>> {
+        let Some(running) = self.running.take_if(|running| running.is_finished()) else {
+            return Ok(None);
+        };
+        let base = running
+            .await
+            .context(ErrorKind::Internal, || "the compaction ended badly")??;
+        if let Some(base) = &base {
+            self.base_bytes = base.buckets.iter().map(|bucket| bucket.length).sum();
+        }
+        Ok(base)
+    }
+}
+
 /// Folds a newer request into an older one: positions and views of the newer, seals of both.
 fn merge(request: &mut CommitRequest, newer: CommitRequest) {
     let mut seals = std::mem::take(&mut request.seals);
     seals.extend(newer.seals);
     *request = CommitRequest { seals, ..newer };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Epoch;
+    use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart};
+    use crate::{ContinuationToken, FeedRangeId, Record};
+
+    /// Commits one by one, overwriting a few documents in thousands of epochs: the store must not keep all of it, and what
+    /// it keeps must be the last version of each.
+    #[tokio::test]
+    async fn a_long_run_keeps_its_store_small() {
+        let store = CheckpointStore::in_memory("job");
+        let identity = RunIdentity {
+            job: "job".into(),
+            fingerprint: Default::default(),
+            processes: 1,
+            workers_per_process: 1,
+        };
+        let mut run = checkpoint::open(&store, &identity, Options::default())
+            .await
+            .expect("opens");
+        let mut compactor = Compactor::default();
+        let mut bases = 0;
+        let epochs = 4 * MIN_SEALS;
+        for epoch in 1..=epochs {
+            let record = Record {
+                key: format!("k{}", epoch % 10).into(),
+                body: Some(format!("{epoch}").into()),
+            };
+            let range = (
+                FeedRangeId("-FF".into()),
+                ContinuationToken(epoch.to_string()),
+            );
+            let part = SealPart {
+                source: "s".into(),
+                ranges: vec![range.clone()],
+                records: vec![record],
+            };
+            let seal = run
+                .seals
+                .write(Epoch(epoch), vec![part])
+                .await
+                .expect("seals");
+            // Let a compaction that has begun come to its end: this run has no other way to wait for it.
+            while compactor
+                .running
+                .as_ref()
+                .is_some_and(|running| !running.is_finished())
+            {
+                tokio::task::yield_now().await;
+            }
+            bases += u64::from(compactor.running.is_some());
+            let tokens = [("s".to_owned(), [range].into())].into();
+            let request = CommitRequest {
+                epoch: Epoch(epoch),
+                tokens,
+                seals: vec![seal],
+                sinks: Default::default(),
+            };
+            write(&mut run.commits, &mut compactor, request)
+                .await
+                .expect("commits");
+        }
+        assert!(bases >= 2, "{bases} bases");
+        let report = run.commits.collect_garbage().await.expect("collects");
+        let left = report.listed - report.deleted;
+        assert!(left < 2 * MIN_SEALS, "{left} objects for 10 documents");
+        drop(run);
+        let run = checkpoint::open(&store, &identity, Options::default())
+            .await
+            .expect("opens");
+        let state = run.resume.rehydrate(&store).await.expect("rehydrates");
+        let bodies: Vec<_> = state.collection["s"]
+            .iter()
+            .filter_map(|r| r.body.clone())
+            .collect();
+        let mut numbers: Vec<u64> = bodies
+            .iter()
+            .map(|b| String::from_utf8_lossy(b).parse().expect("a number"))
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, ((epochs - 9)..=epochs).collect::<Vec<_>>());
+    }
 }

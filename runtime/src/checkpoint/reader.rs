@@ -108,7 +108,8 @@ pub(super) async fn read_base(
     wanted: impl Fn(u8) -> bool,
     mut take: impl FnMut(Vec<SealPart>),
 ) -> Result<()> {
-    let buckets: Vec<&BucketRef> = base.buckets.iter().filter(|b| wanted(b.bucket)).collect();
+    let wanted = |bucket: &BucketRef| wanted(bucket.bucket);
+    let buckets: Vec<BucketRef> = base.buckets.iter().copied().filter(wanted).collect();
     let loads = stream::iter(buckets).map(|bucket| async move {
         let name = ObjectName::Base {
             generation: base.generation,
@@ -116,7 +117,7 @@ pub(super) async fn read_base(
             bucket: bucket.bucket,
         };
         let (checksum, body) = store.load(name).await?;
-        check_bucket(bucket, checksum).map_err(|damage| store.damaged(name, &damage))?;
+        check_bucket(&bucket, checksum).map_err(|damage| store.damaged(name, &damage))?;
         let (heading, packed) =
             decode_heading(&body).map_err(|damage| store.damaged(name, &damage))?;
         unpack(store, name, heading, packed).await
