@@ -53,7 +53,7 @@ where
             let ticks = ticks(scope, &epoch, resumed.replayed_through, ledger.clone());
             let mut flow = Flow::run(scope, ticks, mine);
             build(&mut flow)?;
-            let reports = scope.concatenate(flow.into_reports());
+            let reports = scope.concatenate(flow.finish()?);
             commit(reports, resumed.clone(), ledger.clone(), commits.clone());
             Ok(())
         })

@@ -250,6 +250,32 @@ impl JobConfig {
                 "paths",
             )?;
         }
+        self.check_containers()
+    }
+
+    /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself.
+    fn check_containers(&self) -> Result<()> {
+        let sources = self
+            .source
+            .iter()
+            .map(|(name, s)| (format!("source.{name}"), (&s.database, &s.container)));
+        let sinks = self
+            .sink
+            .iter()
+            .map(|(name, s)| (format!("sink.{name}"), (&s.database, &s.container)));
+        let mut users: BTreeMap<_, String> =
+            sources.map(|(user, container)| (container, user)).collect();
+        for (sink, container) in sinks {
+            if let Some(other) = users.insert(container, sink.clone()) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "{sink} writes to {}/{}, which {other} uses already: give it a container of its own",
+                        container.0, container.1
+                    ),
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -297,6 +323,24 @@ mod tests {
             wrong.contains("`later`") && wrong.contains("`beginning`"),
             "{wrong}"
         );
+    }
+
+    #[test]
+    fn a_container_has_one_user() {
+        let part = |kind: &str, name: &str, container: &str| {
+            format!("[{kind}.{name}]\ndatabase = \"d\"\ncontainer = \"{container}\"\n")
+        };
+        for (other, user) in [
+            (part("sink", "a", "x"), "sink.a"),
+            (part("source", "a", "x"), "source.a"),
+        ] {
+            let config = JobConfig::parse(&(other + &part("sink", "b", "x"))).expect("parses");
+            let report = config.validate().expect_err("two users").report();
+            assert!(
+                report.starts_with(&format!("sink.b writes to d/x, which {user} uses")),
+                "{report}"
+            );
+        }
     }
 
     #[test]

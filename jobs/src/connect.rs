@@ -18,7 +18,8 @@ pub trait Connect: Send + Sync + 'static {
     /// When the account cannot be reached or refuses the key, or the container does not exist.
     async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>>;
 
-    /// A sink's container, created if the configuration says so.
+    /// A sink's container, created if the configuration says so. The job closes the target when it ends, so each job needs
+    /// one of its own.
     ///
     /// # Errors
     /// As for a source, and when the container's partition key is another.

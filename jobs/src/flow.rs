@@ -72,11 +72,19 @@ impl<'scope> Flow<'scope> {
         }
     }
 
-    /// The reports of every source and sink that was used.
-    pub(crate) fn into_reports(self) -> Vec<StreamVec<'scope, u64, Report>> {
-        match self.mode {
-            Mode::Plan(_) => Vec::new(),
-            Mode::Run { reports, .. } => reports,
+    /// The reports of every source and sink.
+    ///
+    /// # Errors
+    /// `Internal` when something that was planned was not used: its part of every epoch would be awaited for ever.
+    pub(crate) fn finish(self) -> Result<Vec<StreamVec<'scope, u64, Report>>> {
+        let Mode::Run { parts, reports, .. } = self.mode else {
+            return Ok(Vec::new());
+        };
+        match parts.sources.keys().chain(parts.sinks.keys()).next() {
+            None => Ok(reports),
+            Some(name) => Err(Error::internal(format!(
+                "the job used {name} when it was planned, but does not on a worker: build the same dataflow every time"
+            ))),
         }
     }
 
@@ -161,7 +169,8 @@ impl<'scope> Flow<'scope> {
     /// epoch or less.
     ///
     /// Each row is a document: a JSON object with a string `id` and the fields of the container's partition key. Two rows
-    /// with the same partition key and id end the run with an error that shows both.
+    /// with the same partition key and id end the run with an error that names them. A row must have the same JSON form each
+    /// time it is written: keep maps in a `BTreeMap`, not in a `HashMap`.
     ///
     /// # Errors
     /// `Config` when the job uses the sink twice.

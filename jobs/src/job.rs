@@ -7,6 +7,14 @@
 //! 2. Connect: every source and sink is opened.
 //! 3. Open the checkpoint: take a generation, pin what to resume from, read it.
 //! 4. Start sealer and committer, one reader for each feed range, and the workers.
+//!
+//! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
+//!
+//! 1. The workers leave their dataflows; from here on nobody begins a write.
+//! 2. The targets are closed: they send nothing more, and what they have sent comes to its end.
+//! 3. Sealer and committer write what they have.
+//! 4. Every task has ended, or [`REQUEST_DEADLINE`] has passed, which no request outlives.
+//! 5. The checkpoint's lock is released, and the next run may start.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -14,9 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidefeed_operators::feed::ChangeFeed;
-use tidefeed_operators::target::Target;
+use tidefeed_operators::target::{REQUEST_DEADLINE, Target};
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, Opened, RunIdentity};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, HeldLock, Opened, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
@@ -24,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::build::{plan, run_dataflow};
-use crate::config::JobConfig;
+use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
 use crate::flow::{Flow, WorkerParts};
 use crate::plan::Plan;
@@ -34,7 +42,7 @@ use crate::wire::{ReaderStart, Wiring};
 type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
 type Targets = BTreeMap<String, Arc<dyn Target>>;
 
-/// How long tasks may take to notice the end of a job before they are abandoned.
+/// How long blocking work, as on files, may take to end with a job before it is abandoned.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A job: a name, a configuration, containers, and the code that builds its dataflow.
@@ -93,21 +101,29 @@ where
         let started = tokio.block_on(self.prepare(&plan))?;
         let status = started.shared.clone();
         let (workers, epoch, build) = (started.workers, self.config.epoch, self.build);
-        let background = [tokio.spawn(started.sealer), tokio.spawn(started.committer)];
+        let (tasks, lock) = (started.tasks, started.lock);
+        let writers = Writers {
+            checkpoint: [
+                tasks.spawn("the sealer", started.sealer),
+                tasks.spawn("the committer", started.committer),
+            ],
+            targets: started.targets,
+            tasks: tasks.clone(),
+        };
         for reader in started.readers {
-            tokio.spawn(reader.run());
+            tasks.spawn(reader.name(), reader.run());
         }
         let (shared, commits) = (started.shared, started.commits);
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
             .spawn(move || {
                 let ran = run_dataflow(workers, epoch, &shared, commits, build);
-                // The workers are gone, and with them the senders: sealer and committer finish what they have.
-                let ended = tokio.block_on(finish(background));
-                shared.ledger.stop();
+                let ended = tokio.block_on(writers.end(&shared.ledger));
                 tokio.shutdown_timeout(SHUTDOWN);
-                ran.and(ended)
-                    .and_then(|()| shared.ledger.take_failure().map_or(Ok(()), Err))
+                // Not sooner: see the module's head.
+                drop(lock);
+                ran.and_then(|()| shared.ledger.take_failure().map_or(Ok(()), Err))
+                    .and(ended)
             })
             .context(ErrorKind::Internal, || "cannot start the job's thread")?;
         Ok(RunningJob::new(main, status))
@@ -128,8 +144,13 @@ where
             retain_commits: commit_config.retain,
         };
         let mut opened = checkpoint::open(&store, &identity, options).await?;
+        if opened.resume.commit.is_none() && opened.resume.last_sealed.is_none() {
+            self.check_empty(&targets).await?;
+        }
         let rehydrated = opened.resume.rehydrate(&store).await?;
-        if let Some(base) = opened.resume.compact(&store, &rehydrated).await? {
+        let base = opened.resume.compact(&store, &rehydrated).await?;
+        let base_pending = base.is_some();
+        if let Some(base) = base {
             opened.commits.set_base(base)?;
         }
         let committed = opened
@@ -149,10 +170,12 @@ where
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
+            base_pending,
         };
         let Opened {
             seals,
             commits: commit_writer,
+            lock,
             ..
         } = opened;
         let shared = Shared {
@@ -174,7 +197,7 @@ where
         for (name, feed) in feeds {
             wiring.source(&name, feed).await?;
         }
-        let tasks = Tasks::new(tokio::runtime::Handle::current());
+        let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
         for (name, target) in &targets {
             wiring.sink(name, target, &tasks)?;
         }
@@ -198,6 +221,9 @@ where
             )),
             shared,
             commits,
+            tasks,
+            targets,
+            lock,
         })
     }
 
@@ -219,6 +245,28 @@ where
         Ok((feeds, targets))
     }
 
+    /// A run that starts from nothing knows nothing of documents that an earlier life left, and would never delete them.
+    async fn check_empty(&self, targets: &Targets) -> Result<()> {
+        for (name, target) in targets {
+            if !target.is_empty().await? {
+                let SinkConfig {
+                    database,
+                    container,
+                    ..
+                } = &self.config.sink[name];
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "sink {name}: container {database}/{container} holds documents, but this run starts from nothing and \
+                         would leave those that the view does not hold: use the checkpoint that belongs to them, or \
+                         empty the container"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn open_store(&self) -> Result<CheckpointStore> {
         match (&self.store, &self.config.checkpoint.directory) {
             (Some(store), _) => Ok(store.clone()),
@@ -231,13 +279,37 @@ where
     }
 }
 
-/// Waits for tasks that end by themselves.
-async fn finish(tasks: impl IntoIterator<Item = JoinHandle<()>>) -> Result<()> {
-    for task in tasks {
-        task.await
-            .context(ErrorKind::Internal, || "a background task ended badly")?;
+/// Everything of a run that writes outside of it.
+struct Writers {
+    /// Sealer and committer.
+    checkpoint: [JoinHandle<()>; 2],
+    targets: Targets,
+    tasks: Tasks,
+}
+
+impl Writers {
+    /// Ends all writing, once the workers are gone.
+    ///
+    /// # Errors
+    /// `Unreachable` when a write was still under way after [`REQUEST_DEADLINE`].
+    async fn end(self, ledger: &Ledger) -> Result<()> {
+        self.targets.values().for_each(|target| target.close());
+        // With the workers went the senders: sealer and committer finish what they have.
+        for task in self.checkpoint {
+            task.await
+                .context(ErrorKind::Internal, || "a background task ended badly")?;
+        }
+        ledger.stop();
+        tokio::time::timeout(REQUEST_DEADLINE, self.tasks.idle())
+            .await
+            .context(ErrorKind::Unreachable, || {
+                format!(
+                    "a sink was still writing {} s after the job had ended: \
+                     check that the server answers before the next start",
+                    REQUEST_DEADLINE.as_secs()
+                )
+            })
     }
-    Ok(())
 }
 
 /// Everything that a start has made.
@@ -249,6 +321,9 @@ struct Started {
     readers: Vec<ReaderStart>,
     sealer: Background,
     committer: Background,
+    tasks: Tasks,
+    targets: Targets,
+    lock: HeldLock,
 }
 
 type Background = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -25,6 +25,7 @@ pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
+pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
 
 /// What most jobs import: the flow and differential dataflow's operators.

@@ -26,6 +26,7 @@ const INBOX_PAGES: usize = 8;
 
 /// A reader that is ready to be spawned.
 pub(crate) struct ReaderStart {
+    source: String,
     readers: Arc<Readers>,
     range: FeedRangeId,
     start: Start,
@@ -33,6 +34,14 @@ pub(crate) struct ReaderStart {
 }
 
 impl ReaderStart {
+    /// What it is called when something is wrong with it.
+    pub(crate) fn name(&self) -> String {
+        format!(
+            "the reader of source {}, feed range {}",
+            self.source, self.range
+        )
+    }
+
     /// Reads the range to its end.
     pub(crate) async fn run(self) {
         self.readers.read(self.range, self.start, self.inbox).await;
@@ -108,6 +117,7 @@ impl<'a> Wiring<'a> {
         for (at, RangeStart { range, start }) in starts.into_iter().enumerate() {
             let inbox = inboxes[(first + at) % inboxes.len()].clone();
             self.readers.push(ReaderStart {
+                source: name.to_owned(),
                 readers: Arc::clone(&readers),
                 range,
                 start,

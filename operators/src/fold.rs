@@ -8,7 +8,7 @@
 //! may hide what that run wrote in between: a row inserted in one epoch and deleted in the next folds to nothing,
 //! though the insert may be in the container. So a document touched at or before `rewrite_through` is always written.
 
-use tidefeed_runtime::{Epoch, Error, ErrorKind, Result};
+use tidefeed_runtime::Epoch;
 
 use crate::document::ViewDocument;
 use crate::target::DocumentWrite;
@@ -18,76 +18,58 @@ pub type ViewUpdate = (ViewDocument, u64, isize);
 
 /// The writes that bring a container from before the updates to after them, at most one per document.
 ///
-/// # Errors
-/// `Data` when an epoch leaves two rows under one partition key and id.
-pub fn fold(mut updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Result<Vec<DocumentWrite>> {
+/// Every epoch leaves at most one row under each key; [`LiveRows`](crate::unique::LiveRows) sees to that.
+pub fn fold(mut updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Vec<DocumentWrite> {
     // Identity first, then time, then body: the updates of a document stand together, in order of time.
     updates.sort_unstable_by(|(a, t, _), (b, u, _)| {
         (&a.partition_key, &a.id, t, &a.body).cmp(&(&b.partition_key, &b.id, u, &b.body))
     });
-    let mut writes = Vec::new();
-    for updates in
-        updates.chunk_by(|(a, ..), (b, ..)| (&a.partition_key, &a.id) == (&b.partition_key, &b.id))
-    {
-        if let Some(body) = net_change(updates, rewrite_through)? {
+    let same_document = |a: &ViewUpdate, b: &ViewUpdate| {
+        (&a.0.partition_key, &a.0.id) == (&b.0.partition_key, &b.0.id)
+    };
+    updates
+        .chunk_by(same_document)
+        .filter_map(|updates| {
+            let body = net_change(updates, rewrite_through)?;
             let document = &updates[0].0;
-            writes.push(DocumentWrite {
+            Some(DocumentWrite {
                 partition_key: document.partition_key.to_string(),
                 id: document.id.to_string(),
                 body: body.map(bytes::Bytes::copy_from_slice),
-            });
-        }
-    }
-    Ok(writes)
+            })
+        })
+        .collect()
 }
 
 /// What the updates of one document come to: `None` for no write, `Some(None)` for a delete.
-fn net_change(updates: &[ViewUpdate], rewrite_through: Epoch) -> Result<Option<Option<&[u8]>>> {
+fn net_change(updates: &[ViewUpdate], rewrite_through: Epoch) -> Option<Option<&[u8]>> {
     let mut before = None;
     let mut after = None;
     let mut rewrite = false;
     for epoch in updates.chunk_by(|(_, t, _), (_, u, _)| t == u) {
-        let Some((gone, come)) = step(epoch)? else {
+        let (gone, come) = step(epoch);
+        if gone.is_none() && come.is_none() {
             continue;
-        };
+        }
         before.get_or_insert(gone);
         after = Some(come);
         rewrite |= epoch[0].1 <= rewrite_through.0;
     }
-    Ok(match (before, after) {
-        (Some(before), Some(after)) if before != after || rewrite => Some(after),
-        _ => None,
-    })
+    after.filter(|after| before != Some(*after) || rewrite)
 }
 
-/// The rows that one epoch retracts and leaves; `None` if its updates cancel out.
-#[allow(clippy::type_complexity)] // a pair of optional rows, made and taken apart within this file
-fn step(updates: &[ViewUpdate]) -> Result<Option<(Option<&[u8]>, Option<&[u8]>)>> {
-    let mut gone: Option<&[u8]> = None;
-    let mut come: Option<&[u8]> = None;
+/// The rows that one epoch retracts and leaves; both `None` if its updates cancel out.
+fn step(updates: &[ViewUpdate]) -> (Option<&[u8]>, Option<&[u8]>) {
+    let (mut gone, mut come) = (None, None);
     for row in updates.chunk_by(|(a, ..), (b, ..)| a.body == b.body) {
         let body = &*row[0].0.body;
         match row.iter().map(|(.., diff)| diff).sum::<isize>() {
             0 => {}
-            1 if come.is_none() => come = Some(body),
+            1.. => come = Some(body),
             ..0 => gone = Some(body),
-            _ => return Err(two_rows(&row[0].0, come.unwrap_or(body))),
         }
     }
-    Ok((gone.is_some() || come.is_some()).then_some((gone, come)))
-}
-
-fn two_rows(document: &ViewDocument, other: &[u8]) -> Error {
-    Error::new(
-        ErrorKind::Data,
-        format!(
-            "two rows of the view share partition key {} and id {:?}: {} and {}; make the id unique",
-            document.partition_key,
-            document.id,
-            String::from_utf8_lossy(other),
-            String::from_utf8_lossy(&document.body),
-        ),
-    )
+    (gone, come)
 }
 
 #[cfg(test)]
@@ -110,8 +92,7 @@ mod tests {
     fn folded(updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Vec<(String, Option<String>)> {
         let text =
             |body: bytes::Bytes| String::from_utf8(body.to_vec()).expect("test bodies are text");
-        let writes = fold(updates, rewrite_through).expect("no two rows under one key");
-        writes
+        fold(updates, rewrite_through)
             .into_iter()
             .map(|write| (write.id, write.body.map(text)))
             .collect()
@@ -152,18 +133,6 @@ mod tests {
             row("b", "1", 8, -1),
         ];
         assert_eq!(folded(updates, Epoch(5)), [("a".to_owned(), None)]);
-    }
-
-    #[test]
-    fn two_rows_under_one_key_are_an_error_with_both() {
-        let error =
-            fold(vec![row("a", "1", 5, 1), row("a", "2", 5, 1)], NEVER).expect_err("two rows");
-        assert!(
-            error.report().contains("id \"a\": 1 and 2"),
-            "{}",
-            error.report()
-        );
-        assert!(fold(vec![row("a", "1", 5, 2)], NEVER).is_err());
     }
 
     /// Random histories of a few documents, cut into folds at random places: applying the folds must end in the state

@@ -21,4 +21,5 @@ pub mod reader;
 pub mod sink;
 pub mod source;
 pub mod target;
+pub mod unique;
 pub mod upsert;

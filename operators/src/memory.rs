@@ -47,7 +47,7 @@ impl Default for MemoryOptions {
     }
 }
 
-/// A container in memory. Clones are the same container.
+/// A container in memory. Clones are the same container, each a [`Target`] of its own: closing one closes no other.
 ///
 /// ```
 /// use tidefeed_operators::memory::MemoryContainer;
@@ -58,9 +58,16 @@ impl Default for MemoryOptions {
 /// assert_eq!(container.contents()[r#"["EWR","1"]"#], r#"{"id":"1","late":true}"#);
 /// assert_eq!(container.writes_of(r#"["EWR","1"]"#), 2);
 /// ```
-#[derive(Clone)]
 pub struct MemoryContainer {
     shared: Arc<Shared>,
+    /// Of this clone alone: the container outlives the runs that write to it.
+    closed: watch::Sender<bool>,
+}
+
+impl Clone for MemoryContainer {
+    fn clone(&self) -> Self {
+        Self::over(Arc::clone(&self.shared))
+    }
 }
 
 struct Shared {
@@ -130,14 +137,19 @@ impl MemoryContainer {
             batches: 0,
             random: SplitMix64(options.seed),
         };
+        Self::over(Arc::new(Shared {
+            ranges: range_ids(count),
+            state: Mutex::new(state),
+            held: watch::Sender::new(false),
+            clock: Box::new(clock),
+            options,
+        }))
+    }
+
+    fn over(shared: Arc<Shared>) -> Self {
         MemoryContainer {
-            shared: Arc::new(Shared {
-                ranges: range_ids(count),
-                state: Mutex::new(state),
-                held: watch::Sender::new(false),
-                clock: Box::new(clock),
-                options,
-            }),
+            shared,
+            closed: watch::Sender::new(false),
         }
     }
 
@@ -220,7 +232,8 @@ impl MemoryContainer {
         self.shared.state.lock().violations.clone()
     }
 
-    /// Holds back the writes of [`apply`](Target::apply), or lets them go on. A held batch has begun and is not acknowledged.
+    /// Holds back the writes of [`apply`](Target::apply), or lets them go on. A held batch has begun and is not acknowledged;
+    /// if its target is closed it ends with an error, and nothing of it is written, then or later.
     pub fn hold_writes(&self, held: bool) {
         self.shared.held.send_replace(held);
     }
@@ -256,6 +269,19 @@ impl MemoryContainer {
                 format!("feed range {range} is not one of this container"),
             )
         })
+    }
+
+    /// Waits until writes are not held back; an error when this clone is closed, now or meanwhile.
+    async fn let_go(&self) -> Result<()> {
+        let (mut held, mut closed) = (self.shared.held.subscribe(), self.closed.subscribe());
+        // Neither can miss its sender: both are in `self`.
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => {
+                Err(Error::internal("the container was closed before the batch was written"))
+            }
+            _ = held.wait_for(|held| !held) => Ok(()),
+        }
     }
 
     /// Ends the marks of a batch when it ends, even when its future is dropped.
@@ -295,14 +321,16 @@ impl Drop for InFlight {
 
 #[async_trait]
 impl Target for MemoryContainer {
+    async fn is_empty(&self) -> Result<bool> {
+        Ok(self.contents().is_empty())
+    }
+
     async fn apply(&self, mut batch: Vec<DocumentWrite>) -> Result<Applied> {
         let _in_flight = self.begin(&batch);
         // A real write takes time; others get a turn here.
         tokio::task::yield_now().await;
-        let mut held = self.shared.held.subscribe();
-        held.wait_for(|held| !held)
-            .await
-            .map_err(|_| Error::internal("the container is gone"))?;
+        self.let_go().await?;
+        // From here on nothing waits, so a close comes before all of the writes or after them.
         let failure = {
             let mut state = self.shared.state.lock();
             state.random.shuffle(&mut batch);
@@ -323,6 +351,10 @@ impl Target for MemoryContainer {
             None => Ok(applied),
             Some(kind) => Err(Error::new(kind, "the batch failed as asked for")),
         }
+    }
+
+    fn close(&self) {
+        self.closed.send_replace(true);
     }
 }
 
@@ -578,6 +610,32 @@ mod tests {
         container.hold_writes(false);
         task.await.unwrap().unwrap();
         assert_eq!(container.contents().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_held_batch_that_is_closed_is_never_written() {
+        let container = MemoryContainer::new(MemoryOptions::default());
+        let write = DocumentWrite {
+            partition_key: "[1]".into(),
+            id: "x".into(),
+            body: Some("{}".into()),
+        };
+        let writer = Arc::new(container.clone());
+        container.hold_writes(true);
+        let task = tokio::spawn({
+            let (writer, write) = (Arc::clone(&writer), write.clone());
+            async move { writer.apply(vec![write]).await }
+        });
+        while container.batches() == 0 {
+            tokio::task::yield_now().await;
+        }
+        writer.close();
+        task.await.unwrap().unwrap_err();
+        container.hold_writes(false);
+        writer.apply(vec![write.clone()]).await.unwrap_err();
+        assert!(container.contents().is_empty());
+        container.apply(vec![write]).await.unwrap();
+        assert_eq!(container.violations(), Vec::<String>::new());
     }
 
     #[tokio::test]

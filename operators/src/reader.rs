@@ -93,12 +93,17 @@ impl Readers {
         inbox: &InboxSender<Arrival>,
     ) -> Result<bool> {
         let mut finish = self.finish.clone();
-        let mut stream = self.feed.open(range, start).await?;
         let mut delay = self.poll.first;
-        let mut last_token = None;
+        // A position that is durable already is no news.
+        let mut last_token = match &start {
+            Start::Token(token) => Some(token.clone()),
+            Start::Beginning | Start::Now | Start::Time(_) => None,
+        };
+        let mut stream = self.feed.open(range, start).await?;
         loop {
             let finishing = *finish.borrow_and_update();
             let page = stream.next_page().await?;
+            self.count_charge(&page);
             let idle = page.records.is_empty() && page.caught_up;
             if last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
                 last_token = Some(page.token.clone());
@@ -121,11 +126,15 @@ impl Readers {
         }
     }
 
-    async fn deliver(&self, range: &FeedRangeId, page: Page, inbox: &InboxSender<Arrival>) -> bool {
-        let counters = &self.counters;
-        counters
+    /// Every poll costs, also one that finds nothing and is not delivered.
+    fn count_charge(&self, page: &Page) {
+        self.counters
             .charge_milli_ru
             .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+    }
+
+    async fn deliver(&self, range: &FeedRangeId, page: Page, inbox: &InboxSender<Arrival>) -> bool {
+        let counters = &self.counters;
         if !page.records.is_empty() {
             let bytes: usize = page
                 .records
@@ -146,5 +155,45 @@ impl Readers {
                 page,
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryContainer;
+    use tidefeed_runtime::Epoch;
+    use tidefeed_runtime::bridge::Inbox;
+
+    /// Only delivered pages were counted, and an idle job seemed to read for nothing.
+    #[tokio::test(start_paused = true)]
+    async fn polls_that_find_nothing_are_charged() {
+        let container = MemoryContainer::new(Default::default());
+        let range = container.ranges().await.unwrap().remove(0);
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        let counters = Arc::new(SourceCounters::default());
+        let readers = Arc::new(Readers {
+            feed: Arc::new(container),
+            poll: PollDelay {
+                first: Duration::from_millis(100),
+                longest: Duration::from_millis(100),
+            },
+            counters: Arc::clone(&counters),
+            ledger: ledger.clone(),
+            finish: watch::Sender::new(false).subscribe(),
+            open_ranges: Arc::new(AtomicUsize::new(1)),
+        });
+        let (inbox, mut arrivals) = Inbox::new(8);
+        let reading = tokio::spawn(readers.read(range, Start::Beginning, inbox));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        ledger.stop();
+        reading.await.unwrap();
+        let mut delivered = 0;
+        while arrivals.try_next().is_some() {
+            delivered += 1;
+        }
+        let charged = counters.charge_milli_ru.load(Ordering::Relaxed);
+        assert_eq!(delivered, 1, "the first position, and no other");
+        assert!(charged >= 50_000, "{charged} for about 50 polls");
     }
 }

@@ -7,7 +7,8 @@
 //! 3. No write leaves before the rebuilt views were compared with the commit (I8).
 //! 4. All epochs that are complete by then are folded together, so a slow target gets only the newest value of a document.
 //! 5. One batch is under way at a time, with at most one write per document: that is I5.
-//! 6. The capabilities of a batch's epochs are dropped when every write is acknowledged, never sooner (I4).
+//! 6. A view has at most one row under each key, in every epoch; a second one ends the run before anything of it is written.
+//! 7. The capabilities of a batch's epochs are dropped when every write is acknowledged, never sooner (I4).
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -26,6 +27,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 use crate::document::ViewDocument;
 use crate::fold::{ViewUpdate, fold};
 use crate::target::{Applied, DocumentWrite, Target};
+use crate::unique::LiveRows;
 
 /// What a sink has written so far.
 #[derive(Debug, Default)]
@@ -89,6 +91,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 acknowledged,
                 waiting: BTreeMap::new(),
                 under_way: None,
+                live: LiveRows::default(),
             };
             move |(input, frontier), output| {
                 // 1. Drain.
@@ -136,6 +139,8 @@ struct Sink {
     waiting: BTreeMap<u64, Waiting>,
     /// Capabilities of the epochs whose batch is at the target.
     under_way: Option<Vec<Capability<u64>>>,
+    /// Live rows of this worker's share of the view.
+    live: LiveRows,
 }
 
 impl Sink {
@@ -174,22 +179,22 @@ impl Sink {
 
     /// Reports each epoch below the frontier once, and lets go of those that the container already holds.
     fn report(&mut self, bound: Option<u64>, mut give: impl FnMut(&Capability<u64>, Report)) {
+        let complete = |epoch: &u64| bound.is_none_or(|bound| *epoch < bound);
         for (_, waiting) in self
             .waiting
             .iter_mut()
-            .take_while(|(epoch, _)| bound.is_none_or(|bound| **epoch < bound))
+            .take_while(|(epoch, _)| complete(epoch))
         {
-            if !std::mem::replace(&mut waiting.reported, true) {
-                let (rows, hash) = view_change(&waiting.updates);
-                give(
-                    &waiting.cap,
-                    Report::View {
-                        sink: self.parts.name.clone(),
-                        rows,
-                        hash,
-                    },
-                );
+            if std::mem::replace(&mut waiting.reported, true) {
+                continue;
             }
+            if let Err(error) = self.live.apply(&waiting.updates) {
+                let error = error.wrap(format!("sink {} stopped", self.parts.name));
+                return self.parts.ledger.fail(error);
+            }
+            let (rows, hash) = view_change(&waiting.updates);
+            let sink = self.parts.name.clone();
+            give(&waiting.cap, Report::View { sink, rows, hash });
         }
         let complete_muted = bound.map_or(self.parts.resumed.0 + 1, |bound| {
             bound.min(self.parts.resumed.0 + 1)
@@ -208,22 +213,12 @@ impl Sink {
         let complete = std::mem::replace(&mut self.waiting, later);
         let (caps, updates): (Vec<_>, Vec<_>) =
             complete.into_values().map(|w| (w.cap, w.updates)).unzip();
-        match fold(
-            updates.into_iter().flatten().collect(),
-            self.parts.rewrite_through,
-        ) {
-            // Nothing to write: the capabilities go, and with them the epochs.
-            Ok(writes) if writes.is_empty() => {}
-            Ok(writes) => {
-                self.under_way = Some(caps);
-                self.send(writes);
-            }
-            Err(error) => {
-                self.under_way = Some(caps);
-                self.parts
-                    .ledger
-                    .fail(error.wrap(format!("sink {} stopped", self.parts.name)));
-            }
+        let updates = updates.into_iter().flatten().collect();
+        let writes = fold(updates, self.parts.rewrite_through);
+        // With nothing to write the capabilities go, and with them the epochs.
+        if !writes.is_empty() {
+            self.under_way = Some(caps);
+            self.send(writes);
         }
     }
 
@@ -231,9 +226,10 @@ impl Sink {
         let upserts = writes.iter().filter(|write| write.body.is_some()).count();
         let deletes = writes.len() - upserts;
         let target = Arc::clone(&self.parts.target);
+        let name = format!("the write of sink {}", self.parts.name);
         self.parts
             .tasks
-            .spawn_into(self.sender.clone(), async move {
+            .spawn_into(name, self.sender.clone(), async move {
                 (upserts, deletes, target.apply(writes).await)
             });
     }

@@ -81,7 +81,7 @@ struct Held {
 /// Turns pages into upserts. `decode` reads a document; see the module for the rules.
 pub fn source<'scope, V, D>(
     ticks: StreamVec<'scope, u64, u64>,
-    parts: SourceParts,
+    mut parts: SourceParts,
     decode: D,
 ) -> (
     StreamVec<'scope, u64, Upsert<V>>,
@@ -106,7 +106,8 @@ where
     let sealed = Waker::default();
     sealed.attach(scope.worker().sync_activator_for(info.address.to_vec()));
     parts.ledger.wake_when_sealed(sealed);
-    let mut replay = Replay::new(&parts, scope.index(), scope.peers());
+    // Taken, so that what the checkpoint held is freed when all workers have replayed it.
+    let mut replay = Some(Replay::new(&mut parts, scope.index(), scope.peers()));
 
     builder.build(move |mut caps| {
         // Output 0 carries the replay; reports of a replay are not needed, so that capability goes at once.
@@ -117,15 +118,15 @@ where
         move |_frontiers| {
             let mut records_out = records_out.activate();
             // 1. Replay, in bounded pieces.
-            if let Some(cap) = &mut replay_cap {
-                match replay.next(&attach.decode) {
+            if let (Some(cap), Some(source)) = (&mut replay_cap, &mut replay) {
+                match source.next(&attach.decode) {
                     Ok(Some((epoch, upserts))) => {
                         cap.downgrade(&epoch);
                         records_out.session(cap).give_iterator(upserts.into_iter());
                         return activator.activate();
                     }
                     // Dropped: from here on the frontier follows the ticks.
-                    Ok(None) => replay_cap = None,
+                    Ok(None) => (replay_cap, replay) = (None, None),
                     Err(error) => return attach.parts.ledger.fail(error),
                 }
             }
@@ -245,7 +246,9 @@ fn decode_all<V>(
             .transpose()
             .map_err(|error| {
                 let key = String::from_utf8_lossy(&record.key).into_owned();
-                error.wrap(format!("document {key} does not decode"))
+                error.wrap(format!(
+                    "document {key} does not decode: correct it in its container"
+                ))
             })?;
         Ok((DocumentKey::from(&record.key), value, epoch.0))
     };
@@ -284,10 +287,10 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(parts: &SourceParts, index: usize, peers: usize) -> Self {
+    fn new(parts: &mut SourceParts, index: usize, peers: usize) -> Self {
         Replay {
             source: parts.name.clone(),
-            checkpoint: Arc::clone(&parts.checkpoint),
+            checkpoint: std::mem::take(&mut parts.checkpoint),
             resumed: parts.resumed,
             index: index as u64,
             peers: peers as u64,

@@ -3,6 +3,12 @@
 //! A sink hands a [`Target`] one batch at a time, with at most one write per document, and waits for the whole batch. So
 //! a target is free to order, group and retry the writes of a batch as it likes: per document there is never more than
 //! one write in flight (invariant I5).
+//!
+//! That holds across runs as well: at its end a run closes its targets and waits until every `apply` has returned, and only
+//! then may the next run write. So an `apply` that has returned, or was closed and has run out of [`REQUEST_DEADLINE`],
+//! must leave nothing behind that still writes.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +36,13 @@ pub struct Applied {
     pub charge_ru: f64,
 }
 
-/// A container that takes a view's documents.
+/// How long the requests of a closed target may take to be answered or to time out. A run that ends waits at most this long
+/// for them. 10 s: Cosmos DB's SDK gives an attempt up to 6 s, and requests have an end-to-end limit of 8 s. Larger makes
+/// the end of a run wait longer for a service that does not answer; smaller than the time that a request can live would let
+/// it land on the writes of the next run.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A container that takes a view's documents, for one run.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {
     /// Writes every document of the batch. When it returns `Ok`, all of them are acknowledged and durable.
@@ -38,6 +50,25 @@ pub trait Target: Send + Sync + 'static {
     /// Throttling, timeouts and other passing faults are retried without limit, document by document.
     ///
     /// # Errors
-    /// Only what no retry can mend. Some writes of the batch may then have happened and others not.
+    /// What no retry can mend, and that the target was closed before everything was written. Some writes of the batch may
+    /// then have happened and others not; none happens after the return.
     async fn apply(&self, batch: Vec<DocumentWrite>) -> Result<Applied>;
+
+    /// Whether the container holds no document at all. A run that starts from nothing asks: documents that its view does not
+    /// hold would stay there for ever.
+    ///
+    /// The default says yes, for targets that cannot tell.
+    ///
+    /// # Errors
+    /// When the container cannot be read.
+    async fn is_empty(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// From now on no request is started. An `apply` under way returns once its requests have been answered or have timed
+    /// out, at most [`REQUEST_DEADLINE`] from now, with an error if anything is left to write; waits between attempts are
+    /// cut short. A later `apply` returns an error at once.
+    ///
+    /// The default does nothing, which is right for a target whose `apply` always returns in that time.
+    fn close(&self) {}
 }

@@ -2,6 +2,7 @@
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod conformance;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod faults;
 
 use std::collections::BTreeMap;

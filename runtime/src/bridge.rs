@@ -1,14 +1,20 @@
 //! The one place where tokio and timely meet.
 //!
 //! A worker thread never blocks and never awaits. What comes from tokio arrives in an [`Inbox`], a bounded channel whose
-//! sender wakes the operator after each item; what goes to tokio is a future that is spawned, or an item pushed into an
-//! unbounded channel whose length the protocol bounds. Everything that completes outside must wake its operator: a
+//! sender wakes the operator after each item; what goes to tokio is a future that [`Tasks`] spawns, or an item pushed into
+//! an unbounded channel whose length the protocol bounds. Everything that completes outside must wake its operator: a
 //! forgotten wake shows as a hang only when few epochs are in flight, and hides when many are.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
+use futures::FutureExt;
 use timely::scheduling::SyncActivator;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::{Error, Ledger};
 
 /// Wakes one operator from any thread. It may be handed out before its operator exists; wakes before then are not
 /// lost, because a new operator is always scheduled once.
@@ -103,25 +109,126 @@ impl<T> Inbox<T> {
     }
 }
 
-/// Runs futures on tokio for operators.
-#[derive(Clone, Debug)]
-pub struct Tasks(tokio::runtime::Handle);
+/// Runs futures on tokio for one run, and watches them: a panic ends the run, and [`Tasks::idle`] tells when nothing is
+/// under way any more. Clones start tasks of the same run.
+#[derive(Clone)]
+pub struct Tasks {
+    tokio: tokio::runtime::Handle,
+    ledger: Ledger,
+    under_way: watch::Sender<usize>,
+}
 
 impl Tasks {
-    /// Tasks on the runtime of `handle`.
-    pub fn new(handle: tokio::runtime::Handle) -> Self {
-        Tasks(handle)
+    /// Tasks on the runtime of `tokio`, of the run that `ledger` records.
+    pub fn new(tokio: tokio::runtime::Handle, ledger: Ledger) -> Self {
+        Tasks {
+            tokio,
+            ledger,
+            under_way: watch::Sender::new(0),
+        }
     }
 
-    /// Starts a future and leaves its result in an operator's inbox. Returns at once.
+    /// Starts a future and returns at once. If it panics, the run fails at once with `name` and the panic's message: tokio
+    /// alone would keep the panic to itself, and whoever waits for the task would wait for ever.
+    pub fn spawn(
+        &self,
+        name: impl Into<String>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (name, ledger) = (name.into(), self.ledger.clone());
+        let under_way = UnderWay::begin(&self.under_way);
+        self.tokio.spawn(async move {
+            // Moved in, so that it ends with the task, also when the runtime drops the task half way.
+            let _under_way = under_way;
+            // Nothing of the future is looked at after a panic, and what it shared is abandoned with the run.
+            if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+                let message = panic_message(panic.as_ref());
+                ledger.fail(Error::internal(format!("{name} panicked: {message}")));
+            }
+        })
+    }
+
+    /// Starts a future, as [`Tasks::spawn`] does, and leaves its result in an operator's inbox.
     pub fn spawn_into<T: Send + 'static>(
         &self,
+        name: impl Into<String>,
         inbox: InboxSender<T>,
         future: impl Future<Output = T> + Send + 'static,
     ) {
-        self.0.spawn(async move {
+        self.spawn(name, async move {
             let result = future.await;
             inbox.send(result).await;
         });
+    }
+
+    /// Resolves when no task is under way. Later tasks do not count, so ask when nobody starts any.
+    pub async fn idle(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // The sender is in `self`, so it cannot be gone.
+        let _ = under_way.wait_for(|count| *count == 0).await;
+    }
+}
+
+/// Counts one task for as long as it lives.
+struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    fn begin(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        UnderWay(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Epoch;
+
+    fn tasks() -> (Tasks, Ledger) {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        let tokio = tokio::runtime::Handle::current();
+        (Tasks::new(tokio, ledger.clone()), ledger)
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_task_fails_the_run_with_its_message() {
+        let (tasks, ledger) = tasks();
+        let (sender, _inbox) = Inbox::<()>::new(1);
+        tasks.spawn_into("the write", sender, async { panic!("injected {}", 7) });
+        tasks.idle().await;
+        let failure = ledger.take_failure().expect("the run has failed");
+        assert_eq!(failure.report(), "the write panicked: injected 7");
+    }
+
+    #[tokio::test]
+    async fn idle_waits_for_every_task_however_it_ends() {
+        let (tasks, _ledger) = tasks();
+        tasks.idle().await;
+        let gate = watch::Sender::new(false);
+        let mut open = gate.subscribe();
+        tasks.spawn("one", async move {
+            let _ = open.wait_for(|open| *open).await;
+        });
+        let aborted = tasks.clone().spawn("two", std::future::pending());
+        let mut idle = std::pin::pin!(tasks.idle());
+        assert!(idle.as_mut().now_or_never().is_none());
+        gate.send_replace(true);
+        aborted.abort();
+        idle.await;
     }
 }

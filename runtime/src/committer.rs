@@ -7,11 +7,12 @@
 //! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
 //! collection, and so does the work of a resume.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, SealRef};
 use crate::{Context, Error, ErrorKind, Ledger, Result};
@@ -70,20 +71,17 @@ pub async fn run(
     ledger: Ledger,
 ) {
     let mut compactor = Compactor::default();
+    let mut next = Instant::now();
     while let Some(mut request) = requests.recv().await {
-        let started = Instant::now();
-        while let Ok(next) = requests.try_recv() {
-            merge(&mut request, next);
+        // What arrives until the next commit is due goes into it. The end of the run ends the wait.
+        while let Ok(Some(newer)) = timeout_at(next, requests.recv()).await {
+            merge(&mut request, newer);
         }
+        next = Instant::now() + interval;
         let epoch = request.epoch;
-        let committed = write(&mut commits, &mut compactor, request).await;
-        match committed {
-            Ok(()) => ledger.committed(epoch, Instant::now()),
+        match write(&mut commits, &mut compactor, request).await {
+            Ok(()) => ledger.committed(epoch, std::time::Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
-        }
-        // The last request of a run has nobody behind it, and then there is nothing to pace.
-        if !requests.is_closed() {
-            tokio::time::sleep(interval.saturating_sub(started.elapsed())).await;
         }
     }
 }

@@ -227,10 +227,12 @@ impl Ledger {
         Epoch(self.0.committed_through.load(Ordering::Acquire))
     }
 
-    /// An epoch in which nothing changed was acknowledged: there is nothing to commit, and its age says nothing.
-    pub fn forget(&self, epoch: Epoch) {
+    /// Nothing changed in the epochs beyond `after` through `through`: they need no commit, and their age says nothing.
+    pub fn forget(&self, after: Epoch, through: Epoch) {
         let mut epochs = self.0.epochs.lock();
-        epochs.minted_at = epochs.minted_at.split_off(&Epoch(epoch.0 + 1));
+        epochs
+            .minted_at
+            .retain(|epoch, _| *epoch <= after || *epoch > through);
     }
 
     /// The resumed views equal what their commit recorded (I8): sinks may write.

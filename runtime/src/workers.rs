@@ -6,6 +6,7 @@ use std::time::Duration;
 use timely::communication::Config as CommunicationConfig;
 use timely::worker::{Config as WorkerConfig, Worker};
 
+use crate::bridge::panic_message;
 use crate::{Error, ErrorKind, Ledger, Result};
 
 /// How long a worker with nothing to do sleeps before it looks whether the run has ended. Everything that makes work wakes
@@ -37,7 +38,11 @@ where
         match catch_unwind(run) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => shared.fail(error),
-            Err(panic) => shared.fail(panic_error(worker.index(), panic.as_ref())),
+            Err(panic) => shared.fail(Error::internal(format!(
+                "worker {} panicked: {}",
+                worker.index(),
+                panic_message(panic.as_ref())
+            ))),
         }
         // A worker that leaves a dataflow behind would be stepped by timely until that is complete.
         for dataflow in worker.installed_dataflows() {
@@ -69,15 +74,6 @@ where
         worker.step_or_park(Some(PARK));
     }
     Ok(())
-}
-
-fn panic_error(worker: usize, panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    Error::internal(format!("worker {worker} panicked: {text}"))
 }
 
 #[cfg(test)]

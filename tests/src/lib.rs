@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -244,4 +245,17 @@ pub fn start(shop: &Shop, store: &CheckpointStore, workers: usize) -> Result<Run
     Job::new("shop", config(workers), shop.clone(), views)
         .checkpoint_store(store.clone())
         .start()
+}
+
+/// Waits for a condition.
+///
+/// # Panics
+/// When it does not hold within 10 s.
+#[expect(clippy::disallowed_methods, reason = "a poll with a deadline")]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "no {what} within 10 s");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

@@ -122,7 +122,7 @@ impl AccountConfig {
             ));
         }
         let url = Url::parse(endpoint).context(ErrorKind::Config, || {
-            format!("endpoint {endpoint:?} is no URL")
+            format!("endpoint {endpoint:?} is no URL: it must look like https://NAME.documents.azure.com/")
         })?;
         match (url.scheme(), url.host_str()) {
             ("https", Some(_)) => Ok(url),
@@ -284,7 +284,7 @@ async fn probe(url: &Url, deadline: Instant) -> Result<()> {
     let port = url.port_or_known_default().unwrap_or(443);
     // Brackets belong to the URL, not to the address.
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let unreachable = || format!("cannot reach {url}");
+    let unreachable = || format!("cannot reach {url}: check the address, and that the server runs");
     match timeout_at(deadline, TcpStream::connect((host, port))).await {
         Ok(connected) => connected
             .map(drop)

@@ -1,7 +1,8 @@
 //! The change feed of a container as a [`ChangeFeed`].
 //!
-//! A stream that has failed is dead in the SDK, so [`CosmosStream`] keeps the token of the last page and opens a new SDK
-//! stream from it; a failed page has delivered nothing, so nothing is lost or repeated.
+//! A stream that has failed is dead in the SDK, so [`CosmosStream`] keeps the token of the last answer and opens a new SDK
+//! stream from it; a failed page has delivered nothing, so nothing is lost or repeated. A stream that starts at "now" starts
+//! at the service's first answer: until then there is no token, and a new attempt has a new "now".
 //!
 //! Dropping a `next_page` that has not finished is safe: a page that is on its way stays on its way and comes out of the
 //! next call.
@@ -147,9 +148,9 @@ impl ChangeFeed for CosmosFeed {
 /// Where a stream has come to.
 #[derive(Clone, Debug)]
 enum Position {
-    /// No page yet.
+    /// No answer yet.
     Start(ChangeFeedStartFrom),
-    /// After the page that the SDK gave this token for.
+    /// After the answer that the SDK gave this token for.
     Token(String),
 }
 
@@ -177,9 +178,10 @@ impl PageStream for CosmosStream {
                 Ok(page) => {
                     self.retry.succeeded();
                     charge_ru += charge(&page);
+                    let token = self.move_on()?;
                     let caught_up = is_not_modified(&page);
                     if !caught_up || self.all_parts_quiet().await {
-                        return self.deliver(page, charge_ru, caught_up);
+                        return self.deliver(page, token, charge_ru, caught_up);
                     }
                     continue;
                 }
@@ -248,17 +250,25 @@ impl CosmosStream {
         self.quiet_polls >= parts
     }
 
+    /// Takes the position after the page that has just arrived, also after one that is not delivered: when the stream is
+    /// opened again, a start at "now" must not have become a later one. Returns the token.
+    fn move_on(&mut self) -> Result<String> {
+        let pages = self.pages.as_ref().expect("a page has just come out of it");
+        let token = pages
+            .to_continuation_token()
+            .map_err(|error| self.fatal(Failure::of(&error)))?;
+        self.position = Position::Token(token.as_str().to_owned());
+        Ok(token.as_str().to_owned())
+    }
+
     fn deliver(
         &mut self,
         page: FeedPage<ChangeFeedItem<Taken>>,
+        token: String,
         charge_ru: f64,
         caught_up: bool,
     ) -> Result<Page> {
         self.quiet_polls = 0;
-        let pages = self.pages.as_ref().expect("it has just delivered a page");
-        let token = pages
-            .to_continuation_token()
-            .map_err(|error| self.fatal(Failure::of(&error)))?;
         let records = page
             .into_items()
             .iter()
@@ -269,8 +279,6 @@ impl CosmosStream {
             .map_err(|error| {
                 error.wrap(format!("cannot read container {}", self.feed.container))
             })?;
-        let token = token.as_str();
-        self.position = Position::Token(token.to_owned());
         Ok(Page {
             records,
             token: ContinuationToken(format!("{}{TOKEN_SEPARATOR}{token}", self.id)),

@@ -4,29 +4,42 @@
 //! unknown is simply sent again. One rule keeps that safe: a document is in one request only, and that request is repeated
 //! only after the attempt before has ended.
 //!
-//! A request that is given up on after a timeout may still arrive at the service later. The SDK bounds each attempt (6 s by
-//! default), so whoever hands the same document to another process must wait that long first.
+//! A request that is given up on after a timeout may still be carried out a moment later. [`WRITE_TIMEOUT`] bounds how long
+//! a request lives, and nothing is ever dropped while it is under way: an error that no retry mends and the end of the run
+//! only keep further requests from starting, and `apply` returns when those under way have come to their end.
 
 use std::collections::VecDeque;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_data_cosmos::models::TransactionalBatchResponse;
+use azure_data_cosmos::options::{
+    BatchOptions, EndToEndOperationLatencyPolicy, ItemWriteOptions, OperationOptions,
+    OperationOptionsBuilder,
+};
 use azure_data_cosmos::{CosmosError, PartitionKey, TransactionalBatch};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidefeed_runtime::{Error, ErrorKind, Result};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 
 use super::backoff::BackoffConfig;
 use super::batching::{BatchLimits, Unit, plan};
 use super::container::Container;
 use super::failure::Failure;
+use super::feed::{CosmosFeed, FeedConfig};
 use super::retry::Retry;
 use super::status::{Disposition, classify};
+use crate::feed::{ChangeFeed, Start};
 use crate::target::{Applied, DocumentWrite, Target};
+
+/// The most time for one request with the retries that the SDK makes by itself. 8 s: one attempt may take the SDK's 6 s, and
+/// a run that ends waits 10 s ([`REQUEST_DEADLINE`](crate::target::REQUEST_DEADLINE)). Our own retries come on top.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How documents are written.
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +74,8 @@ pub struct CosmosTarget {
 struct Writer {
     container: Container,
     config: TargetConfig,
+    /// True once no request may start any more.
+    closed: watch::Sender<bool>,
 }
 
 impl CosmosTarget {
@@ -71,7 +86,11 @@ impl CosmosTarget {
     pub fn new(container: Container, config: TargetConfig) -> Result<Self> {
         config.batch.validate()?;
         Ok(CosmosTarget {
-            writer: Arc::new(Writer { container, config }),
+            writer: Arc::new(Writer {
+                container,
+                config,
+                closed: watch::Sender::new(false),
+            }),
         })
     }
 }
@@ -79,31 +98,119 @@ impl CosmosTarget {
 #[async_trait]
 impl Target for CosmosTarget {
     async fn apply(&self, batch: Vec<DocumentWrite>) -> Result<Applied> {
-        let writer = &self.writer;
-        let mut applied = Applied::default();
-        let mut waiting: VecDeque<Job> = plan(batch, &writer.config.batch)
-            .into_iter()
-            .map(|unit| writer.job(unit))
-            .collect();
-        let mut in_flight = JoinSet::new();
+        let mut closed = self.writer.closed.subscribe();
+        let mut requests = Requests::of(batch, &self.writer);
         loop {
-            while in_flight.len() < writer.config.max_in_flight.get()
-                && let Some(job) = waiting.pop_front()
-            {
-                in_flight.spawn(Arc::clone(writer).attempt(job));
+            if *closed.borrow() {
+                requests.halt();
             }
-            let Some(ended) = in_flight.join_next().await else {
-                return Ok(applied);
-            };
-            let outcome = ended
-                .map_err(|error| Error::internal("a write task died").with_source(error))??;
-            applied.requests += 1;
-            applied.throttled += u64::from(outcome.throttled);
-            applied.charge_ru += outcome.charge_ru;
-            // In front: what has failed once is not overtaken by the rest of the batch.
-            for job in outcome.again.into_iter().rev() {
-                waiting.push_front(job);
+            requests.launch(&self.writer);
+            tokio::select! {
+                ended = requests.in_flight.join_next() => match ended {
+                    Some(ended) => requests.ended(ended),
+                    None => return requests.result(&self.writer),
+                },
+                // The sender is in the writer, so it cannot be gone.
+                _ = closed.changed(), if !requests.halted() => {}
             }
+        }
+    }
+
+    async fn is_empty(&self) -> Result<bool> {
+        let one = FeedConfig {
+            page_size: NonZeroU32::MIN,
+            ..FeedConfig::default()
+        };
+        let feed = CosmosFeed::new(self.writer.container.clone(), one)?;
+        for range in feed.ranges().await? {
+            let page = feed
+                .open(&range, Start::Beginning)
+                .await?
+                .next_page()
+                .await?;
+            if !page.records.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn close(&self) {
+        self.writer.closed.send_replace(true);
+    }
+}
+
+/// The requests of one batch.
+struct Requests {
+    waiting: VecDeque<Job>,
+    in_flight: JoinSet<Result<Outcome>>,
+    /// True when no request may start any more; it ends the waits of those that have not.
+    halt: watch::Sender<bool>,
+    fatal: Option<Error>,
+    applied: Applied,
+}
+
+impl Requests {
+    fn of(batch: Vec<DocumentWrite>, writer: &Writer) -> Self {
+        Requests {
+            waiting: plan(batch, &writer.config.batch)
+                .into_iter()
+                .map(|unit| writer.job(unit))
+                .collect(),
+            in_flight: JoinSet::new(),
+            halt: watch::Sender::new(false),
+            fatal: None,
+            applied: Applied::default(),
+        }
+    }
+
+    fn halt(&mut self) {
+        self.halt.send_replace(true);
+    }
+
+    fn halted(&self) -> bool {
+        *self.halt.borrow()
+    }
+
+    fn launch(&mut self, writer: &Arc<Writer>) {
+        while !self.halted()
+            && self.in_flight.len() < writer.config.max_in_flight.get()
+            && let Some(job) = self.waiting.pop_front()
+        {
+            let attempt = Arc::clone(writer).attempt(job, self.halt.subscribe());
+            self.in_flight.spawn(attempt);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Result<Outcome>, JoinError>) {
+        let ended = ended
+            .unwrap_or_else(|error| Err(Error::internal("a write task died").with_source(error)));
+        match ended {
+            Ok(outcome) => {
+                self.applied.requests += u64::from(outcome.sent);
+                self.applied.throttled += u64::from(outcome.throttled);
+                self.applied.charge_ru += outcome.charge_ru;
+                // In front: what has failed once is not overtaken by the rest of the batch.
+                for job in outcome.again.into_iter().rev() {
+                    self.waiting.push_front(job);
+                }
+            }
+            Err(error) => {
+                self.fatal.get_or_insert(error);
+                self.halt();
+            }
+        }
+    }
+
+    /// Once nothing is in flight, and nothing starts any more.
+    fn result(self, writer: &Writer) -> Result<Applied> {
+        match self.fatal {
+            Some(error) => Err(error),
+            None if self.waiting.is_empty() => Ok(self.applied),
+            None => Err(Error::internal(format!(
+                "container {} was closed before the batch was written",
+                writer.container
+            ))),
         }
     }
 }
@@ -119,6 +226,8 @@ struct Job {
 /// What came of one request.
 #[derive(Debug, Default)]
 struct Outcome {
+    /// False when the request was called off before it was sent.
+    sent: bool,
     throttled: bool,
     charge_ru: f64,
     /// What is left to do.
@@ -135,10 +244,21 @@ impl Writer {
     }
 
     /// Sends one request. A job that waits keeps its place among the requests in flight, which slows everything down just
-    /// when the service asks for it.
-    async fn attempt(self: Arc<Self>, job: Job) -> Result<Outcome> {
+    /// when the service asks for it. A halt ends the wait, and the request is not sent.
+    async fn attempt(
+        self: Arc<Self>,
+        job: Job,
+        mut halt: watch::Receiver<bool>,
+    ) -> Result<Outcome> {
         if !job.wait.is_zero() {
-            tokio::time::sleep(job.wait).await;
+            // The timeout is the end of the wait, anything else is the halt.
+            let _ = timeout(job.wait, halt.wait_for(|halt| *halt)).await;
+        }
+        if *halt.borrow() {
+            return Ok(Outcome {
+                again: vec![job],
+                ..Outcome::default()
+            });
         }
         let key = self.container.keys().parse(&job.unit.partition_key)?;
         let sent = match job.unit.writes.as_slice() {
@@ -147,6 +267,7 @@ impl Writer {
         };
         match sent {
             Ok(charge_ru) => Ok(Outcome {
+                sent: true,
                 charge_ru,
                 ..Outcome::default()
             }),
@@ -158,6 +279,7 @@ impl Writer {
     /// Decides what to do about a failed request.
     fn resolve(&self, mut job: Job, failure: Failure, operation: usize) -> Result<Outcome> {
         let mut outcome = Outcome {
+            sent: true,
             throttled: failure.is_throttled(),
             charge_ru: failure.charge_ru,
             again: Vec::new(),
@@ -205,9 +327,15 @@ impl Writer {
         let sent = match &write.body {
             Some(_) => {
                 let body = self.raw(write)?;
-                client.upsert_item(key, &write.id, body, None).await
+                let options = ItemWriteOptions::default().with_operation_options(within_limit());
+                client
+                    .upsert_item(key, &write.id, body, Some(options))
+                    .await
             }
-            None => client.delete_item(key, &write.id, None).await,
+            None => {
+                let options = ItemWriteOptions::default().with_operation_options(within_limit());
+                client.delete_item(key, &write.id, Some(options)).await
+            }
         };
         match sent {
             Ok(response) => Ok(charge(response.headers())),
@@ -229,10 +357,11 @@ impl Writer {
                 None => batch.delete_item(write.id.clone(), None),
             };
         }
+        let options = BatchOptions::default().with_operation_options(within_limit());
         let response = self
             .container
             .client()
-            .execute_transactional_batch(batch, None)
+            .execute_transactional_batch(batch, Some(options))
             .await
             .map_err(|error| Refusal::of(&error, 0))?;
         let charge_ru = charge(response.headers());
@@ -243,12 +372,8 @@ impl Writer {
         let results = response
             .into_model()
             .map_err(|error| Refusal::of(&error, 0))?;
-        match first_failure(&results, charge_ru) {
-            Some((failure, operation)) if operation < writes.len() => {
-                Err(Refusal::Failed { failure, operation })
-            }
-            _ => Ok(charge_ru),
-        }
+        let (failure, operation) = cause(&results, writes.len(), charge_ru);
+        Err(Refusal::Failed { failure, operation })
     }
 
     /// The document as it is, without decoding it. The SDK's binary encoding cannot take that and is off, see
@@ -288,16 +413,38 @@ fn charge(headers: &azure_data_cosmos::models::ResponseHeaders) -> f64 {
         .map_or(0.0, |charge| charge.value())
 }
 
-/// The operation that made a batch fail; the others carry 424, "failed dependency".
-fn first_failure(
+/// Bounds every retry that the SDK makes by itself.
+fn within_limit() -> OperationOptions {
+    OperationOptionsBuilder::new()
+        .with_end_to_end_latency_policy(EndToEndOperationLatencyPolicy::new(WRITE_TIMEOUT))
+        .build()
+}
+
+/// Why a batch of `operations` operations was not carried out, and the operation that is to blame; the others carry 424,
+/// "failed dependency". An answer that blames none of them acknowledges nothing: the batch is sent again, after the waits of
+/// any passing fault and with the same reports when it lasts.
+fn cause(
     response: &TransactionalBatchResponse,
+    operations: usize,
     charge_ru: f64,
-) -> Option<(Failure, usize)> {
+) -> (Failure, usize) {
     let failed = |status: u16| !(200..300).contains(&status) && status != 424;
     let results = response.results();
-    let operation = results
+    let blamed = results
         .iter()
-        .position(|result| failed(result.status_code()))?;
+        .take(operations)
+        .position(|result| failed(result.status_code()));
+    let Some(operation) = blamed else {
+        let message = format!(
+            "a transactional batch of {operations} operations was not carried out, and none of its {} results says why",
+            results.len()
+        );
+        let failure = Failure {
+            charge_ru,
+            ..Failure::transient(&message)
+        };
+        return (failure, 0);
+    };
     let result = &results[operation];
     let sub_status = result
         .substatus_code()
@@ -314,5 +461,48 @@ fn first_failure(
         ),
         charge_ru,
     };
-    Some((failure, operation))
+    (failure, operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::REQUEST_DEADLINE;
+
+    fn cause_of(results: &str, operations: usize) -> (Disposition, usize) {
+        let response = serde_json::from_str(results).unwrap();
+        let (failure, operation) = cause(&response, operations, 1.5);
+        assert_eq!(failure.charge_ru, 1.5);
+        (failure.disposition, operation)
+    }
+
+    #[test]
+    fn the_operation_that_failed_by_itself_is_the_cause() {
+        let results = r#"[{"statusCode":424},{"statusCode":404},{"statusCode":424}]"#;
+        assert_eq!(cause_of(results, 3), (Disposition::NoDocument, 1));
+        let results = r#"[{"statusCode":429,"retryAfterMilliseconds":5},{"statusCode":424}]"#;
+        assert_eq!(cause_of(results, 2), (Disposition::Throttled, 0));
+    }
+
+    /// Such answers counted as acknowledged.
+    #[test]
+    fn an_answer_that_blames_no_operation_is_no_success() {
+        for results in [
+            "[]",
+            r#"[{"statusCode":424},{"statusCode":424}]"#,
+            r#"[{"statusCode":200},{"statusCode":201}]"#,
+            r#"[{"statusCode":424},{"statusCode":424},{"statusCode":400}]"#,
+        ] {
+            assert_eq!(
+                cause_of(results, 2),
+                (Disposition::Transient, 0),
+                "{results}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_has_ended_before_a_run_stops_waiting_for_it() {
+        assert!(WRITE_TIMEOUT < REQUEST_DEADLINE);
+    }
 }

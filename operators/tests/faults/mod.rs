@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tidefeed_emulator::Emulator;
 use tidefeed_operators::cosmos::AccountConfig;
+use tokio::sync::watch;
 
 /// What to do with a request for documents.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub enum Verdict {
     },
     /// Hand it on, and answer with this status although the server has done it.
     LoseAnswer { status: u16 },
+    /// Hand it on when the test lets held requests go.
+    Hold,
 }
 
 /// A request for documents, as far as verdicts need it.
@@ -56,6 +59,8 @@ struct Shared {
     endpoint: String,
     script: Mutex<Script>,
     in_flight: Mutex<BTreeSet<String>>,
+    /// Requests that are held, and whether they may go.
+    held: watch::Sender<(usize, bool)>,
     overlaps: Mutex<Vec<String>>,
 }
 
@@ -69,6 +74,7 @@ impl FaultyServer {
             endpoint: endpoint.clone(),
             script: Mutex::new(Box::new(|_| Verdict::Pass)),
             in_flight: Mutex::default(),
+            held: watch::Sender::new((0, false)),
             overlaps: Mutex::default(),
         });
         let app = axum::Router::new()
@@ -90,6 +96,17 @@ impl FaultyServer {
     /// From now on `script` judges every request for documents.
     pub fn script(&self, script: impl FnMut(Kind) -> Verdict + Send + 'static) {
         *self.shared.script.lock() = Box::new(script);
+    }
+
+    /// Resolves when a request is held.
+    pub async fn holds_one(&self) {
+        let mut held = self.shared.held.subscribe();
+        held.wait_for(|(count, _)| *count > 0).await.unwrap();
+    }
+
+    /// Hands on what is held, and what would be.
+    pub fn let_go(&self) {
+        self.shared.held.send_modify(|(_, go)| *go = true);
     }
 
     /// Documents that were in two requests at once.
@@ -132,6 +149,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             sub_status,
             retry_after_ms,
         } => refusal(status, sub_status, retry_after_ms),
+        Verdict::Hold => {
+            shared.held.send_modify(|(count, _)| *count += 1);
+            let mut held = shared.held.subscribe();
+            held.wait_for(|(_, go)| *go).await.unwrap();
+            forward(&shared, &parts, body).await
+        }
         Verdict::Pass => forward(&shared, &parts, body).await,
         Verdict::LoseAnswer { status } => {
             let _lost = forward(&shared, &parts, body).await;

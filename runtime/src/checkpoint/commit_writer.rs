@@ -76,7 +76,8 @@ impl CommitWriter {
             last: start.commit,
             next_number: start.commits_after + 1,
             recent: VecDeque::new(),
-            since_collection: 0,
+            // The first commit of a run collects what the runs before it left, however short they were.
+            since_collection: COMMITS_PER_COLLECTION - 1,
             broken: false,
             start,
             _lock: lock,

@@ -23,6 +23,13 @@ pub(super) enum Lock {
     Memory(Arc<AtomicBool>),
 }
 
+/// Keeps every other run of the job out until it is dropped, and so do the run's writers. Whoever writes elsewhere in the
+/// name of the run, as to the containers of its views, drops it only when none of those writes is under way any more.
+#[derive(Debug)]
+pub struct HeldLock(
+    #[expect(dead_code, reason = "it is held, and never looked at")] pub(super) Arc<Lock>,
+);
+
 impl Place {
     /// Takes the lock, or says who has it.
     pub(super) fn lock(&self) -> Result<Arc<Lock>> {

@@ -112,11 +112,12 @@
 //!
 //! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
 //!   remote stores is not here.
-//! - Nothing compacts by itself: [`Resume::compact`] at the start and [`CommitWriter::compaction`] while running are
-//!   the caller's to call. Until then seals add up, and listing, resuming and collecting garbage take longer.
+//! - The store does not compact by itself: [`Resume::compact`] at the start and [`CommitWriter::compaction`] while running
+//!   are called by whoever runs a job, and by [`committer`](crate::committer). Until then seals add up.
 //! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
 //!   written by one process that holds the whole collection.
-//! - Garbage is collected inside a commit, every 64 commits; that commit takes as long as a listing of the store.
+//! - Garbage is collected inside a run's first commit and then every 64 commits; that commit takes as long as a listing of
+//!   the store.
 //! - Deleting leaves empty folders behind on a local disk.
 
 mod commit_writer;
@@ -139,6 +140,7 @@ mod tokens;
 
 pub use commit_writer::{CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
+pub use lock::HeldLock;
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
     BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealRef, SealRun,

@@ -1,12 +1,11 @@
 //! Taking over a checkpoint: the protocol of [the module](super), with the I/O around its decisions.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::commit_writer::{CommitWriter, now_ms};
 use super::frame::Checksum;
 use super::ledger::Ledger;
-use super::lock::Lock;
+use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::objects::{
     CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealRef, StartRecord,
@@ -51,7 +50,7 @@ impl Default for Options {
     }
 }
 
-/// A checkpoint that this run has taken over. The lock is held until the writers are dropped too.
+/// A checkpoint that this run has taken over.
 #[derive(Debug)]
 pub struct Opened {
     /// The number of this run.
@@ -62,7 +61,8 @@ pub struct Opened {
     pub seals: SealWriter,
     /// Writes the commits.
     pub commits: CommitWriter,
-    _lock: Arc<Lock>,
+    /// Keeps other runs out. The writers hold it too.
+    pub lock: HeldLock,
 }
 
 /// What a process other than 0 gets.
@@ -135,7 +135,7 @@ pub async fn open(
             lock.clone(),
         ),
         resume,
-        _lock: lock,
+        lock: HeldLock(lock),
     })
 }
 

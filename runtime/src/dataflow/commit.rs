@@ -70,27 +70,30 @@ impl AsOf {
             .collect()
     }
 
-    /// Compares the rehydrated views with those of the commit (I8).
+    /// Compares the rehydrated views with those of the commit (I8). A view that is absent on either side is empty there.
     fn check(&self, commit: &CommitRecord) -> Result<(), Error> {
         let ours = self.sinks();
-        for (sink, recorded) in &commit.sinks {
-            let found = ours
+        let state = |views: &BTreeMap<String, SinkState>, sink: &String| {
+            views
                 .get(sink)
                 .copied()
-                .unwrap_or(SinkState { rows: 0, hash: 0 });
-            if found != *recorded {
-                return Err(Error::new(
-                    ErrorKind::Checkpoint,
-                    format!(
-                        "view {sink} as rebuilt from the checkpoint differs from commit {} ({} rows against {}): the job's \
-                         code or its tables changed, or it is not deterministic; nothing was written; run the version \
-                         that wrote the commit, or start over with --fresh",
-                        commit.number, found.rows, recorded.rows
-                    ),
-                ));
-            }
-        }
-        Ok(())
+                .unwrap_or(SinkState { rows: 0, hash: 0 })
+        };
+        let differs = |sink: &&String| state(&ours, sink) != state(&commit.sinks, sink);
+        let Some(sink) = ours.keys().chain(commit.sinks.keys()).find(differs) else {
+            return Ok(());
+        };
+        Err(Error::new(
+            ErrorKind::Checkpoint,
+            format!(
+                "view {sink} as rebuilt from the checkpoint differs from commit {} ({} rows against {}): the job's code or \
+                 its tables changed, or it is not deterministic; nothing was written; run the version that wrote the \
+                 commit, or start over with --fresh",
+                commit.number,
+                state(&ours, sink).rows,
+                state(&commit.sinks, sink).rows
+            ),
+        ))
     }
 }
 
@@ -104,6 +107,9 @@ pub struct Resumed {
     /// The newest epoch that is replayed from seals. A commit before that would have to say which part of the replay it
     /// covers, so none is requested until all of it is through.
     pub replayed_through: Epoch,
+    /// The state was compacted at the start of this run: the next commit is due even if nothing else changes, because only a
+    /// commit makes the new base count.
+    pub base_pending: bool,
 }
 
 /// Follows the frontier behind all sources and sinks. `reports` carries the reports of all workers; worker 0 collects them.
@@ -116,70 +122,112 @@ pub fn commit<'scope>(
     ledger: Ledger,
     requests: CommitSender,
 ) {
-    let mut stash: BTreeMap<u64, Vec<Report>> = BTreeMap::new();
-    let Resumed {
-        commit: mut unverified,
-        tokens,
-        replayed_through,
-    } = resumed;
-    let mut as_of = AsOf {
-        tokens,
-        ..AsOf::default()
-    };
     let worker = reports.scope().index();
+    let mut progress = Progress::new(resumed);
     reports.sink(
         Exchange::new(|_: &Report| 0),
         "Commit",
         move |(input, frontier)| {
-            if worker != 0 {
+            // A run that has failed commits nothing more: what failed may have let go of its epoch.
+            if worker != 0 || ledger.stopped() {
                 return;
             }
             // 1. Drain: reports wait for the frontier to pass their epoch.
-            input.for_each(|cap, reports| stash.entry(*cap.time()).or_default().append(reports));
+            input.for_each(|cap, reports| {
+                progress
+                    .stash
+                    .entry(*cap.time())
+                    .or_default()
+                    .append(reports);
+            });
+            // 2. See what the frontier has passed.
             let bound = frontier.frontier().as_option().copied();
-            let passed = |epoch: u64| bound.is_none_or(|bound| epoch < bound);
-            // 2. The views as of the resumed commit.
-            if let Some(commit) = unverified.take_if(|commit| passed(commit.epoch.0)) {
-                apply_through(&mut stash, &mut as_of, commit.epoch.0);
-                match as_of.check(&commit) {
-                    Ok(()) => ledger.verify(),
-                    Err(error) => return ledger.fail(error),
-                }
-                as_of.changed = false;
+            match progress.advance(bound, &ledger) {
+                // The committer is gone only when the run has failed, and then its failure is already known.
+                Ok(request) => request.into_iter().for_each(|request| {
+                    let _ = requests.send(request);
+                }),
+                Err(error) => ledger.fail(error),
             }
-            // 3. The views as of the newest epoch that every sink has acknowledged.
-            if unverified.is_some() {
-                return;
-            }
-            let minted = ledger.acknowledged(bound);
-            let replayed = passed(replayed_through.0).then_some(replayed_through);
-            let Some(epoch) = minted
-                .or(replayed)
-                .filter(|epoch| *epoch >= replayed_through && epoch.0 > 0)
-            else {
-                return;
-            };
-            apply_through(&mut stash, &mut as_of, epoch.0);
-            if !as_of.changed {
-                return ledger.forget(epoch);
-            }
-            as_of.changed = false;
-            let request = CommitRequest {
-                epoch,
-                tokens: as_of.tokens.clone(),
-                seals: std::mem::take(&mut as_of.seals),
-                sinks: as_of.sinks(),
-            };
-            // 4. The committer is gone only when the run has failed, and then its failure is already known.
-            let _ = requests.send(request);
         },
     );
 }
 
-/// Moves the reports of epochs through `epoch` from the stash into the state, in epoch order.
-fn apply_through(stash: &mut BTreeMap<u64, Vec<Report>>, as_of: &mut AsOf, epoch: u64) {
-    let later = stash.split_off(&(epoch + 1));
-    for reports in std::mem::replace(stash, later).into_values() {
-        reports.into_iter().for_each(|report| as_of.apply(report));
+/// How far the frontier has come, and what is known as of there.
+struct Progress {
+    stash: BTreeMap<u64, Vec<Report>>,
+    as_of: AsOf,
+    /// The commit that the run resumed from, until its views are compared.
+    unverified: Option<CommitRecord>,
+    replayed_through: Epoch,
+    base_pending: bool,
+    /// The epoch of the last commit, written or requested.
+    requested: Epoch,
+}
+
+impl Progress {
+    fn new(resumed: Resumed) -> Self {
+        Progress {
+            stash: BTreeMap::new(),
+            as_of: AsOf {
+                tokens: resumed.tokens,
+                ..AsOf::default()
+            },
+            requested: resumed
+                .commit
+                .as_ref()
+                .map_or(Epoch(0), |commit| commit.epoch),
+            unverified: resumed.commit,
+            replayed_through: resumed.replayed_through,
+            base_pending: resumed.base_pending,
+        }
+    }
+
+    /// Takes note of a frontier. Returns the commit that has become due, if any.
+    fn advance(
+        &mut self,
+        bound: Option<u64>,
+        ledger: &Ledger,
+    ) -> Result<Option<CommitRequest>, Error> {
+        let passed = |epoch: Epoch| bound.is_none_or(|bound| epoch.0 < bound);
+        // The views as of the resumed commit.
+        if let Some(commit) = self.unverified.take_if(|commit| passed(commit.epoch)) {
+            self.apply_through(commit.epoch);
+            self.as_of.check(&commit)?;
+            self.as_of.changed = self.base_pending;
+            ledger.verify();
+        }
+        if self.unverified.is_some() {
+            return Ok(None);
+        }
+        // The views as of the newest epoch that every sink has acknowledged.
+        let minted = ledger.acknowledged(bound);
+        let replayed = Some(self.replayed_through).filter(|epoch| passed(*epoch));
+        let due = |epoch: &Epoch| *epoch >= self.replayed_through && *epoch > self.requested;
+        let Some(epoch) = minted.or(replayed).filter(due) else {
+            return Ok(None);
+        };
+        self.apply_through(epoch);
+        if !std::mem::take(&mut self.as_of.changed) {
+            ledger.forget(self.requested, epoch);
+            return Ok(None);
+        }
+        self.requested = epoch;
+        Ok(Some(CommitRequest {
+            epoch,
+            tokens: self.as_of.tokens.clone(),
+            seals: std::mem::take(&mut self.as_of.seals),
+            sinks: self.as_of.sinks(),
+        }))
+    }
+
+    /// Moves the reports of epochs through `epoch` from the stash into the state, in epoch order.
+    fn apply_through(&mut self, epoch: Epoch) {
+        let later = self.stash.split_off(&(epoch.0 + 1));
+        for reports in std::mem::replace(&mut self.stash, later).into_values() {
+            reports
+                .into_iter()
+                .for_each(|report| self.as_of.apply(report));
+        }
     }
 }

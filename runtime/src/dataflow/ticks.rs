@@ -12,7 +12,8 @@ use crate::{Epoch, EpochConfig, Ledger};
 /// A stream with one record, the epoch itself, at each epoch, on every worker. Worker 0 mints; `last` is the newest epoch
 /// that an earlier generation sealed or committed, and every new epoch is beyond it.
 ///
-/// The stream ends when the ledger says that the input is drained.
+/// The stream ends when the ledger says that the input is drained, after one closing epoch: it takes up the positions of
+/// ranges that moved without a record, so that a bounded run leaves none of them behind.
 pub fn ticks<'scope>(
     scope: Scope<'scope, u64>,
     config: &EpochConfig,
@@ -32,15 +33,20 @@ pub fn ticks<'scope>(
         }
         let started = Instant::now();
         let mut alarm: Option<Instant> = None;
+        let mut closing = false;
         move |output| {
             let Some(cap) = &mut mint_cap else { return };
-            if ledger.drained() || ledger.stopped() {
+            let drained = ledger.drained();
+            if ledger.stopped() || drained && closing {
                 mint_cap = None;
                 return;
             }
             let now = Instant::now();
-            match ticker.poll(now - started, unix_ms(), ledger.observe()) {
+            let mut observed = ledger.observe();
+            observed.data_waiting |= drained;
+            match ticker.poll(now - started, unix_ms(), observed) {
                 Decision::Mint(epoch) => {
+                    closing = drained;
                     ledger.minted(epoch, now);
                     output.session(&cap.delayed(&epoch.0)).give(epoch.0);
                     cap.downgrade(&(epoch.0 + 1));

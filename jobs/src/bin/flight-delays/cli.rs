@@ -28,6 +28,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
 
+    /// Start over, whatever the checkpoint directory holds: write every flight again and rebuild the views, whose
+    /// containers must be empty
+    #[arg(long)]
+    pub fresh: bool,
+
     /// URL of a Cosmos DB account [default: a server inside this program, in memory]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,

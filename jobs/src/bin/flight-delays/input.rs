@@ -22,7 +22,8 @@ const ZIP: &[u8] = b"PK\x03\x04";
 pub fn open(path: &Path) -> Result<Box<dyn Read>> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| {
-        Error::new(ErrorKind::Config, format!("cannot open {name}")).with_source(error)
+        let context = format!("cannot open {name}: name an existing file with --flights");
+        Error::new(ErrorKind::Config, context).with_source(error)
     })?;
     decompress(&name, file)
 }

@@ -1,6 +1,7 @@
 //! How far the player has come, and the file that remembers it.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -94,8 +95,8 @@ impl MarkFile {
                 return Err(Error::new(ErrorKind::Checkpoint, context).with_source(error));
             }
         };
-        let content: Content = serde_json::from_slice(&bytes)
-            .context(ErrorKind::Checkpoint, || format!("{name} is damaged"))?;
+        let content: Content =
+            serde_json::from_slice(&bytes).context(ErrorKind::Checkpoint, || damaged(&name))?;
         if content.version != VERSION {
             let context = format!(
                 "{name} has format {}, this program has {VERSION}",
@@ -108,16 +109,14 @@ impl MarkFile {
             != (ours.flights, ours.events, &ours.hash)
         {
             let context = format!(
-                "{name} belongs to other flights: it remembers {} flights with hash {}, these are {} with hash {}",
+                "{name} belongs to other flights: it remembers {} flights with hash {}, these are {} with hash {}; \
+                 use another directory, or those flights",
                 content.flights, content.hash, ours.flights, ours.hash
             );
             return Err(Error::new(ErrorKind::Checkpoint, context));
         }
         if content.acknowledged > content.events {
-            return Err(Error::new(
-                ErrorKind::Checkpoint,
-                format!("{name} is damaged"),
-            ));
+            return Err(Error::new(ErrorKind::Checkpoint, damaged(&name)));
         }
         Ok(content.acknowledged)
     }
@@ -150,6 +149,11 @@ impl MarkFile {
             acknowledged,
         }
     }
+}
+
+/// Without the file every event is written again, which changes no document in the end.
+fn damaged(name: &impl Display) -> String {
+    format!("{name} is damaged: remove it to write all flights again")
 }
 
 #[cfg(test)]
@@ -195,7 +199,7 @@ mod tests {
         assert!(
             error.report().ends_with(
                 "player.json belongs to other flights: it remembers 3 flights with hash 000000000000feed, \
-                 these are 3 with hash 0000000000000001"
+                 these are 3 with hash 0000000000000001; use another directory, or those flights"
             ),
             "{error:?}"
         );

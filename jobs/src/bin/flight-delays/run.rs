@@ -53,6 +53,9 @@ pub fn run(args: &Args) -> Result<bool> {
     let account = tokio.block_on(Account::connect(&server.account()))?;
     let source = tokio.block_on(create_source(&account))?;
     let mark = MarkFile::new(directory.path(), timeline.fingerprint());
+    if args.fresh {
+        mark.save(0)?;
+    }
     let options = PlayerOptions {
         rate: args.rate,
         ..PlayerOptions::default()
@@ -235,6 +238,7 @@ fn start_job(
             flow.upsert("airborne", views::airborne(flights, planes))
         },
     )
+    .fresh(args.fresh)
     .start()
 }
 
