@@ -1,1 +1,25 @@
-//! x
+//! Parts of the benchmarks.
+//!
+//! | bench | measures |
+//! |---|---|
+//! | `main_job` | the `flight-delays` job on a month and on a year of flights; the embedded server's feed pages and memory |
+//! | `cosmos_rates` | the Cosmos DB adapter's writes and reads beside bare loops over the SDK |
+//! | `checkpoint_store` | seals, commits, rehydration and compaction in a local directory |
+//!
+//! Each prints what it finds in lines for people, and one line of JSON at the end. They need Linux: memory is read from
+//! `/proc`. Nothing else should run on the machine meanwhile; what is compared with each other is measured in turns, so
+//! that noise hits both alike.
+
+pub mod documents;
+pub mod feed_pages;
+pub mod figures;
+pub mod flight_delays;
+pub mod full_year;
+pub mod memory;
+pub mod process;
+pub mod raw_feed;
+pub mod server;
+pub mod stats;
+
+/// What a step of a benchmark returns; an error ends the benchmark with its text.
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,41 @@
+//! The figures of `main_job`, for programs.
+
+use serde::Serialize;
+
+/// The last line of the bench, as JSON with exactly these keys.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Figures {
+    /// Median time of a feed page of 1,000 documents from a container of 10,000, in milliseconds.
+    pub feed_page_ms_10k: f64,
+    /// The same from a container of 500,000.
+    pub feed_page_ms_500k: f64,
+    /// Resident memory of the server for each of 500,000 documents.
+    pub server_bytes_per_doc: f64,
+    /// Changes per second of the job over the flights of January.
+    pub job_changes_per_s_january: f64,
+    /// The same over the year; null when its data is not to be had.
+    pub job_changes_per_s_full_year: Option<f64>,
+    /// The most resident memory of the process of the year, in megabytes (10^6 bytes); null when its data is not to be had.
+    pub peak_rss_mb_full_year: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_the_keys_that_readers_expect() {
+        let figures = Figures {
+            feed_page_ms_10k: 1.0,
+            feed_page_ms_500k: 2.0,
+            server_bytes_per_doc: 3.0,
+            job_changes_per_s_january: 4.0,
+            job_changes_per_s_full_year: None,
+            peak_rss_mb_full_year: Some(5.5),
+        };
+        assert_eq!(
+            serde_json::to_string(&figures).expect("json"),
+            r#"{"feed_page_ms_10k":1.0,"feed_page_ms_500k":2.0,"server_bytes_per_doc":3.0,"job_changes_per_s_january":4.0,"job_changes_per_s_full_year":null,"peak_rss_mb_full_year":5.5}"#
+        );
+    }
+}
