@@ -50,8 +50,8 @@ where
 
 /// What every binary that runs a job does first: no captured backtraces on the hot path, and logs on standard error.
 ///
-/// The Azure SDK captures a backtrace for every error that it makes, several for a request; with `RUST_BACKTRACE=1` in the
-/// environment that costs a factor of 5 to 8. Panics keep their backtrace.
+/// The Azure SDK captures backtraces for errors that it makes internally, which `RUST_BACKTRACE=1` in the environment makes
+/// costly with some of its versions (see [`tidefeed_operators::cosmos::disable_library_backtraces`]). Panics keep theirs.
 pub fn prepare_process() {
     tidefeed_operators::cosmos::disable_library_backtraces();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

@@ -5,7 +5,8 @@
 //!
 //! Now and then it compacts beside the dataflow: when as much was sealed as the last base holds, the collection as of the
 //! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
-//! collection, and so does the work of a resume.
+//! collection, and so does the work of a resume. Garbage is collected beside it too, after the first commit of a run, so that
+//! short runs leave nothing behind, and every [`COMMITS_PER_COLLECTION`] commits.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, SealRef};
+use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, GarbageReport, SealRef};
 use crate::{Context, Error, ErrorKind, Ledger, Result};
 
 /// When commits are written and how many are kept.
@@ -96,13 +97,14 @@ async fn write(
     }
     compactor.sealed(&request.seals);
     commits.commit(request).await?;
+    compactor.collect_now_and_then(commits).await;
     if compactor.due() {
         compactor.start(commits.compaction());
     }
     Ok(())
 }
 
-/// Runs one compaction at a time.
+/// Runs one compaction and one collection of garbage at a time, beside the commits.
 #[derive(Default)]
 struct Compactor {
     running: Option<JoinHandle<Result<Option<BaseRef>>>>,
@@ -111,7 +113,12 @@ struct Compactor {
     seal_bytes: u64,
     /// Of the last base of this run.
     base_bytes: u64,
+    collecting: Option<JoinHandle<Result<GarbageReport>>>,
+    commits: u64,
 }
+
+/// Commits between two collections of garbage; a guess. Fewer spend more time listing, more leave more objects behind.
+const COMMITS_PER_COLLECTION: u64 = 64;
 
 /// Seals that are never worth a base; a guess. Larger compacts less often and resumes slower.
 const MIN_SEALS: u64 = 1024;
@@ -135,6 +142,32 @@ impl Compactor {
             (self.seals, self.seal_bytes) = (0, 0);
             self.running = Some(tokio::spawn(compaction.run()));
         }
+    }
+
+    /// A failed collection is logged and tried again later: it does not fail the run.
+    async fn collect_now_and_then(&mut self, commits: &CommitWriter) {
+        let due = self.commits.is_multiple_of(COMMITS_PER_COLLECTION);
+        self.commits += 1;
+        if !due
+            || self
+                .collecting
+                .as_ref()
+                .is_some_and(|collecting| !collecting.is_finished())
+        {
+            return;
+        }
+        if let Some(collecting) = self.collecting.take() {
+            match collecting.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %error.report(), "checkpoint garbage stays")
+                }
+                Err(error) => tracing::warn!(%error, "checkpoint garbage stays"),
+            }
+        }
+        self.collecting = commits
+            .collection()
+            .map(|collection| tokio::spawn(collection.run()));
     }
 
     /// The base of a compaction that has ended, once.

@@ -6,7 +6,7 @@
 //! threads may read the environment. So the process starts itself anew with the variable set. Backtraces of panics are not
 //! affected: those look at `RUST_BACKTRACE` alone.
 //!
-//! With version 1.0.0 of the SDK that is about one capture a request, and one more for a request that fails; the example
+//! With version 1.0.0 of the SDK that is about one capture a request, and one more for a request that fails; the bench
 //! `cosmos_rates` shows no difference above its noise with and without. Versions that capture more often lose more, so this
 //! is a precaution, and worth another look whenever the SDK changes.
 

@@ -15,9 +15,6 @@ use super::store::CheckpointStore;
 use super::tokens::first_overlap;
 use crate::{Epoch, Error, Result};
 
-/// Commits between two collections of garbage. Fewer spend more time listing, more leave more objects behind (guess).
-const COMMITS_PER_COLLECTION: u64 = 64;
-
 /// What the next commit records. Only the runtime may ask for it, when every sink write and state write of the epochs
 /// up to `epoch` is acknowledged (I4).
 #[derive(Clone, Debug)]
@@ -56,7 +53,6 @@ pub struct CommitWriter {
     next_number: u64,
     /// The last commits of this run, for the collection of garbage.
     recent: VecDeque<CommitRecord>,
-    since_collection: u64,
     broken: bool,
     _lock: Arc<Lock>,
 }
@@ -76,16 +72,13 @@ impl CommitWriter {
             last: start.commit,
             next_number: start.commits_after + 1,
             recent: VecDeque::new(),
-            // The first commit of a run collects what the runs before it left, however short they were.
-            since_collection: COMMITS_PER_COLLECTION - 1,
             broken: false,
             start,
             _lock: lock,
         }
     }
 
-    /// Writes the next commit; durable when it returns. Now and then it collects garbage afterwards; a failure of that is
-    /// logged and does not fail the commit.
+    /// Writes the next commit; durable when it returns.
     ///
     /// # Errors
     /// - `Internal` if the request does not follow the last commit: an epoch that is not above it, seals that leave one
@@ -127,7 +120,6 @@ impl CommitWriter {
             self.recent.pop_front();
         }
         self.broken = false;
-        self.collect_now_and_then().await;
         Ok(record)
     }
 
@@ -163,27 +155,45 @@ impl CommitWriter {
         })
     }
 
-    async fn collect_now_and_then(&mut self) {
-        self.since_collection += 1;
-        if self.since_collection < COMMITS_PER_COLLECTION {
-            return;
-        }
-        self.since_collection = 0;
-        if let Err(error) = self.collect_garbage().await {
-            tracing::warn!(job = self.store.job(), error = %error.report(), "checkpoint garbage stays");
-        }
+    /// A collection of garbage, to be run beside this run; `None` before its first commit. What is garbage as of now stays
+    /// garbage, whatever is sealed and committed meanwhile. Only one may run at a time.
+    pub fn collection(&self) -> Option<Collection> {
+        (!self.recent.is_empty()).then(|| Collection {
+            store: self.store.clone(),
+            start: self.start.clone(),
+            retain: self.retain,
+            recent: self.recent.clone(),
+        })
     }
 
-    /// Deletes the objects that no kept commit, no start record in force and no seal to come can reach. Does nothing
-    /// before this run has committed.
+    /// Collects garbage at once.
+    ///
+    /// # Errors
+    /// As [`Collection::run`].
+    pub async fn collect_garbage(&self) -> Result<GarbageReport> {
+        match self.collection() {
+            Some(collection) => collection.run().await,
+            None => Ok(GarbageReport::default()),
+        }
+    }
+}
+
+/// A collection of garbage beside a running job.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    store: CheckpointStore,
+    start: StartRecord,
+    retain: usize,
+    recent: VecDeque<CommitRecord>,
+}
+
+impl Collection {
+    /// Deletes the objects that no kept commit, no start record in force and no seal to come can reach.
     ///
     /// # Errors
     /// `Checkpoint` if the store cannot be listed, a kept commit cannot be read, or an object cannot be deleted. What was
     /// deleted by then was garbage.
-    pub async fn collect_garbage(&self) -> Result<GarbageReport> {
-        if self.recent.is_empty() {
-            return Ok(GarbageReport::default());
-        }
+    pub async fn run(self) -> Result<GarbageReport> {
         let listing = self.store.list().await?;
         let commits = self.kept_commits(&listing).await?;
         let roots = Roots {

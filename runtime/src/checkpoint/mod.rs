@@ -112,12 +112,11 @@
 //!
 //! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
 //!   remote stores is not here.
-//! - The store does not compact by itself: [`Resume::compact`] at the start and [`CommitWriter::compaction`] while running
-//!   are called by whoever runs a job, and by [`committer`](crate::committer). Until then seals add up.
+//! - The store neither compacts nor collects garbage by itself: [`Resume::compact`] is called by whoever starts a job,
+//!   [`CommitWriter::compaction`] and [`CommitWriter::collection`] by its [`committer`](crate::committer).
 //! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
 //!   written by one process that holds the whole collection.
-//! - Garbage is collected inside a run's first commit and then every 64 commits; that commit takes as long as a listing of
-//!   the store.
+//! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
 mod commit_writer;
@@ -138,7 +137,7 @@ mod store;
 mod tests;
 mod tokens;
 
-pub use commit_writer::{CommitRequest, CommitWriter, GarbageReport};
+pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
 pub use lock::HeldLock;
 pub use names::{BUCKETS, bucket_of};
