@@ -144,7 +144,8 @@ where
             retain_commits: commit_config.retain,
         };
         let mut opened = checkpoint::open(&store, &identity, options).await?;
-        if opened.resume.commit.is_none() && opened.resume.last_sealed.is_none() {
+        // Sealed or committed: either may have been written.
+        if opened.resume.last_sealed.is_none() {
             self.check_empty(&targets).await?;
         }
         let rehydrated = opened.resume.rehydrate(&store).await?;
@@ -158,10 +159,7 @@ where
             .commit
             .as_ref()
             .map_or(Epoch(0), |commit| commit.epoch);
-        let last = opened
-            .resume
-            .last_sealed
-            .map_or(committed, |sealed| sealed.max(committed));
+        let last = opened.resume.last_sealed.unwrap_or(committed);
         let ledger = Ledger::new(committed, last);
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();

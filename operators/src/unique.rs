@@ -24,13 +24,13 @@ impl LiveRows {
     /// # Errors
     /// `Data` when a key has several rows at the end of the epoch, naming it and one of the rows.
     pub fn apply(&mut self, updates: &[ViewUpdate]) -> Result<()> {
-        for (document, _, diff) in updates {
-            *self.counts.entry(key_hash(document)).or_default() += diff;
+        let keys: Vec<u128> = updates.iter().map(|(row, ..)| key_hash(row)).collect();
+        for (key, (_, _, diff)) in keys.iter().zip(updates) {
+            *self.counts.entry(*key).or_default() += diff;
         }
-        for (document, _, diff) in updates {
-            let key = key_hash(document);
-            match self.counts.get(&key).copied() {
-                Some(0) => drop(self.counts.remove(&key)),
+        for (key, (document, _, diff)) in keys.iter().zip(updates) {
+            match self.counts.get(key).copied() {
+                Some(0) => drop(self.counts.remove(key)),
                 Some(count) if count > 1 && *diff > 0 => {
                     return Err(several_rows(document, updates));
                 }

@@ -59,13 +59,6 @@ impl<T> InboxSender<T> {
         self.waker.wake();
         sent
     }
-
-    /// Delivers the item if there is room and wakes the operator. False when full or the operator is gone.
-    pub fn try_send(&self, item: T) -> bool {
-        let sent = self.items.try_send(item).is_ok();
-        self.waker.wake();
-        sent
-    }
 }
 
 /// Where an operator finds what tokio tasks sent it.
@@ -96,16 +89,6 @@ impl<T> Inbox<T> {
     /// The next item that has arrived, if any. Never waits.
     pub fn try_next(&mut self) -> Option<T> {
         self.items.try_recv().ok()
-    }
-
-    /// Items that have arrived and were not taken.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// True when nothing has arrived.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
     }
 }
 

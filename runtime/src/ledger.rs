@@ -26,7 +26,6 @@ struct Shared {
     epochs: Mutex<Epochs>,
     pages_waiting: AtomicUsize,
     sealed_through: AtomicU64,
-    acknowledged_through: AtomicU64,
     committed_through: AtomicU64,
     verified: AtomicBool,
     input_complete: AtomicBool,
@@ -85,7 +84,6 @@ impl Ledger {
             }),
             pages_waiting: AtomicUsize::new(0),
             sealed_through: AtomicU64::new(resumed_through.0),
-            acknowledged_through: AtomicU64::new(committed.0),
             committed_through: AtomicU64::new(committed.0),
             verified: AtomicBool::new(committed == Epoch(0)),
             input_complete: AtomicBool::new(false),
@@ -195,16 +193,8 @@ impl Ledger {
         let passed = std::mem::replace(&mut epochs.in_flight, kept);
         drop(epochs);
         let newest = *passed.keys().next_back()?;
-        self.0
-            .acknowledged_through
-            .store(newest.0, Ordering::Release);
         self.0.ticker.wake();
         Some(newest)
-    }
-
-    /// The newest epoch that every sink has acknowledged.
-    pub fn acknowledged_through(&self) -> Epoch {
-        Epoch(self.0.acknowledged_through.load(Ordering::Acquire))
     }
 
     /// The commit of `epoch` is durable.
