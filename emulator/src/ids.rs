@@ -95,6 +95,16 @@ impl Sequence {
     pub fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
+
+    /// The last number given.
+    pub fn last(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes the next number larger than `number`.
+    pub fn reach(&self, number: u64) {
+        self.0.fetch_max(number, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

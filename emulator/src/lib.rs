@@ -30,6 +30,7 @@
 
 mod api;
 mod binary_json;
+mod clock;
 mod config;
 mod epk;
 mod http;
@@ -43,3 +44,4 @@ mod store;
 
 pub use config::{EmulatorConfig, WELL_KNOWN_KEY};
 pub use server::{Emulator, EmulatorStats, StartError};
+pub use store::{FsyncPolicy, OpenError};

@@ -16,10 +16,11 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::config::EmulatorConfig;
 use crate::http::auth::Authorizer;
 use crate::http::dispatch::Service;
-use crate::store::Account;
+use crate::store::{Account, Environment, Limits};
 
 /// Largest request body that is read: the item limit, and room for escapes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -124,11 +125,7 @@ impl Emulator {
         let endpoint = format!("http://{address}");
         let authorizer = Authorizer::new(&config.key)
             .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
-        let service = Arc::new(Service::new(
-            Account::new(config.partitions),
-            endpoint.clone(),
-            authorizer,
-        ));
+        let service = Arc::new(Service::new(account(&config), endpoint.clone(), authorizer));
 
         let runtime = runtime(config.worker_threads).map_err(StartError::Threads)?;
         let (stop, stopped) = oneshot::channel();
@@ -181,10 +178,11 @@ impl Emulator {
             stats.databases += 1;
             for container in database.containers() {
                 stats.containers += 1;
-                for partition in container.partitions() {
-                    let shard = partition.read();
-                    stats.documents += shard.len();
-                    stats.bytes += shard.footprint();
+                for partition in container.map().partitions() {
+                    partition.inspect(|shard| {
+                        stats.documents += shard.len();
+                        stats.bytes += shard.footprint();
+                    });
                 }
             }
         }
@@ -202,6 +200,20 @@ impl Drop for Emulator {
             let _ = thread.join();
         }
     }
+}
+
+fn account(config: &EmulatorConfig) -> Account {
+    Account::new(Arc::new(Environment {
+        clock: Arc::new(Clock::default()),
+        journal: Default::default(),
+        limits: Limits {
+            partitions: config.partitions,
+            throughput: None,
+            retention: std::time::Duration::from_secs(7 * 86_400),
+            split_at_bytes: None,
+        },
+        salt: crate::ids::salt(),
+    }))
 }
 
 fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {

@@ -114,7 +114,7 @@ impl Service {
                 }
                 match (method, rest) {
                     (&Method::GET, []) => Ok(api::containers::read(&container)),
-                    (&Method::PUT, []) => api::containers::replace(&container, call),
+                    (&Method::PUT, []) => api::containers::replace(account, &container, call),
                     (&Method::DELETE, []) => {
                         api::containers::delete(account, &database, &container)
                     }
@@ -127,7 +127,7 @@ impl Service {
                     (&Method::GET, ["docs", id]) => api::items::read(&container, id, call),
                     (&Method::PUT, ["docs", id]) => api::items::replace(&container, id, call),
                     (&Method::DELETE, ["docs", id]) => api::items::delete(&container, id, call),
-                    (&Method::PATCH, ["docs", _]) => Err(ApiError::unsupported("PATCH of an item")),
+                    (&Method::PATCH, ["docs", id]) => api::items::patch(&container, id, call),
                     (
                         _,
                         [

@@ -18,5 +18,5 @@ pub mod order;
 pub mod parse;
 pub mod rows;
 
-#[allow(unused_imports, reason = "partial updates are about to use it")]
 pub use condition::Condition;
+pub use eval::number;
