@@ -10,4 +10,4 @@ pub mod offers;
 pub mod queries;
 pub mod ranges;
 pub mod read_feed;
-mod scope;
+pub mod scope;

@@ -61,6 +61,8 @@ names! {
     PREFER = "prefer";
     /// Cost of the call.
     REQUEST_CHARGE = "x-ms-request-charge";
+    /// When to try again, in milliseconds.
+    RETRY_AFTER_MS = "x-ms-retry-after-ms";
     /// Session token.
     SESSION_TOKEN = "x-ms-session-token";
     /// Lower end of a key interval.
