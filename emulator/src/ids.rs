@@ -69,13 +69,6 @@ pub fn etag(salt: u32, number: u64) -> [u8; ETAG_LENGTH] {
     text
 }
 
-/// Seconds since 1970.
-pub fn now_seconds() -> u32 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs() as u32)
-}
-
 /// A number that differs between runs of the process.
 pub fn salt() -> u32 {
     let elapsed = SystemTime::now()

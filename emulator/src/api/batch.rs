@@ -20,6 +20,7 @@ use super::patch::Patch;
 use super::scope;
 use super::write::{Done, Intent, perform};
 use crate::epk::Epk;
+use crate::faults::Faults;
 use crate::http::call::Conditions;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
 use crate::json::{write_number, write_text};
@@ -108,7 +109,7 @@ impl Operation<'_> {
 }
 
 /// `POST docs` with the batch header.
-pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
+pub fn execute(container: &Container, call: &Call<'_>, faults: &Faults) -> ApiResult {
     let text = call.json_text()?;
     let operations: Vec<Operation<'_>> = serde_json::from_slice(&text).map_err(|error| {
         ApiError::bad_request(format!(
@@ -126,7 +127,7 @@ pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
     if atomic {
         transactional(container, call, &operations)
     } else {
-        bulk(container, call, &operations)
+        bulk(container, call, &operations, faults)
     }
 }
 
@@ -185,7 +186,12 @@ fn rolled_back(
     located(reply, container, partition, lsn, Charge::METADATA)
 }
 
-fn bulk(container: &Container, call: &Call<'_>, operations: &[Operation<'_>]) -> ApiResult {
+fn bulk(
+    container: &Container,
+    call: &Call<'_>,
+    operations: &[Operation<'_>],
+    faults: &Faults,
+) -> ApiResult {
     let map = container.map();
     let id = call
         .header(&headers::PARTITION_KEY_RANGE_ID)
@@ -205,7 +211,8 @@ fn bulk(container: &Container, call: &Call<'_>, operations: &[Operation<'_>]) ->
         let outcome = if stopped {
             Err(ApiError::failed_dependency())
         } else {
-            bulk_operation(container, partition, &mut transaction, operation)
+            faulty(container, partition, faults)
+                .and_then(|()| bulk_operation(container, partition, &mut transaction, operation))
         };
         match outcome {
             Ok(done) => {
@@ -227,6 +234,14 @@ fn bulk(container: &Container, call: &Call<'_>, operations: &[Operation<'_>]) ->
     };
     let (charge, reply) = results.into_reply(status);
     Ok(located(reply, container, partition, lsn, Charge::default()).charge(charge))
+}
+
+/// Whether a fault rule refuses an operation of a bulk batch.
+fn faulty(container: &Container, partition: &Partition, faults: &Faults) -> Result<(), ApiError> {
+    match faults.decide_item(&container.database, &container.id, partition.id) {
+        Some(injected) => Err(injected.into_error()),
+        None => Ok(()),
+    }
 }
 
 fn bulk_operation(

@@ -12,6 +12,6 @@ mod patch;
 pub mod queries;
 pub mod ranges;
 pub mod read_feed;
-mod scope;
+pub mod scope;
 mod session;
 mod write;

@@ -72,6 +72,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, 0, "Unauthorized", message)
     }
 
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 0, "Forbidden", message)
+    }
+
     /// 404: the resource itself.
     pub fn not_found(what: impl AsRef<str>) -> Self {
         Self::new(
@@ -176,6 +181,11 @@ impl ApiError {
             "RequestEntityTooLarge",
             message,
         )
+    }
+
+    /// 413 for a body that was not read to its end.
+    pub fn body_too_large() -> Self {
+        Self::too_large("the request body is larger than this server reads: send less at once")
     }
 
     /// The reply that carries it.

@@ -44,6 +44,8 @@ const SYSTEM_PROPERTIES: [&str; 7] = [
 pub struct Container {
     /// Its name.
     pub id: String,
+    /// Name of its database.
+    pub database: String,
     /// Number in the account.
     pub number: u32,
     /// Resource id as text.
@@ -146,6 +148,7 @@ impl Container {
                 salt,
             },
             id,
+            database: site.database.to_owned(),
             number: site.number,
             rid,
             self_link,
@@ -381,6 +384,14 @@ impl Container {
         let horizon = now.saturating_sub(retention) as u32;
         let mut shard: RwLockWriteGuard<'_, Shard> = partition.shard.write();
         shard.history_mut().retain_since(horizon);
+    }
+
+    /// Tells clients that name one of these partitions to look for others, or takes that back.
+    pub fn set_moving(&self, ids: &[u32], moving: bool) {
+        let map = self.map();
+        for partition in ids.iter().filter_map(|id| map.by_id(*id)) {
+            partition.set_moving(moving);
+        }
     }
 
     /// Splits a partition at the hash `at`, or in the middle of its keys; returns the children's ids.

@@ -35,6 +35,24 @@ pub struct Environment {
     pub salt: u32,
 }
 
+#[cfg(test)]
+impl Environment {
+    /// Defaults, and `partitions` partitions for each container.
+    pub fn for_tests(partitions: usize) -> Self {
+        Self {
+            clock: Arc::default(),
+            journal: OnceLock::new(),
+            limits: Limits {
+                partitions,
+                throughput: None,
+                retention: Duration::from_secs(7 * 86_400),
+                split_at_bytes: None,
+            },
+            salt: 1,
+        }
+    }
+}
+
 /// Why the store refused a call.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

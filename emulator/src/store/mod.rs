@@ -25,7 +25,7 @@ pub use container::{Container, Definition};
 pub use document::{Document, Version};
 pub use environment::{Environment, Limits, StoreError};
 pub use history::{Change, ChangeKind};
-pub use journal::{FsyncPolicy, OpenError};
+pub use journal::{Journal, OpenError};
 pub use map::PartitionMap;
 pub use partition::Partition;
 pub use shard::Draft;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::FsyncPolicy;
+use crate::config::FsyncPolicy;
 
 /// First bytes of every journal: what it is, and the version of its format.
 pub const MAGIC: &[u8; 8] = b"TFEJRNL1";

@@ -13,7 +13,7 @@
 //!    the writes since the last start. The old journal goes when the new one is on disk.
 //!
 //! An acknowledged write survives the process: it is with the operating system. Whether it survives the machine depends
-//! on [`crate::FsyncPolicy`].
+//! on [`FsyncPolicy`].
 
 mod codec;
 mod file;
@@ -28,18 +28,9 @@ use serde_json::Value;
 use self::file::LogFile;
 use super::account::{Account, Offer};
 use super::transaction::Mutation;
+use crate::config::FsyncPolicy;
 
 pub use self::replay::OpenError;
-
-/// When a journal is forced to disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FsyncPolicy {
-    /// Once a second, and when the server stops: a power cut may cost the last second. The default.
-    #[default]
-    Interval,
-    /// Before every reply to a write: nothing acknowledged is lost, at the price of a disk write each.
-    Always,
-}
 
 /// A change other than a write of documents.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::codec::{self, Record, Target, Written};
 use super::file::{FRAME_BYTES, LogFile, MAGIC, sync_directory};
-use super::{ContainerState, Event, FsyncPolicy, Journal, snapshot};
+use super::{ContainerState, Event, Journal, snapshot};
+use crate::config::FsyncPolicy;
 use crate::epk::{EpkRange, from_hex};
 use crate::ids;
 use crate::json::Members;
