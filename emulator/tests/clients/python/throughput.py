@@ -56,10 +56,6 @@ class Throughput(CosmosTest):
         database.replace_throughput(ThroughputProperties(auto_scale_max_throughput=6000))
         self.assertEqual(database.get_throughput().auto_scale_max_throughput, 6000)
 
-    def test_none_of_a_database(self):
-        with self.refused(404):
-            self.database.get_throughput()
-
     def test_a_container_may_share_that_of_its_database(self):
         database = self.database_with(800)
         shared = database.create_container("shared", PartitionKey("/pk"))
