@@ -266,18 +266,14 @@ fn command(words: &[&str], directory: &Path) -> Command {
 
 /// Runs a command; returns how it ended and what it wrote, or why it did not end.
 fn execute(command: &mut Command, deadline: Duration) -> Result<(ExitStatus, String), String> {
-    let failed = |error: std::io::Error| format!("cannot run {command:?}: {error}");
+    let name = command.get_program().to_string_lossy().into_owned();
+    let failed = |error: std::io::Error| format!("cannot run {name}: {error}");
     let (mut output, writer) = std::io::pipe().map_err(failed)?;
     let mut child = command
         .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer)
         .spawn()
-        .map_err(|error| {
-            format!(
-                "cannot run the program {:?}: {error}",
-                command.get_program()
-            )
-        })?;
+        .map_err(failed)?;
     // The command holds the pipe's other end: without letting go of it the output would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let (sender, chunks) = mpsc::channel();
@@ -293,12 +289,10 @@ fn execute(command: &mut Command, deadline: Duration) -> Result<(ExitStatus, Str
     if !ended {
         stop(&mut child);
         return Err(format!(
-            "{command:?} did not end within {deadline:?}; so far it wrote\n{text}"
+            "{name} did not end within {deadline:?}; so far it wrote\n{text}"
         ));
     }
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for {command:?}: {error}"))?;
+    let status = child.wait().map_err(failed)?;
     Ok((status, text))
 }
 
