@@ -62,10 +62,12 @@ pub struct EmulatorConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FsyncPolicy {
-    /// Some time after the reply: a crash of the machine may lose the last moments, a crash of the process loses nothing.
+    /// Once a second, and when the server stops. A write is with the operating system before its reply, so a crash of
+    /// the process loses nothing; a crash of the machine may lose the last second.
     #[default]
     Interval,
-    /// Before the reply.
+    /// Before every reply to a write: a crash of the machine loses nothing acknowledged either, at the price of a disk
+    /// write each.
     Always,
 }
 

@@ -60,4 +60,5 @@ mod store;
 
 pub use config::{EmulatorConfig, FsyncPolicy, WELL_KNOWN_KEY};
 pub use faults::{FaultAction, FaultOperation, FaultRule};
-pub use server::{Emulator, EmulatorStats, FaultError, StartError};
+pub use server::{Emulator, EmulatorStats, FaultError, StartError, TopologyError};
+pub use store::OpenError;

@@ -18,7 +18,7 @@ use crate::faults::{FaultEngine, FaultPlan, FaultRule};
 use crate::http::auth::Authorizer;
 use crate::http::service::Service;
 use crate::seed;
-use crate::store::Account;
+use crate::store::{Account, Container, Environment, Journal, Limits, OpenError};
 
 /// Stack of a serving thread: enough for the deepest tree that the query parser lets through.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
@@ -58,6 +58,9 @@ pub enum StartError {
         /// Place in the file, and what is wrong there.
         problem: String,
     },
+    /// The data directory could not be opened.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// The server's thread or runtime could not be created.
     #[error("cannot start the server's threads: {0}")]
     Threads(std::io::Error),
@@ -67,6 +70,11 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct FaultError(String);
+
+/// A partition cannot be split or merged as asked. Its text names it and says why not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TopologyError(String);
 
 /// What a server holds and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,11 +141,12 @@ impl Emulator {
         let endpoint = format!("http://{address}");
         let authorizer = Authorizer::new(&config.key)
             .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
+        let clock = Arc::new(Clock::default());
         let service = Arc::new(Service::new(
-            Account::new(config.partitions),
+            account(&config, &clock)?,
             endpoint.clone(),
             authorizer,
-            Arc::new(Clock::default()),
+            clock,
         ));
         if let Some(file) = &config.seed_file {
             seed::load(&service, file).map_err(|problem| StartError::Seed {
@@ -221,6 +230,42 @@ impl Emulator {
         self.service.faults.inspect(hits)
     }
 
+    /// Splits a partition of a container in the middle of its keys; returns the partition key range ids of the children.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if there is no such partition or it has only one key.
+    pub fn split(
+        &self,
+        database: &str,
+        container: &str,
+        range: u32,
+    ) -> Result<[u32; 2], TopologyError> {
+        let container = self.container(database, container)?;
+        container.split(range, None).map_err(TopologyError)
+    }
+
+    /// Merges two neighbouring partitions of a container; returns the partition key range id of the new one.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if one of them does not exist or they are not neighbours.
+    pub fn merge(
+        &self,
+        database: &str,
+        container: &str,
+        ranges: [u32; 2],
+    ) -> Result<u32, TopologyError> {
+        let [a, b] = ranges;
+        let container = self.container(database, container)?;
+        container.merge(a, b).map_err(TopologyError)
+    }
+
+    fn container(&self, database: &str, name: &str) -> Result<Arc<Container>, TopologyError> {
+        let found = self.service.account.database(database);
+        found
+            .and_then(|database| database.container(name))
+            .ok_or_else(|| TopologyError(format!("container {name} of {database} does not exist")))
+    }
+
     /// Moves the server's clock forward, at most to 50 years ahead of the system's.
     pub fn advance_clock(&self, by: Duration) {
         self.service.clock.advance(by);
@@ -236,10 +281,11 @@ impl Emulator {
             stats.databases += 1;
             for container in database.containers() {
                 stats.containers += 1;
-                for partition in container.partitions() {
-                    let shard = partition.read();
-                    stats.documents += shard.len();
-                    stats.bytes += shard.footprint();
+                for partition in container.map().partitions() {
+                    partition.inspect(|shard| {
+                        stats.documents += shard.len();
+                        stats.bytes += shard.footprint();
+                    });
                 }
             }
         }
@@ -256,6 +302,26 @@ impl Drop for Emulator {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn account(config: &EmulatorConfig, clock: &Arc<Clock>) -> Result<Account, OpenError> {
+    let build = |salt| {
+        Account::new(Arc::new(Environment {
+            clock: Arc::clone(clock),
+            journal: Default::default(),
+            limits: Limits {
+                partitions: config.partitions,
+                throughput: config.throughput,
+                retention: config.retention,
+                split_at_bytes: config.split_at_bytes,
+            },
+            salt,
+        }))
+    };
+    match &config.data {
+        Some(directory) => Journal::open(directory, config.fsync, build),
+        None => Ok(build(crate::ids::salt())),
     }
 }
 

@@ -6,6 +6,7 @@
 mod clock;
 mod faults;
 mod status;
+mod topology;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -40,7 +41,7 @@ const fn route(method: Method, path: &'static str, handler: fn(&Admin<'_>) -> Ap
     }
 }
 
-static ROUTES: [Route; 7] = [
+static ROUTES: [Route; 9] = [
     route(Method::GET, "/_emulator/status", status::read),
     route(Method::GET, "/_emulator/faults", faults::read),
     route(Method::PUT, "/_emulator/faults", faults::replace),
@@ -51,6 +52,16 @@ static ROUTES: [Route; 7] = [
         Method::GET,
         "/_emulator/dbs/{db}/colls/{coll}",
         status::read_container,
+    ),
+    route(
+        Method::POST,
+        "/_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split",
+        topology::split,
+    ),
+    route(
+        Method::POST,
+        "/_emulator/dbs/{db}/colls/{coll}/merge",
+        topology::merge,
     ),
 ];
 

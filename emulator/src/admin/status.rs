@@ -16,7 +16,8 @@ use crate::store::{Container, Database, Partition};
 ///  "faults": {"rules": 1, "hits": 3},
 ///  "databases": [{"id": "shop", "rid": "AAAAAQ==", "containers": [
 ///    {"id": "orders", "rid": "AAAAAYAAAAI=", "documents": 2, "bytes": 900, "partitions": [
-///      {"id": 0, "min": "", "max": "20...", "documents": 2, "bytes": 900, "lsn": 2}]}]}]}
+///      {"id": 0, "parents": [], "min": "", "max": "20...", "documents": 2, "bytes": 900, "lsn": 2,
+///       "request_units": 11.0, "throttled": 0}]}]}]}
 /// ```
 pub fn read(admin: &Admin<'_>) -> ApiResult {
     let service = admin.service;
@@ -57,7 +58,8 @@ fn database(database: &Database) -> Value {
 }
 
 fn container(container: &Container) -> Value {
-    let partitions: Vec<Value> = container.partitions().iter().map(partition).collect();
+    let map = container.map();
+    let partitions: Vec<Value> = map.partitions().iter().map(partition).collect();
     let sum = |name: &str| -> u64 {
         let numbers = partitions.iter().filter_map(|one| one[name].as_u64());
         numbers.sum()
@@ -67,18 +69,23 @@ fn container(container: &Container) -> Value {
         "rid": container.rid,
         "documents": sum("documents"),
         "bytes": sum("bytes"),
+        "throttled": sum("throttled"),
         "partitions": partitions,
     })
 }
 
 fn partition(partition: &Partition) -> Value {
-    let shard = partition.read();
-    json!({
-        "id": partition.id,
-        "min": to_hex(&partition.range.min),
-        "max": to_hex(&partition.range.max),
-        "documents": shard.len(),
-        "bytes": shard.footprint(),
-        "lsn": shard.lsn(),
+    partition.inspect(|shard| {
+        json!({
+            "id": partition.id,
+            "parents": partition.parents,
+            "min": to_hex(&partition.range.min),
+            "max": to_hex(&partition.range.max),
+            "documents": shard.len(),
+            "bytes": shard.footprint(),
+            "lsn": shard.lsn(),
+            "request_units": partition.consumed(),
+            "throttled": partition.throttled(),
+        })
     })
 }

@@ -1,9 +1,8 @@
 //! A refusal that a rule asked for.
 
 use hyper::StatusCode;
-use serde_json::json;
 
-use crate::http::{Reply, headers};
+use crate::http::{ApiError, Reply};
 use crate::ru::Charge;
 
 /// `x-ms-retry-after-ms` of a 429 whose rule does not say, in milliseconds.
@@ -49,17 +48,19 @@ impl InjectedStatus {
 
     /// The reply to a request that is refused. It charges nothing, as nothing was done.
     pub fn into_reply(self) -> Reply {
-        // Every status from 100 to 999 has a code, and rules are checked to be within.
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({"code": code(self.status), "message": self.message});
-        let mut reply = Reply::json(status, &body).charge(Charge::default());
-        if self.substatus != 0 {
-            reply = reply.put_number(&headers::SUBSTATUS, u64::from(self.substatus));
+        self.into_error().into_reply().charge(Charge::default())
+    }
+
+    /// The refusal of one operation.
+    pub fn into_error(self) -> ApiError {
+        ApiError {
+            // Every status from 100 to 999 has a code, and rules are checked to be within.
+            status: StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            substatus: self.substatus,
+            code: code(self.status),
+            message: self.message,
+            retry_after_ms: self.retry_after_ms,
         }
-        if let Some(after) = self.retry_after_ms {
-            reply = reply.put_number(&headers::RETRY_AFTER_MS, after);
-        }
-        reply
     }
 }
 

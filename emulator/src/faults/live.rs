@@ -90,7 +90,6 @@ impl Faults {
     }
 
     /// Decides about one operation of a bulk batch in partition `partition`: `None` lets it pass.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for bulk batches"))]
     pub fn decide_item(
         &self,
         database: &str,

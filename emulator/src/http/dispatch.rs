@@ -54,20 +54,20 @@ pub fn route(service: &Service, call: &Call<'_>, path: &str) -> ApiResult {
             {
                 return Err(ApiError::container_replaced());
             }
-            match (method, rest) {
+            let answer = match (method, rest) {
                 (&Method::GET, []) => Ok(api::containers::read(&container)),
-                (&Method::PUT, []) => api::containers::replace(&container, call),
+                (&Method::PUT, []) => api::containers::replace(account, &container, call),
                 (&Method::DELETE, []) => api::containers::delete(account, &database, &container),
                 (&Method::GET, ["pkranges"]) => Ok(api::ranges::read(&container, call)),
                 (&Method::GET, ["docs"]) if call.header(&headers::A_IM).is_some() => {
                     api::change_feed::read(&container, call)
                 }
                 (&Method::GET, ["docs"]) => api::read_feed::read(&container, call),
-                (&Method::POST, ["docs"]) => post_docs(&container, call),
+                (&Method::POST, ["docs"]) => post_docs(service, &container, call),
                 (&Method::GET, ["docs", id]) => api::items::read(&container, id, call),
                 (&Method::PUT, ["docs", id]) => api::items::replace(&container, id, call),
                 (&Method::DELETE, ["docs", id]) => api::items::delete(&container, id, call),
-                (&Method::PATCH, ["docs", _]) => Err(ApiError::unsupported("PATCH of an item")),
+                (&Method::PATCH, ["docs", id]) => api::items::patch(&container, id, call),
                 (
                     _,
                     [
@@ -79,7 +79,10 @@ pub fn route(service: &Service, call: &Call<'_>, path: &str) -> ApiResult {
                     rest[0]
                 ))),
                 _ => Err(ApiError::method_not_allowed(method.as_str(), path)),
-            }
+            };
+            // The map of partitions is free again: one that has grown too large can be split.
+            container.settle();
+            answer
         }
         (_, ["dbs", _, other @ ("users" | "clientencryptionkeys"), ..]) => {
             Err(ApiError::unsupported(format!("the resource type {other}")))
@@ -88,9 +91,9 @@ pub fn route(service: &Service, call: &Call<'_>, path: &str) -> ApiResult {
     }
 }
 
-fn post_docs(container: &crate::store::Container, call: &Call<'_>) -> ApiResult {
+fn post_docs(service: &Service, container: &crate::store::Container, call: &Call<'_>) -> ApiResult {
     if call.flag(&headers::IS_BATCH) {
-        api::batch::execute(container, call)
+        api::batch::execute(container, call, &service.faults)
     } else if call.flag(&headers::IS_QUERY_PLAN) {
         api::queries::plan(container, call)
     } else if is_query(call) {

@@ -61,7 +61,7 @@ impl Service {
     pub fn for_tests(partitions: usize) -> Self {
         let authorizer = Authorizer::new(crate::config::WELL_KNOWN_KEY).unwrap();
         Self::new(
-            Account::new(partitions),
+            Account::new(Arc::new(crate::store::Environment::for_tests(partitions))),
             "http://127.0.0.1:1".to_owned(),
             authorizer,
             Arc::default(),

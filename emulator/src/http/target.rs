@@ -129,7 +129,8 @@ fn partitions(
     if !addressed && !feed {
         return Vec::new();
     }
-    scope::of(container, call).map_or_else(
+    let map = container.map();
+    scope::of(container, &map, call).map_or_else(
         |_| Vec::new(),
         |pieces| pieces.iter().map(|piece| piece.partition.id).collect(),
     )
