@@ -33,6 +33,8 @@
 //! |---|---|
 //! | `GET /_emulator/status` | counts down to the partition; `/_emulator/dbs/{db}/colls/{coll}` is one container of it |
 //! | `GET`, `PUT`, `DELETE /_emulator/faults` | shows rules with their hits, replaces them, takes them back ([`FaultRule`]) |
+//! | `POST /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split` | splits a partition |
+//! | `POST /_emulator/dbs/{db}/colls/{coll}/merge` | merges two: `{"ranges": ["4", "5"]}` |
 //! | `GET`, `POST /_emulator/clock` | shows the server's clock, moves it forward: `{"advance_ms": 60000}` |
 //!
 //! # Invariants

@@ -89,6 +89,35 @@ fn what_exists_already_stays() -> Outcome {
 }
 
 #[test]
+fn limits_on_throughput_begin_after_the_seed() -> Outcome {
+    let documents: Vec<_> = (0..1_000)
+        .map(|id| json!({"id": id.to_string(), "pk": "a"}))
+        .collect();
+    let text = json!({"databases": [{"id": "d", "containers": [
+        {"id": "c", "partitionKey": "/pk", "documents": documents},
+    ]}]});
+    let config = EmulatorConfig {
+        seed_file: Some(file("large.json", &text.to_string())?),
+        throughput: Some(400),
+        ..EmulatorConfig::default()
+    };
+    let emulator = Emulator::start(config)?;
+    assert_eq!(emulator.stats().documents, 1_000);
+    let mut raw = Raw::connect(&emulator)?;
+    let mut create = |id: usize| {
+        let body = json!({"id": format!("more{id}"), "pk": "a"}).to_string();
+        raw.call("POST", "/dbs/d/colls/c/docs", &[], body.as_bytes())
+    };
+    assert_eq!(create(0)?.status, 201, "the seed has used nothing up");
+    // A partition has 100 RU/s: many more writes than that in a burst are throttled.
+    let burst: Vec<u16> = (1..2_000)
+        .map(|id| create(id).map(|reply| reply.status))
+        .collect::<Result<_, _>>()?;
+    assert!(burst.contains(&429));
+    Ok(())
+}
+
+#[test]
 fn a_bad_file_stops_the_start_and_names_the_place() -> Outcome {
     let with = |container: serde_json::Value| {
         json!({"databases": [{"id": "d", "containers": [container]}]}).to_string()
