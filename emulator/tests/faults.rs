@@ -271,6 +271,47 @@ fn rules_tell_partitions_containers_and_operations_apart() -> Outcome {
 }
 
 #[test]
+fn one_operation_of_a_bulk_batch_is_refused_and_the_others_are_not() -> Outcome {
+    let (emulator, mut raw) = prepared(1)?;
+    let item = FaultRule::new(FaultAction::status(429)).on(&[FaultOperation::BulkItem]);
+    emulator.set_faults(1, vec![item.skip(1).times(1)])?;
+    let operations: Vec<serde_json::Value> = ["a", "b", "c"]
+        .iter()
+        .map(|id| {
+            serde_json::json!({
+                "operationType": "Create", "partitionKey": "[\"x\"]", "id": id,
+                "resourceBody": {"id": id, "pk": "x"},
+            })
+        })
+        .collect();
+    let headers = [
+        ("x-ms-cosmos-is-batch-request", "True"),
+        ("x-ms-cosmos-batch-atomic", "False"),
+        ("x-ms-cosmos-batch-continue-on-error", "True"),
+        ("x-ms-documentdb-partitionkeyrangeid", "0"),
+    ];
+    let body = serde_json::to_vec(&operations)?;
+    let reply = raw.call("POST", DOCS, &headers, &body)?;
+    let results = reply.json();
+    let of = |name: &str| -> Vec<Option<u64>> {
+        let results = results.as_array().map(Vec::as_slice).unwrap_or_default();
+        results.iter().map(|result| result[name].as_u64()).collect()
+    };
+    assert_eq!(
+        of("statusCode"),
+        [Some(201), Some(429), Some(201)],
+        "{results}"
+    );
+    assert_eq!(of("subStatusCode")[1], Some(3200), "{results}");
+    assert_eq!(of("retryAfterMilliseconds")[1], Some(10), "{results}");
+    for (id, there) in [("a", true), ("b", false), ("c", true)] {
+        assert_eq!(exists(&emulator, id)?, there, "{id}");
+    }
+    assert_eq!(emulator.fault_hits(), [1]);
+    Ok(())
+}
+
+#[test]
 fn the_same_seed_and_requests_meet_the_same_faults() -> Outcome {
     const SEED: u64 = 42;
     let run = |seed: u64| -> std::io::Result<Vec<u16>> {
