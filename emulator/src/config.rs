@@ -45,8 +45,16 @@ pub struct EmulatorConfig {
     pub retention: Duration,
     /// Size at which a partition splits in two, in bytes, 1,024 or more. `None` (the default): never by itself.
     pub split_at_bytes: Option<u64>,
-    /// JSON file with databases, containers and documents that are created before the server listens; see the flag
-    /// `--seed-file`. What exists already stays as it is. At most 1 GiB.
+    /// JSON file, at most 1 GiB, with what is created before the server listens:
+    ///
+    /// ```json
+    /// {"databases": [{"id": "shop", "throughput": 400, "containers": [
+    ///   {"id": "orders", "partitionKey": "/customer", "documents": [{"id": "1", "customer": "a"}]}]}]}
+    /// ```
+    ///
+    /// A container takes any property of a create request; `partitionKey` may be one path or the whole property, and
+    /// `throughput` is in RU/s and may be left out, like `documents`. What exists already stays as it is, so that a
+    /// server with durable data can start with its file again; what was deleted since comes back.
     pub seed_file: Option<PathBuf>,
 }
 

@@ -114,7 +114,7 @@ impl Connection {
         let reply = body.ok_or_else(ApiError::body_too_large).and_then(|body| {
             admin::answer(service, self.peer, &parts.method, parts.uri.path(), &body)
         });
-        service.respond(parts, reply.unwrap_or_else(ApiError::into_reply))
+        service.respond_uncounted(parts, reply.unwrap_or_else(ApiError::into_reply))
     }
 
     async fn answer_with_faults(

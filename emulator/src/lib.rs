@@ -26,6 +26,17 @@
 //! There are no partition splits and merges, no throttling (charges and offers are reported, not enforced), one region,
 //! no TLS, and nothing survives the process.
 //!
+//! # Admin API
+//! Without signatures, for clients on the same machine, and never hit by faults:
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /_emulator/status` | counts down to the partition; `/_emulator/dbs/{db}/colls/{coll}` is one container of it |
+//! | `GET`, `PUT`, `DELETE /_emulator/faults` | shows rules with their hits, replaces them, takes them back ([`FaultRule`]) |
+//! | `POST /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split` | splits a partition |
+//! | `POST /_emulator/dbs/{db}/colls/{coll}/merge` | merges two: `{"ranges": ["4", "5"]}` |
+//! | `GET`, `POST /_emulator/clock` | shows the server's clock, moves it forward: `{"advance_ms": 60000}` |
+//!
 //! # Invariants
 //! 1. Everything that one request writes in a partition is visible at once, under one LSN.
 //! 2. A change feed page never splits an LSN; its continuation covers exactly what was returned.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use tidefeed_emulator::{Emulator, EmulatorConfig, FsyncPolicy, WELL_KNOWN_KEY};
 
-/// An embedded Azure Cosmos DB server over HTTP on loopback. Data lives in memory and ends with the process.
+/// An embedded Azure Cosmos DB server over HTTP on loopback. Data lives in memory, and with --data on disk too.
 #[derive(Parser)]
 #[command(version)]
 struct Options {

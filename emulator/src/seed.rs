@@ -9,7 +9,8 @@
 //!    takes any property that a create request takes; `partitionKey` may be a path alone; `throughput` is in RU/s.
 //! 2. What exists already stays as it is: a server with durable data can start with the same file again. A document that
 //!    was deleted since comes back. In a container that the file itself created, a conflict is an error.
-//! 3. The first refusal stops the start, with its place in the file.
+//! 3. Throughput limits start when everything is there, with nothing used up: a large file neither waits nor is throttled.
+//! 4. The first refusal stops the start, with its place in the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,6 +75,7 @@ pub fn load(service: &Service, path: &Path) -> Result<(), String> {
         database_of(service, database)
             .map_err(|problem| format!("database {}{problem}", database.id))?;
     }
+    service.account.enforce_all();
     Ok(())
 }
 
@@ -83,7 +85,7 @@ fn database_of(service: &Service, seed: &DatabaseSeed<'_>) -> Result<(), String>
     create(service, "/dbs", &headers, body.into()).map_err(|problem| format!(": {problem}"))?;
     let path = format!("/dbs/{}/colls", encoded(&seed.id));
     for (index, container) in seed.containers.iter().enumerate() {
-        container_of(service, &path, container).map_err(|problem| {
+        container_of(service, &seed.id, &path, container).map_err(|problem| {
             let id = member::<String>(container, "id").ok().flatten();
             let name = id.unwrap_or_else(|| format!("{index} of the list"));
             format!(", container {name}{problem}")
@@ -92,7 +94,12 @@ fn database_of(service: &Service, seed: &DatabaseSeed<'_>) -> Result<(), String>
     Ok(())
 }
 
-fn container_of(service: &Service, path: &str, seed: &ContainerSeed<'_>) -> Result<(), String> {
+fn container_of(
+    service: &Service,
+    db: &str,
+    path: &str,
+    seed: &ContainerSeed<'_>,
+) -> Result<(), String> {
     let at = |problem: String| format!(": {problem}");
     let id: String = member(seed, "id").map_err(at)?.unwrap_or_default();
     let documents: Vec<&RawValue> = member(seed, "documents").map_err(at)?.unwrap_or_default();
@@ -103,6 +110,10 @@ fn container_of(service: &Service, path: &str, seed: &ContainerSeed<'_>) -> Resu
     let path = format!("{path}/{}", encoded(&id));
     if outcome == Outcome::Exists {
         same_key(service, &path, &properties).map_err(at)?;
+    }
+    let database = service.account.database(db);
+    if let Some(container) = database.and_then(|database| database.container(&id)) {
+        container.set_throughput(None);
     }
     let path = format!("{path}/docs");
     for (index, document) in documents.into_iter().enumerate() {

@@ -85,6 +85,15 @@ impl Service {
     /// Counts a request and finishes its reply.
     pub fn respond(&self, parts: &Parts, reply: Reply) -> Response<Full<Bytes>> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.finish(parts, reply, number)
+    }
+
+    /// Finishes the reply to an admin request, which does not count.
+    pub fn respond_uncounted(&self, parts: &Parts, reply: Reply) -> Response<Full<Bytes>> {
+        self.finish(parts, reply, self.requests())
+    }
+
+    fn finish(&self, parts: &Parts, reply: Reply, number: u64) -> Response<Full<Bytes>> {
         let activity_id = match parts.headers.get(&headers::ACTIVITY_ID) {
             Some(id) => id.clone(),
             None => HeaderValue::from_bytes(&ids::etag(self.salt, number))

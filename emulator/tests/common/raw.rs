@@ -73,6 +73,11 @@ impl Raw {
         })
     }
 
+    /// Ends calls that have no reply by then with an error.
+    pub fn give_up_after(&mut self, time: std::time::Duration) -> std::io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(time))
+    }
+
     /// Creates database `db` and container `items` with a partition key path.
     pub fn prepare(&mut self, path: &str) -> std::io::Result<()> {
         let container =
