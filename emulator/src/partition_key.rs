@@ -136,6 +136,11 @@ impl PartitionKeyDefinition {
         self.paths.len()
     }
 
+    /// The paths, each as the names of properties.
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
+    }
+
     /// The components that a document's members hold.
     ///
     /// # Errors

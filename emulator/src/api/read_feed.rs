@@ -3,7 +3,6 @@
 //! The continuation is the place of the last document returned (key and number), so it survives writes between pages.
 
 use hyper::StatusCode;
-use serde_json::Value;
 
 use super::items::located;
 use super::scope;
@@ -131,12 +130,6 @@ impl<'a> Page<'a> {
     pub fn push(&mut self, document: &Document) {
         self.next_item();
         document.render(&self.container.rendering, false, &mut self.body);
-    }
-
-    /// Adds a row.
-    pub fn push_row(&mut self, row: &Value) {
-        self.next_item();
-        self.body.extend_from_slice(row.to_string().as_bytes());
     }
 
     fn next_item(&mut self) {
