@@ -13,12 +13,15 @@
 //! - Items: create, read, replace, upsert, delete, with entity tags, in text and in Cosmos binary JSON.
 //! - Transactional batches, atomic, under one LSN.
 //! - The change feed in LatestVersion mode, by partition, by part of a partition and by partition key.
-//! - Feeds and simple queries with continuations.
+//! - Feeds and queries with continuations, and the query plans by which clients merge partitions: filters, joins within an
+//!   item, subqueries, `ORDER BY`, `GROUP BY`, `DISTINCT`, windows, aggregates and the common functions.
 //! - Single (version 2) and hierarchical partition keys; master-key signatures; HTTP/1.1 and HTTP/2.
 //!
 //! # Not supported, and refused by name
-//! Change feed mode AllVersionsAndDeletes; the query plan request, `DISTINCT`, `GROUP BY`, `JOIN`, subqueries; bulk
-//! (non-atomic batches); PATCH; TTL; unique keys; version 1 partition keys; stored procedures; Entra tokens.
+//! Change feed mode AllVersionsAndDeletes; bulk (non-atomic batches); PATCH; TTL; unique keys; version 1 partition keys;
+//! stored procedures; Entra tokens. In queries: `ORDER BY` beside `GROUP BY`; `DISTINCT`, windows and aggregates in a
+//! subquery over the whole container; bitwise operators; user-defined functions; dates, regular expressions, spatial,
+//! vector and full-text search.
 //!
 //! There are no partition splits and merges, no throttling (charges and offers are reported, not enforced), one region,
 //! no TLS, and nothing survives the process.

@@ -624,3 +624,41 @@ fn metrics_come_when_asked_for_and_charges_always() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn a_hierarchical_key_is_narrowed_by_any_prefix() -> Outcome {
+    let emulator = server(4);
+    let mut raw = Raw::connect(&emulator)?;
+    raw.call("POST", "/dbs", &[], br#"{"id":"db"}"#)?;
+    let body =
+        br#"{"id":"items","partitionKey":{"paths":["/t","/u"],"kind":"MultiHash","version":2}}"#;
+    assert_eq!(raw.call("POST", "/dbs/db/colls", &[], body)?.status, 201);
+    for n in 0..60 {
+        let document =
+            json!({"id": format!("d{n}"), "t": format!("t{}", n % 3), "u": n % 10, "n": n});
+        create(&mut raw, &document)?;
+    }
+    for (filter, is_one_key, naive) in [
+        (
+            "c.t = 't1'",
+            false,
+            (0..60).filter(|n| n % 3 == 1).collect::<Vec<i64>>(),
+        ),
+        (
+            "c.t = 't1' AND c.u = 4",
+            true,
+            (0..60).filter(|n| n % 3 == 1 && n % 10 == 4).collect(),
+        ),
+        ("c.u = 4", false, (0..60).filter(|n| n % 10 == 4).collect()),
+    ] {
+        let text = format!("SELECT VALUE c.n FROM c WHERE {filter}");
+        let found = pages(&mut raw, &vec![ANYWHERE], &text, 3, quietly)?;
+        let naive: Vec<Value> = naive.into_iter().map(Value::from).collect();
+        assert_eq!(sorted(found), sorted(naive), "{filter}");
+        let range = plan(&mut raw, &text)?["queryRanges"][0].clone();
+        assert_eq!(range["isMaxInclusive"], is_one_key, "{filter}");
+        let refused = ask(&mut raw, &vec![], &text)?.status == 400;
+        assert_eq!(refused, !is_one_key, "{filter}");
+    }
+    Ok(())
+}

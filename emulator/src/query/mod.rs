@@ -27,6 +27,8 @@ pub mod plan;
 pub mod rows;
 pub mod sorting;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
 #[allow(unused_imports, reason = "for partial updates")]
 pub use condition::Condition;

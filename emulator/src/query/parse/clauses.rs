@@ -180,7 +180,8 @@ impl Parser<'_> {
             return Ok(order);
         }
         self.expect_word("BY")?;
-        if self.is_word("RANK") {
+        // A source may have this name.
+        if self.is_word("RANK") && self.slot("RANK").is_none() && self.slot("rank").is_none() {
             return Err(self.unsupported("ORDER BY RANK"));
         }
         loop {

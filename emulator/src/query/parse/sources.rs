@@ -17,11 +17,13 @@ impl Parser<'_> {
                 Token::Symbol("(" | "[" | "{") => depth += 1,
                 Token::Symbol(")" | "]" | "}") if depth == 0 => return None,
                 Token::Symbol(")" | "]" | "}") => depth -= 1,
-                Token::Word(word) if depth == 0 && word.eq_ignore_ascii_case("FROM") => {
-                    // A property may have this name.
-                    if !matches!(self.lexemes[index - 1].token, Token::Symbol(".")) {
-                        return Some(index);
-                    }
+                // A property may have this name too.
+                Token::Word(word)
+                    if depth == 0
+                        && word.eq_ignore_ascii_case("FROM")
+                        && !matches!(self.lexemes[index - 1].token, Token::Symbol(".")) =>
+                {
+                    return Some(index);
                 }
                 _ => {}
             }
