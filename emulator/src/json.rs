@@ -213,6 +213,11 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends a value.
+pub fn write_value(out: &mut Vec<u8>, value: &serde_json::Value) {
+    serde_json::to_writer(out, value).expect("a value has text names, and a Vec takes everything");
+}
+
 /// Appends a number.
 pub fn write_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

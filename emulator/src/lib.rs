@@ -1,13 +1,34 @@
 //! An embedded Azure Cosmos DB server over HTTP on loopback: enough of the REST protocol for the official SDKs.
 //!
 //! ```text
-//! socket -> connection -> http (signature, routing) -> api (one noun per file) -> store (partitions, logs, indexes)
-//!             |- faults (rule by rule)                   `-> query (text -> tree -> rows)
-//!             `- admin (faults, status, clock)
+//! socket -> server -> http (signature, routing) -> api (one noun per file) -> store (partitions, logs, indexes)
+//!                                                   `-> query (text -> tree -> rows)
 //! ```
 //!
 //! What it is for: demonstrations, tests and benchmarks that need a real change feed at real sizes. A change feed page
 //! costs the documents it returns, an idle poll costs nothing, and a document costs its text and a few hundred bytes.
+//!
+//! # Supported
+//! - Account read; databases, containers, partition key ranges and throughput offers.
+//! - Items: create, read, replace, upsert, delete and patch, with entity tags, in text and in Cosmos binary JSON; unique
+//!   keys; time to live.
+//! - Transactional batches, atomic, and bulk batches by partition key range; each under one LSN.
+//! - The change feed in both modes, LatestVersion and AllVersionsAndDeletes, by container, partition, part of a partition,
+//!   partition key and key prefix.
+//! - Feeds and queries with continuations, and the query plans by which clients merge partitions: filters, joins within an
+//!   item, subqueries, `ORDER BY`, `GROUP BY`, `DISTINCT`, windows, aggregates and the common functions.
+//! - Splits and merges of partitions, on command and by size or throughput; positions in feeds stay good.
+//! - Throughput: a charge on every reply, and 429 with a time to wait when [`EmulatorConfig::throughput`] is set.
+//! - Faults on command, a clock that can be advanced, the state of the server: in code, and as `/_emulator/` over HTTP.
+//! - Data in memory, or in a directory ([`EmulatorConfig::data`]).
+//! - Single (version 2) and hierarchical partition keys; session tokens; master-key signatures; HTTP/1.1 and HTTP/2.
+//!
+//! # Not supported, and refused by name
+//! Version 1 partition keys; stored procedures, triggers and user-defined functions; users and permissions; Entra tokens. In
+//! queries: `ORDER BY` beside `GROUP BY`; `DISTINCT`, windows and aggregates in a subquery over the whole container; bitwise
+//! operators; dates, regular expressions, spatial, vector and full-text search.
+//!
+//! There is one region, one replica and no TLS.
 //!
 //! # Supported
 //! - Account read; databases, containers, partition key ranges and throughput offers.

@@ -131,14 +131,14 @@ impl PartitionKeyDefinition {
         })
     }
 
-    /// The paths, each as its property names.
-    pub fn paths(&self) -> &[Vec<String>] {
-        &self.paths
-    }
-
     /// How many components a full key has.
     pub fn len(&self) -> usize {
         self.paths.len()
+    }
+
+    /// The paths, each as the names of properties.
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
     }
 
     /// The components that a document's members hold.

@@ -31,7 +31,7 @@ async fn rows(
 async fn filled(items: &ContainerClient) -> Outcome {
     for index in 0..60 {
         let (id, pk) = (format!("d{index:02}"), format!("p{}", index % 7));
-        let document = json!({"id": id, "pk": pk, "n": index, "odd": index % 2 == 1, "o": {"s": format!("s{}", index % 3)}});
+        let document = json!({"id": id, "pk": pk, "n": index, "odd": index % 2 == 1, "o": {"s": format!("s{}", index % 3)}, "list": [index, 0]});
         items.create_item(pk, &id, &document, None).await?;
     }
     Ok(())
@@ -184,15 +184,104 @@ async fn an_ordered_query_resumes_from_a_token() -> Outcome {
 }
 
 #[tokio::test]
-async fn unsupported_queries_are_refused_by_name() -> Outcome {
+async fn distinct_joins_and_windows_work_across_partitions() -> Outcome {
+    let emulator = server(4);
+    let client = client(&emulator).await?;
+    let items = container(&client, "queries", PartitionKeyDefinition::from("/pk")).await?;
+    filled(&items).await?;
+    let all = FeedScope::full_container;
+    for (query, expected) in [
+        (
+            "SELECT DISTINCT TOP 9 VALUE c.o.s FROM c",
+            json!(["s0", "s1", "s2"]),
+        ),
+        (
+            "SELECT DISTINCT VALUE c.o.s FROM c ORDER BY c.o.s DESC",
+            json!(["s2", "s1", "s0"]),
+        ),
+        (
+            "SELECT VALUE c.n FROM c WHERE c.pk = 'p3' AND c.n < 20",
+            json!([3, 10, 17]),
+        ),
+        (
+            "SELECT TOP 2 VALUE c.n FROM c ORDER BY c.n DESC",
+            json!([59, 58]),
+        ),
+        (
+            "SELECT VALUE c.n FROM c WHERE c.id LIKE 'd_5' ORDER BY c.n OFFSET 1 LIMIT 2",
+            json!([15, 25]),
+        ),
+        (
+            "SELECT VALUE x FROM c JOIN x IN c.list WHERE c.n = 7 AND x > 0",
+            json!([7]),
+        ),
+        (
+            "SELECT VALUE c.n FROM c WHERE EXISTS(SELECT VALUE 1 FROM x IN c.list WHERE x = 9)",
+            json!([9]),
+        ),
+    ] {
+        let mut found = rows(&items, all(), query, 3).await?;
+        if !query.contains("ORDER BY") {
+            found.sort_by_key(ToString::to_string);
+        }
+        let mut expected = expected.as_array().unwrap().clone();
+        if !query.contains("ORDER BY") {
+            expected.sort_by_key(ToString::to_string);
+        }
+        assert_eq!(found, expected, "{query}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn groups_of_one_logical_partition() -> Outcome {
+    let emulator = server(4);
+    let client = client(&emulator).await?;
+    let items = container(&client, "queries", PartitionKeyDefinition::from("/pk")).await?;
+    filled(&items).await?;
+    let query = "SELECT c.o.s, COUNT(1) AS n, MAX(c.n) AS most FROM c GROUP BY c.o.s";
+    let mut groups = rows(&items, FeedScope::partition("p3"), query, 2).await?;
+    groups.sort_by_key(|group| group["s"].to_string());
+    // p3 holds 3, 10, 17, .. 59.
+    assert_eq!(
+        json!(groups),
+        json!([
+            {"s": "s0", "n": 3, "most": 45},
+            {"s": "s1", "n": 3, "most": 52},
+            {"s": "s2", "n": 3, "most": 59},
+        ])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_merged_or_parsed_is_refused_by_name() -> Outcome {
     let emulator = server(2);
     let client = client(&emulator).await?;
     let items = container(&client, "queries", PartitionKeyDefinition::from("/pk")).await?;
-    for (query, name) in [
-        ("SELECT DISTINCT c.a FROM c", "DISTINCT"),
-        ("SELECT * FROM c WHERE c.a LIKE 'x%'", "LIKE"),
+    for (scope, query, name) in [
+        (
+            FeedScope::partition("x"),
+            "SELECT udf.f(c) FROM c",
+            "user-defined",
+        ),
+        (
+            FeedScope::partition("x"),
+            "SELECT c.a FROM c WHERE c.a ~ 1",
+            "near '~'",
+        ),
+        (
+            FeedScope::full_container(),
+            "SELECT VALUE COUNT(1) FROM c",
+            "Query contained Aggregate",
+        ),
+        (
+            FeedScope::full_container(),
+            "SELECT c.a FROM c GROUP BY c.a",
+            "Query contained GroupBy",
+        ),
     ] {
-        let error = rows(&items, FeedScope::partition("x"), query, 10)
+        let error = rows(&items, scope, query, 10)
             .await
             .expect_err("refused")
             .to_string();

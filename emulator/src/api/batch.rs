@@ -164,7 +164,8 @@ fn transactional(
     }
     let lsn = transaction.commit()?;
     let (charge, reply) = results.into_reply(StatusCode::OK);
-    Ok(located(reply, container, partition, lsn, charge))
+    partition.consume(charge);
+    Ok(located(reply, container, partition, lsn).charge(charge))
 }
 
 fn rolled_back(
@@ -183,7 +184,8 @@ fn rolled_back(
     }
     body.push(b']');
     let reply = Reply::text(StatusCode::MULTI_STATUS, body);
-    located(reply, container, partition, lsn, Charge::METADATA)
+    partition.consume(Charge::METADATA);
+    located(reply, container, partition, lsn).charge(Charge::METADATA)
 }
 
 fn bulk(
@@ -233,7 +235,7 @@ fn bulk(
         StatusCode::OK
     };
     let (charge, reply) = results.into_reply(status);
-    Ok(located(reply, container, partition, lsn, Charge::default()).charge(charge))
+    Ok(located(reply, container, partition, lsn).charge(charge))
 }
 
 /// Whether a fault rule refuses an operation of a bulk batch.

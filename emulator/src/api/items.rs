@@ -8,7 +8,6 @@ use super::session;
 use super::write::{Done, Intent, missing, perform, read as judge_read};
 use crate::epk::Epk;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
-use crate::ru::Charge;
 use crate::store::{Container, Partition};
 
 /// `POST docs`: create, or upsert.
@@ -93,37 +92,29 @@ fn item_reply(
     content: bool,
     lsn: u64,
 ) -> Reply {
-    let Some(version) = done.version else {
-        let reply = Reply::empty(done.status);
-        return located(reply, container, partition, lsn, done.charge);
+    partition.consume(done.charge);
+    let reply = match &done.version {
+        Some(version) if content => {
+            let mut body = Vec::with_capacity(version.text.len() + 256);
+            version.render(&container.rendering, false, &mut body);
+            Reply::text(done.status, body)
+        }
+        _ => Reply::empty(done.status),
     };
-    let reply = if content {
-        let mut body = Vec::with_capacity(version.text.len() + 256);
-        version.render(&container.rendering, false, &mut body);
-        Reply::text(done.status, body)
-    } else {
-        Reply::empty(done.status)
+    let reply = located(reply, container, partition, lsn).charge(done.charge);
+    let Some(version) = done.version else {
+        return reply;
     };
     let mut etag = String::with_capacity(38);
     etag.push('"');
     etag.extend(version.etag(&container.rendering).map(char::from));
     etag.push('"');
-    located(reply, container, partition, lsn, done.charge)
-        .etag(etag)
-        .put_number(&headers::ITEM_LSN, version.lsn)
+    reply.etag(etag).put_number(&headers::ITEM_LSN, version.lsn)
 }
 
-/// Adds what every reply from one partition carries, and books its cost there.
-pub fn located(
-    reply: Reply,
-    container: &Container,
-    partition: &Partition,
-    lsn: u64,
-    charge: Charge,
-) -> Reply {
-    partition.consume(charge);
+/// Adds what every reply from one partition carries.
+pub fn located(reply: Reply, container: &Container, partition: &Partition, lsn: u64) -> Reply {
     reply
-        .charge(charge)
         .put(&headers::SESSION_TOKEN, partition.session_token(lsn))
         .put_number(&headers::LSN, lsn)
         .put_number(&headers::PARTITION_KEY_RANGE_ID, u64::from(partition.id))

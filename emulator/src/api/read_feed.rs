@@ -3,7 +3,6 @@
 //! The continuation is the place of the last document returned (key and number), so it survives writes between pages.
 
 use hyper::StatusCode;
-use serde_json::Value;
 
 use super::items::located;
 use super::scope;
@@ -92,13 +91,10 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
         _ => page.into_reply(),
     };
     Ok(match pieces.first() {
-        Some(piece) => located(
-            reply,
-            container,
-            piece.partition,
-            piece.partition.lsn(),
-            charge,
-        ),
+        Some(piece) => {
+            piece.partition.consume(charge);
+            located(reply, container, piece.partition, piece.partition.lsn())
+        }
         None => reply,
     })
 }
@@ -137,12 +133,6 @@ impl<'a> Page<'a> {
         document
             .version
             .render(&self.container.rendering, false, &mut self.body);
-    }
-
-    /// Adds a row.
-    pub fn push_row(&mut self, row: &Value) {
-        self.next_item();
-        self.body.extend_from_slice(row.to_string().as_bytes());
     }
 
     fn next_item(&mut self) {

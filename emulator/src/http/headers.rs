@@ -25,6 +25,8 @@ names! {
     CONTINUATION = "x-ms-continuation";
     /// Asks for a write's document in the reply, or not.
     CONTENT_RESPONSE = "x-ms-cosmos-populate-content-response-on-write";
+    /// Allows a query that is not addressed to one partition key.
+    ENABLE_CROSS_PARTITION = "x-ms-documentdb-query-enablecrosspartition";
     /// Upper end of a key interval.
     END_EPK = "x-ms-end-epk";
     /// Resource id of the container the client believes it talks to.
@@ -61,8 +63,12 @@ names! {
     PARTITION_KEY = "x-ms-documentdb-partitionkey";
     /// Physical partition addressed.
     PARTITION_KEY_RANGE_ID = "x-ms-documentdb-partitionkeyrangeid";
+    /// Asks for the metrics of a query.
+    POPULATE_QUERY_METRICS = "x-ms-documentdb-populatequerymetrics";
     /// Whether a write shall be answered with the document.
     PREFER = "prefer";
+    /// Metrics of a query.
+    QUERY_METRICS = "x-ms-documentdb-query-metrics";
     /// Cost of the call.
     REQUEST_CHARGE = "x-ms-request-charge";
     /// Milliseconds to wait before the next try.
@@ -73,6 +79,8 @@ names! {
     START_EPK = "x-ms-start-epk";
     /// Finer status.
     SUBSTATUS = "x-ms-substatus";
+    /// What the client can merge when it runs a query over several partitions.
+    SUPPORTED_QUERY_FEATURES = "x-ms-cosmos-supported-query-features";
     /// Shape of change feed items.
     WIRE_FORMAT = "x-ms-cosmos-changefeed-wire-format-version";
 }

@@ -1,12 +1,13 @@
 //! The condition of a partial update: `FROM c WHERE <expression>`, tested against one document.
 
-use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
 use super::ast::Query;
-use super::parse::parse;
-use super::rows::row;
+use super::budget::Budget;
+use super::parse::parse_condition;
+use super::rows::expand;
 
 /// A condition on one document.
 #[derive(Clone, Debug)]
@@ -16,21 +17,21 @@ impl Condition {
     /// Reads `FROM <alias> WHERE <expression>`; keywords in any case.
     ///
     /// # Errors
-    /// One clause: what is wrong with the text, or what is not supported.
+    /// What is wrong with the text, or what is not supported.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let query = parse(&format!("SELECT * {text}"), HashMap::new())?;
-        let only_a_filter =
-            query.filter.is_some() && query.order.is_empty() && query.limit.is_none();
-        if only_a_filter {
-            Ok(Self(query))
-        } else {
-            Err("a condition must be FROM <alias> WHERE <expression>, and nothing else".to_owned())
-        }
+        parse_condition(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 
     /// Whether the condition is true of a document; undefined is not true.
     pub fn holds(&self, document: &Value) -> bool {
-        row(&self.0, document).is_some()
+        let mut holds = false;
+        let _ = expand(&self.0, &[Some(document)], &Budget::default(), &mut |_| {
+            holds = true;
+            ControlFlow::Break(())
+        });
+        holds
     }
 }
 
@@ -41,7 +42,7 @@ mod tests {
 
     #[test]
     fn only_true_holds() {
-        let document = json!({"n": 3, "s": "x"});
+        let document = json!({"n": 3, "s": "x", "t": [1, 2]});
         for (text, expected) in [
             ("FROM c WHERE c.n = 3", true),
             ("from c where c.n > 3", false),
@@ -49,6 +50,11 @@ mod tests {
             ("FROM c WHERE c.missing = 3", false),
             ("FROM c WHERE NOT c.missing = 3", false),
             ("FROM c WHERE c.n", false),
+            (
+                "FROM c WHERE EXISTS(SELECT VALUE t FROM t IN c.t WHERE t = 2)",
+                true,
+            ),
+            ("FROM c WHERE c.s LIKE '_' OR c.missing", true),
         ] {
             assert_eq!(
                 Condition::parse(text).map(|condition| condition.holds(&document)),

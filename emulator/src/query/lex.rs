@@ -1,5 +1,7 @@
 //! Tokens of a query.
 
+use super::error::{QueryError, Span};
+
 /// A token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
@@ -15,70 +17,85 @@ pub enum Token {
     Symbol(&'static str),
 }
 
-/// Most tokens of a query. It bounds the depth of the tree, and so the stack that a hostile query can use.
+/// Most tokens of a query: what a hostile one can make the server hold.
 const MAX_TOKENS: usize = 20_000;
 
 /// Longest first, so that `<=` is not read as `<`.
-const SYMBOLS: [&str; 26] = [
-    "??", "||", "!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", "{", "}", ",", ".", ":",
-    "?", "*", "+", "-", "/", "%", "&", "|",
+const SYMBOLS: [&str; 30] = [
+    "??", "<<", ">>", "||", "!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", "{", "}",
+    ",", ".", ":", "?", "*", "+", "-", "/", "%", "&", "|", "^", "~",
 ];
+
+/// A token and where it stands.
+#[derive(Clone, Debug)]
+pub struct Lexeme {
+    /// What it is.
+    pub token: Token,
+    /// Where it stands.
+    pub span: Span,
+}
 
 /// Splits a query into tokens.
 ///
 /// # Errors
-/// One clause that says where the text makes no sense.
-pub fn tokens(text: &str) -> Result<Vec<Token>, String> {
+/// Where the text is no token.
+pub fn tokens(text: &str) -> Result<Vec<Lexeme>, QueryError> {
     let mut tokens = Vec::new();
     let mut rest = text;
+    let place = |rest: &str| text.len() - rest.len();
     loop {
-        rest = skip_blank(rest)?;
+        rest = skip_blank(rest).map_err(|what| QueryError::token(what, place(rest)..text.len()))?;
         let Some(first) = rest.chars().next() else {
             return Ok(tokens);
         };
+        let start = place(rest);
         if tokens.len() == MAX_TOKENS {
-            return Err(format!(
-                "the query has more than {MAX_TOKENS} words and symbols: ask for less at once"
+            return Err(QueryError::at(
+                format!(
+                    "the query has more than {MAX_TOKENS} words and symbols: ask for less at once"
+                ),
+                start..text.len(),
             ));
         }
-        let (token, length) = match first {
-            '\'' | '"' => quoted(rest, first)?,
-            '@' => {
-                let length = 1 + word_length(&rest[1..]);
-                (Token::Parameter(rest[..length].to_owned()), length)
-            }
-            _ if first.is_ascii_digit()
-                || first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()) =>
-            {
-                number(rest)?
-            }
-            _ if first.is_alphabetic() || first == '_' || first == '$' => {
-                let length = word_length(rest);
-                (Token::Word(rest[..length].to_owned()), length)
-            }
-            _ => {
-                let symbol = SYMBOLS
-                    .iter()
-                    .find(|symbol| rest.starts_with(**symbol))
-                    .ok_or_else(|| format!("the query has an unexpected character {first:?}"))?;
-                (Token::Symbol(symbol), symbol.len())
-            }
-        };
-        tokens.push(token);
+        let (token, length) = one(rest, first)
+            .map_err(|what| QueryError::token(&what, start..start + first.len_utf8()))?;
+        let span = start..start + length;
+        tokens.push(Lexeme { token, span });
         rest = &rest[length..];
     }
 }
 
-fn skip_blank(mut rest: &str) -> Result<&str, String> {
+fn one(rest: &str, first: char) -> Result<(Token, usize), String> {
+    match first {
+        '\'' | '"' => quoted(rest, first),
+        '@' => {
+            let length = 1 + word_length(&rest[1..]);
+            Ok((Token::Parameter(rest[..length].to_owned()), length))
+        }
+        _ if first.is_ascii_digit()
+            || first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            number(rest)
+        }
+        _ if first.is_alphabetic() || first == '_' || first == '$' => {
+            let length = word_length(rest);
+            Ok((Token::Word(rest[..length].to_owned()), length))
+        }
+        _ => SYMBOLS
+            .iter()
+            .find(|symbol| rest.starts_with(**symbol))
+            .map(|symbol| (Token::Symbol(symbol), symbol.len()))
+            .ok_or_else(|| format!("the character {first:?}")),
+    }
+}
+
+fn skip_blank(mut rest: &str) -> Result<&str, &'static str> {
     loop {
         rest = rest.trim_start();
         if let Some(comment) = rest.strip_prefix("--") {
             rest = comment.split_once('\n').map_or("", |(_, after)| after);
         } else if let Some(comment) = rest.strip_prefix("/*") {
-            rest = comment
-                .split_once("*/")
-                .ok_or("the query has an unclosed comment")?
-                .1;
+            rest = comment.split_once("*/").ok_or("an unclosed comment")?.1;
         } else {
             return Ok(rest);
         }
@@ -109,7 +126,7 @@ fn number(text: &str) -> Result<(Token, usize), String> {
     };
     parsed
         .map(|number| (Token::Number(number), length))
-        .ok_or_else(|| format!("{digits} is not a number"))
+        .ok_or_else(|| format!("the number {digits}"))
 }
 
 fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
@@ -127,11 +144,11 @@ fn quoted(text: &str, quote: char) -> Result<(Token, usize), String> {
             _ => value.push(letter),
         }
     }
-    Err("the query has an unclosed string".to_owned())
+    Err("an unclosed string".to_owned())
 }
 
 fn escape(letters: &mut impl Iterator<Item = (usize, char)>) -> Result<char, String> {
-    let bad = || "the query has a string with an unknown escape".to_owned();
+    let bad = || "a string with an unknown escape".to_owned();
     let (_, letter) = letters.next().ok_or_else(bad)?;
     Ok(match letter {
         'n' => '\n',
@@ -177,9 +194,11 @@ mod tests {
 
     #[test]
     fn texts_numbers_and_symbols_are_told_apart() {
-        let tokens =
+        let lexemes =
             tokens("SELECT c.a1,'it''s \\u00e6\\ud83d\\ude00', 1.5e-3 <= @p -- end\n/* x */ ??")
                 .unwrap();
+        assert_eq!(lexemes[1].span, 7..8);
+        let tokens: Vec<Token> = lexemes.into_iter().map(|lexeme| lexeme.token).collect();
         assert_eq!(tokens.len(), 11);
         assert_eq!(tokens[5], Token::Text("it's \u{e6}\u{1F600}".to_owned()));
         assert_eq!(

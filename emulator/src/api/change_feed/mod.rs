@@ -275,7 +275,7 @@ fn reply(
         Some(Reading { piece, .. }) => {
             let lsn = piece.partition.lsn();
             piece.partition.consume(Charge::PAGE);
-            located(reply, container, piece.partition, lsn, Charge::default())
+            located(reply, container, piece.partition, lsn)
         }
         None => reply,
     };

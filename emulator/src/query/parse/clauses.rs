@@ -2,219 +2,214 @@
 
 use serde_json::Value;
 
-use super::super::ast::{Expr, OrderKey, Query, Select};
+use super::super::ast::{Expr, OrderKey, Query, Select, Source, Spanned, Step, Window};
+use super::super::error::{QueryError, Span};
 use super::super::lex::Token;
-use super::{CLAUSES, Parser, unsupported};
+use super::{Parsed, Parser, is_reserved};
 
-impl Parser {
-    pub(super) fn query(&mut self) -> Result<Query, String> {
-        if !self.take_word("SELECT") {
-            return Err(self.unexpected("SELECT"));
-        }
-        if self.is_word("DISTINCT") {
-            return Err(unsupported("DISTINCT"));
-        }
+impl Parser<'_> {
+    pub(super) fn query(&mut self) -> Parsed<Query> {
+        self.expect_word("SELECT")?;
+        let names_outside = self.names.len();
+        let aggregates_outside = std::mem::take(&mut self.aggregates);
+        let allowed_outside = std::mem::replace(&mut self.aggregates_allowed, true);
+
+        let distinct = self.take_word("DISTINCT");
         let top = if self.take_word("TOP") {
             Some(self.count()?)
         } else {
             None
         };
-        // The alias is needed to read the select list, but stands behind it.
-        self.alias = self.find_alias();
-        let select = self.select()?;
-        self.from()?;
+        let (select, sources, from) = self.select_and_from()?;
+        self.aggregates_allowed = false;
         let filter = if self.take_word("WHERE") {
-            Some(self.plain_expr()?)
+            Some(self.spanned()?)
         } else {
             None
         };
-        if self.is_word("GROUP") {
-            return Err(unsupported("GROUP BY"));
-        }
+        let groups = self.groups()?;
         let order = self.order()?;
-        let (mut offset, mut limit) = (0, top);
-        if self.take_word("OFFSET") {
-            offset = self.count()?;
-            if !self.take_word("LIMIT") {
-                return Err(self.unexpected("LIMIT"));
-            }
-            let rows = self.count()?;
-            limit = Some(limit.map_or(rows, |top| top.min(rows)));
-        }
-        if self.peek().is_some() {
-            return Err(self.unexpected("the end"));
-        }
-        if !self.aggregates.is_empty() && !order.is_empty() {
-            return Err(unsupported("ORDER BY with an aggregate"));
-        }
-        Ok(Query {
+        let window = self.window()?;
+
+        self.names.truncate(names_outside);
+        self.aggregates_allowed = allowed_outside;
+        let mut query = Query {
+            distinct,
+            top,
             select,
-            limit,
-            offset,
+            first_slot: names_outside + 1,
+            sources,
+            from,
             filter,
+            groups,
             order,
-            aggregates: std::mem::take(&mut self.aggregates),
+            window,
+            aggregates: std::mem::replace(&mut self.aggregates, aggregates_outside),
+        };
+        self.check_grouping(&mut query)?;
+        Ok(query)
+    }
+
+    /// `FROM <source> WHERE <expression>`.
+    pub(super) fn condition(&mut self) -> Parsed<Query> {
+        let sources = self.sources()?;
+        self.expect_word("WHERE")?;
+        let filter = self.spanned()?;
+        Ok(Query {
+            distinct: false,
+            top: None,
+            select: Select::Star,
+            first_slot: 1,
+            sources,
+            from: None,
+            filter: Some(filter),
+            groups: Vec::new(),
+            order: Vec::new(),
+            window: None,
+            aggregates: Vec::new(),
         })
     }
 
-    /// The name that stands for the document: the last word of the FROM clause at the top level.
-    pub(super) fn find_alias(&self) -> Option<String> {
-        let mut depth = 0usize;
-        for (index, token) in self.tokens.iter().enumerate().skip(self.position) {
-            match token {
-                Token::Symbol("(" | "[" | "{") => depth += 1,
-                Token::Symbol(")" | "]" | "}") => depth = depth.saturating_sub(1),
-                Token::Word(word)
-                    if depth == 0
-                        && word.eq_ignore_ascii_case("FROM")
-                        && !matches!(self.tokens[index - 1], Token::Symbol(".")) =>
-                {
-                    let word_at = |index: usize| match self.tokens.get(index) {
-                        Some(Token::Word(word)) => Some(word.clone()),
-                        _ => None,
-                    };
-                    let is_clause = |word: &String| {
-                        CLAUSES
-                            .iter()
-                            .any(|clause| word.eq_ignore_ascii_case(clause))
-                    };
-                    let source = word_at(index + 1)?;
-                    let explicit =
-                        word_at(index + 2).filter(|word| word.eq_ignore_ascii_case("AS"));
-                    return match explicit {
-                        Some(_) => word_at(index + 3),
-                        None => word_at(index + 2)
-                            .filter(|word| !is_clause(word))
-                            .or(Some(source)),
-                    };
-                }
-                _ => {}
+    /// The select list uses the names of the `FROM` clause, which stands behind it and is therefore read first.
+    fn select_and_from(&mut self) -> Parsed<(Select, Vec<Source>, Option<Span>)> {
+        let list = self.position;
+        let Some(from) = self.find_from() else {
+            let select = self.select(&[])?;
+            return Ok((select, Vec::new(), None));
+        };
+        self.position = from;
+        let allowed = std::mem::replace(&mut self.aggregates_allowed, false);
+        let sources = self.sources()?;
+        self.aggregates_allowed = allowed;
+        let (span, behind) = (self.span_from(from), self.position);
+        self.position = list;
+        let select = self.select(&sources)?;
+        if self.position != from {
+            return Err(self.unexpected());
+        }
+        self.position = behind;
+        Ok((select, sources, Some(span)))
+    }
+
+    fn select(&mut self, sources: &[Source]) -> Parsed<Select> {
+        if self.is("*") {
+            if sources.len() != 1 {
+                return Err(QueryError::at(
+                    "'SELECT *' is only valid with a single input set.",
+                    self.here(),
+                ));
             }
-        }
-        None
-    }
-
-    pub(super) fn from(&mut self) -> Result<(), String> {
-        if !self.take_word("FROM") {
-            return Ok(());
-        }
-        let Some(Token::Word(_)) = self.peek() else {
-            return Err(self.unexpected("a name"));
-        };
-        self.position += 1;
-        if self.is_word("IN") {
-            return Err(unsupported("FROM ... IN"));
-        }
-        if self.take(".") || self.take("[") {
-            return Err(unsupported("a path in FROM"));
-        }
-        if self.take_word("AS")
-            || matches!(self.peek(), Some(Token::Word(word)) if !CLAUSES.iter().any(|c| word.eq_ignore_ascii_case(c)))
-        {
-            let Some(Token::Word(_)) = self.peek() else {
-                return Err(self.unexpected("an alias"));
-            };
             self.position += 1;
-        }
-        if self.is_word("IN") {
-            return Err(unsupported("FROM ... IN"));
-        }
-        if self.is_word("JOIN") || self.take(",") {
-            return Err(unsupported("JOIN"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn count(&mut self) -> Result<u64, String> {
-        let number = match self.peek() {
-            Some(Token::Number(number)) => number.as_u64(),
-            Some(Token::Parameter(name)) => self.parameters.get(name).and_then(Value::as_u64),
-            _ => None,
-        };
-        let number = number.ok_or_else(|| self.unexpected("a whole number"))?;
-        self.position += 1;
-        Ok(number)
-    }
-
-    pub(super) fn select(&mut self) -> Result<Select, String> {
-        if self.take("*") {
             return Ok(Select::Star);
         }
         if self.take_word("VALUE") {
-            return Ok(Select::Value(self.expr()?));
+            return Ok(Select::Value(self.spanned()?));
         }
-        let mut items: Vec<(String, Expr)> = Vec::new();
+        let mut items: Vec<(String, Spanned)> = Vec::new();
         let mut unnamed = 0;
         loop {
-            let expr = self.expr()?;
-            let named = self.take_word("AS");
-            let alias = match self.peek() {
-                Some(Token::Word(word))
-                    if named
-                        || !CLAUSES
-                            .iter()
-                            .any(|clause| word.eq_ignore_ascii_case(clause)) =>
-                {
-                    Some(word.clone())
-                }
-                Some(Token::Text(text)) if named => Some(text.clone()),
-                _ if named => return Err(self.unexpected("an alias")),
-                _ => None,
-            };
-            self.position += usize::from(alias.is_some());
-            let name = match alias {
+            let item = self.spanned()?;
+            let name = match self.item_alias()? {
                 Some(alias) => alias,
-                None => inferred_name(&expr, self.alias.as_deref()).unwrap_or_else(|| {
+                None => self.own_name(&item.expr).unwrap_or_else(|| {
                     unnamed += 1;
                     format!("${unnamed}")
                 }),
             };
-            items.push((name, expr));
+            if items.iter().any(|(known, _)| *known == name) {
+                return Err(QueryError::doubled_name(&name, item.span));
+            }
+            items.push((name, item));
             if !self.take(",") {
                 return Ok(Select::List(items));
             }
         }
     }
 
-    pub(super) fn order(&mut self) -> Result<Vec<OrderKey>, String> {
-        let mut keys = Vec::new();
+    fn item_alias(&mut self) -> Parsed<Option<String>> {
+        let named = self.take_word("AS");
+        let alias = match self.peek() {
+            Some(Token::Word(word)) if !is_reserved(word) => word.clone(),
+            Some(Token::Text(text)) if named => text.clone(),
+            _ if named => return Err(self.unexpected()),
+            _ => return Ok(None),
+        };
+        self.position += 1;
+        Ok(Some(alias))
+    }
+
+    fn own_name(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::Path(_, steps) => match steps.last()? {
+                Step::Member(name) => Some(name.clone()),
+                Step::Computed(_) => None,
+            },
+            Expr::Slot(slot) => self.names.get(slot.checked_sub(1)?).cloned(),
+            _ => None,
+        }
+    }
+
+    fn count(&mut self) -> Parsed<u64> {
+        let number = match self.peek() {
+            Some(Token::Number(number)) => number.as_u64(),
+            Some(Token::Parameter(name)) => self.parameters.get(name).and_then(Value::as_u64),
+            _ => None,
+        };
+        let number = number.ok_or_else(|| self.unexpected())?;
+        self.position += 1;
+        Ok(number)
+    }
+
+    fn groups(&mut self) -> Parsed<Vec<Spanned>> {
+        let mut groups = Vec::new();
+        if !self.take_word("GROUP") {
+            return Ok(groups);
+        }
+        self.expect_word("BY")?;
+        loop {
+            groups.push(self.spanned()?);
+            if !self.take(",") {
+                return Ok(groups);
+            }
+        }
+    }
+
+    fn order(&mut self) -> Parsed<Vec<OrderKey>> {
+        let mut order = Vec::new();
         if !self.take_word("ORDER") {
-            return Ok(keys);
+            return Ok(order);
         }
-        if !self.take_word("BY") {
-            return Err(self.unexpected("BY"));
-        }
-        if self.is_word("RANK") {
-            return Err(unsupported("ORDER BY RANK"));
+        self.expect_word("BY")?;
+        // A source may have this name.
+        if self.is_word("RANK") && self.slot("RANK").is_none() && self.slot("rank").is_none() {
+            return Err(self.unsupported("ORDER BY RANK"));
         }
         loop {
-            let expr = self.plain_expr()?;
+            let key = self.spanned()?;
             let descending = self.take_word("DESC");
             if !descending {
                 self.take_word("ASC");
             }
-            keys.push(OrderKey { expr, descending });
+            order.push(OrderKey { key, descending });
             if !self.take(",") {
-                return Ok(keys);
+                return Ok(order);
             }
         }
     }
 
-    /// An expression in a place where aggregates have no meaning.
-    pub(super) fn plain_expr(&mut self) -> Result<Expr, String> {
-        let before = self.aggregates.len();
-        let expr = self.expr()?;
-        if self.aggregates.len() > before {
-            return Err("an aggregate can stand only in the SELECT clause".to_owned());
+    fn window(&mut self) -> Parsed<Option<Window>> {
+        let start = self.position;
+        if !self.take_word("OFFSET") {
+            return Ok(None);
         }
-        Ok(expr)
-    }
-}
-
-fn inferred_name(expr: &Expr, alias: Option<&str>) -> Option<String> {
-    match expr {
-        Expr::Member(_, name) => Some(name.clone()),
-        Expr::Root => alias.map(str::to_owned),
-        _ => None,
+        let offset = self.count()?;
+        self.expect_word("LIMIT")?;
+        let limit = self.count()?;
+        let span = self.span_from(start);
+        Ok(Some(Window {
+            offset,
+            limit,
+            span,
+        }))
     }
 }

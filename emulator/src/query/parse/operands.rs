@@ -1,19 +1,21 @@
-//! What stands between operators: constants, names, calls, arrays and objects.
+//! What stands between operators: constants, names, calls, arrays, objects and subqueries.
 
 use serde_json::Value;
 
 use super::super::aggregate::Aggregation;
 use super::super::ast::Expr;
+use super::super::error::{QueryError, Span};
 use super::super::function::Function;
 use super::super::lex::Token;
-use super::{Parser, unsupported};
+use super::{Parsed, Parser, is_reserved};
 
-impl Parser {
-    pub(super) fn primary(&mut self) -> Result<Expr, String> {
-        let token = self
-            .peek()
-            .cloned()
-            .ok_or_else(|| self.unexpected("an expression"))?;
+impl Parser<'_> {
+    pub(super) fn primary(&mut self) -> Parsed<Expr> {
+        let location = self.here();
+        let token = self.peek().cloned().ok_or_else(|| self.unexpected())?;
+        if token == Token::Symbol("(") && self.is_word_at(1, "SELECT") {
+            return Ok(Expr::First(self.subquery()?));
+        }
         self.position += 1;
         match token {
             Token::Number(number) => Ok(Expr::Literal(Value::Number(number))),
@@ -22,35 +24,35 @@ impl Parser {
                 .parameters
                 .get(&name)
                 .map(|value| Expr::Literal(value.clone()))
-                .ok_or_else(|| format!("the query parameter {name} has no value")),
+                .ok_or_else(|| QueryError::unknown_name(&name, location)),
             Token::Symbol("(") => {
-                if self.is_word("SELECT") {
-                    return Err(unsupported("a subquery"));
-                }
                 let expr = self.expr()?;
                 self.expect(")")?;
                 Ok(expr)
             }
-            Token::Symbol("[") => {
-                let mut items = Vec::new();
-                while !self.take("]") {
-                    if !items.is_empty() {
-                        self.expect(",")?;
-                    }
-                    items.push(self.expr()?);
-                }
-                Ok(Expr::Array(items))
-            }
+            Token::Symbol("[") => Ok(Expr::Array(self.list("]")?)),
             Token::Symbol("{") => self.object(),
-            Token::Word(word) => self.word(&word),
+            Token::Word(word) => self.word(&word, location),
             Token::Symbol(_) => {
                 self.position -= 1;
-                Err(self.unexpected("an expression"))
+                Err(self.unexpected())
             }
         }
     }
 
-    pub(super) fn object(&mut self) -> Result<Expr, String> {
+    /// Expressions between commas, up to a closing symbol.
+    fn list(&mut self, close: &str) -> Parsed<Vec<Expr>> {
+        let mut items = Vec::new();
+        while !self.take(close) {
+            if !items.is_empty() {
+                self.expect(",")?;
+            }
+            items.push(self.expr()?);
+        }
+        Ok(items)
+    }
+
+    fn object(&mut self) -> Parsed<Expr> {
         let mut members = Vec::new();
         while !self.take("}") {
             if !members.is_empty() {
@@ -58,7 +60,7 @@ impl Parser {
             }
             let name = match self.peek() {
                 Some(Token::Text(name) | Token::Word(name)) => name.clone(),
-                _ => return Err(self.unexpected("a property name")),
+                _ => return Err(self.unexpected()),
             };
             self.position += 1;
             self.expect(":")?;
@@ -67,9 +69,10 @@ impl Parser {
         Ok(Expr::Object(members))
     }
 
-    pub(super) fn word(&mut self, word: &str) -> Result<Expr, String> {
-        if self.alias.as_deref() == Some(word) && !matches!(self.peek(), Some(Token::Symbol("("))) {
-            return Ok(Expr::Root);
+    fn word(&mut self, word: &str, location: Span) -> Parsed<Expr> {
+        let is_call = self.is("(");
+        if let (false, Some(slot)) = (is_call, self.slot(word)) {
+            return Ok(Expr::Slot(slot));
         }
         let upper = word.to_ascii_uppercase();
         match upper.as_str() {
@@ -77,41 +80,52 @@ impl Parser {
             "FALSE" => return Ok(Expr::Literal(Value::Bool(false))),
             "NULL" => return Ok(Expr::Literal(Value::Null)),
             "UNDEFINED" => return Ok(Expr::Undefined),
-            "EXISTS" | "ARRAY" => return Err(unsupported("a subquery")),
-            "UDF" => return Err(unsupported("a user-defined function")),
+            "EXISTS" if is_call => return Ok(Expr::Exists(self.subquery()?)),
+            "ARRAY" if is_call => return Ok(Expr::Rows(self.subquery()?)),
+            "UDF" => {
+                return Err(QueryError::unsupported("a user-defined function", location));
+            }
             _ => {}
         }
-        if !self.take("(") {
-            return Err(format!(
-                "the query uses the name {word}, which is not its FROM alias"
-            ));
+        if is_reserved(word) {
+            self.position -= 1;
+            return Err(self.unexpected());
         }
-        let mut arguments = Vec::new();
-        while !self.take(")") {
-            if !arguments.is_empty() {
-                self.expect(",")?;
-            }
-            if self.is_word("SELECT") {
-                return Err(unsupported("a subquery"));
-            }
-            arguments.push(self.expr()?);
+        if !self.take("(") {
+            return Err(QueryError::unknown_name(word, location));
         }
         if let Some(aggregation) = Aggregation::by_name(&upper) {
-            if arguments.len() != 1 {
-                return Err(format!("{upper} takes one argument"));
-            }
-            self.aggregates
-                .extend(arguments.pop().map(|argument| (aggregation, argument)));
-            return Ok(Expr::Aggregate(self.aggregates.len() - 1));
+            return self.aggregate(aggregation, &upper, location);
         }
+        let arguments = self.list(")")?;
         let (function, arity) = Function::by_name(&upper)
-            .ok_or_else(|| unsupported(&format!("the function {upper}")))?;
+            .ok_or_else(|| QueryError::unknown_function(word, location.clone()))?;
         if !arity.contains(&arguments.len()) {
-            return Err(format!(
-                "{upper} does not take {} arguments",
-                arguments.len()
-            ));
+            return Err(QueryError::arity(&upper, *arity.start(), location));
         }
         Ok(Expr::Call(function, arguments))
+    }
+
+    fn aggregate(&mut self, aggregation: Aggregation, name: &str, location: Span) -> Parsed<Expr> {
+        if !self.aggregates_allowed {
+            return Err(QueryError::at(
+                format!(
+                    "{name} can stand only in the SELECT clause, and not within another aggregate."
+                ),
+                location,
+            ));
+        }
+        if self.is(")") {
+            return Err(QueryError::arity(name, 1, location));
+        }
+        self.aggregates_allowed = false;
+        let argument = self.spanned()?;
+        self.aggregates_allowed = true;
+        if self.is(",") {
+            return Err(QueryError::arity(name, 1, location));
+        }
+        self.expect(")")?;
+        self.aggregates.push((aggregation, argument));
+        Ok(Expr::Aggregate(self.aggregates.len() - 1))
     }
 }
