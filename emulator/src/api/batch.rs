@@ -97,7 +97,7 @@ impl Operation<'_> {
                 let body = serde_json::from_str(self.body()?).map_err(|error| {
                     ApiError::bad_request(format!("the patch is not JSON: {error}"))
                 })?;
-                Intent::Patch(epk, self.id()?, Patch::parse(&body)?)
+                Intent::Patch(epk, self.id()?, Patch::parse(&body)?.into())
             }
             other => {
                 return Err(ApiError::bad_request(format!(

@@ -40,7 +40,7 @@ pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
 pub fn patch(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let epk = required_key(container, call)?;
     let patch = Patch::parse(&call.json_value()?)?;
-    let intent = Intent::Patch(epk.clone(), id.into(), patch);
+    let intent = Intent::Patch(epk.clone(), id.into(), patch.into());
     write(container, &epk, intent, call)
 }
 
