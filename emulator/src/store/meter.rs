@@ -27,6 +27,14 @@ impl Meter {
         }
     }
 
+    /// Changes the rate; what was saved up or overdrawn stays.
+    pub fn set_rate(&mut self, rate: f64, now_ms: u64) {
+        self.fill(now_ms);
+        let fresh = Self::new(rate, now_ms);
+        self.rate = fresh.rate;
+        self.level = self.level.min(fresh.level);
+    }
+
     /// Whether a call may run.
     ///
     /// # Errors
@@ -92,6 +100,22 @@ mod tests {
             let rate = units / 60.0;
             assert!((396.0..=410.0).contains(&rate), "step {step}: {rate}");
         }
+    }
+
+    #[test]
+    fn a_new_rate_forgives_nothing_and_counts_from_now_on() {
+        let mut meter = Meter::new(100.0, 0);
+        while meter.admit(0).is_ok() {
+            meter.consume(Charge::write(1_000));
+        }
+        meter.set_rate(1_000.0, 0);
+        let wait = meter.admit(0).unwrap_err();
+        assert!((4..=6).contains(&wait), "{wait}");
+        let mut meter = Meter::new(1_000.0, 0);
+        meter.set_rate(5.0, 0);
+        assert!(meter.admit(0).is_ok());
+        meter.consume(Charge::write(1_000));
+        assert!(meter.admit(0).is_err(), "no more than a second's worth");
     }
 
     #[test]
