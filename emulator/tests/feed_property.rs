@@ -10,12 +10,8 @@
 mod common;
 mod feed;
 
-use common::server;
+use common::{from_environment, server};
 use feed::world::World;
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect(name))
-}
 
 #[test]
 fn readers_see_what_happened_whatever_moves_in_between() {

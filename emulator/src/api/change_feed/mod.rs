@@ -63,7 +63,7 @@ struct Reading<'a> {
 pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let request = request(call)?;
     if request.mode == Mode::AllVersionsAndDeletes && request.start == Position::Now {
-        container.start_history();
+        container.start_history()?;
     }
     let map = container.map();
     let pieces = scope::of(container, &map, call)?;
