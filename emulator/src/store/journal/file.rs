@@ -1,6 +1,6 @@
 //! The file of a journal: framed records, appended whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -185,6 +185,33 @@ fn sync(shared: &Shared) {
     let handle = shared.tail.lock().file.try_clone();
     if let Err(error) = handle.and_then(|file| file.sync_data()) {
         tracing::error!(%error, "cannot force the journal to disk");
+    }
+}
+
+/// The right to use a directory, given back when it is dropped.
+#[derive(Debug)]
+pub struct DirectoryLock(File);
+
+impl DirectoryLock {
+    /// Locks the file at `path`, which is created if it is missing.
+    pub fn take(path: &Path) -> Result<Self, TryLockError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(TryLockError::Error)?;
+        file.try_lock()?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child process that is being started has it too.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the data directory");
+        }
     }
 }
 

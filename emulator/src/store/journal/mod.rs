@@ -31,7 +31,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::file::LogFile;
+use self::file::{DirectoryLock, LogFile};
 use super::account::{Account, Offer};
 use super::transaction::Mutation;
 use crate::config::FsyncPolicy;
@@ -174,7 +174,7 @@ pub(super) mod as_text {
 pub struct Journal {
     file: LogFile,
     /// Held until the last write is on disk: fields are dropped in order.
-    _lock: std::fs::File,
+    _lock: DirectoryLock,
 }
 
 impl Journal {

@@ -1,7 +1,7 @@
 //! From a directory to an account.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::codec::{self, Record, Target, Written};
-use super::file::{FRAME_BYTES, LogFile, MAGIC, sync_directory, unframe};
+use super::file::{DirectoryLock, FRAME_BYTES, LogFile, MAGIC, sync_directory, unframe};
 use super::{ContainerState, Event, Journal, PartitionState, snapshot};
 use crate::config::FsyncPolicy;
 use crate::epk::{EpkRange, from_hex};
@@ -83,16 +83,10 @@ pub(super) fn open(
     Ok(account)
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match DirectoryLock::take(&path) {
+        Ok(lock) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse {
             path: directory.to_owned(),
         }),
