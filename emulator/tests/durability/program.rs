@@ -1,4 +1,5 @@
 //! The server as a program over a directory.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
