@@ -195,3 +195,15 @@ fn unknown_paths_and_methods_name_what_exists() -> Outcome {
     assert_eq!(admin(&mut raw, "GET", "/_emulators", "")?.0, 401);
     Ok(())
 }
+
+#[test]
+fn requests_of_web_pages_are_refused() -> Outcome {
+    let emulator = server(1);
+    let mut raw = Raw::connect(&emulator)?;
+    let page = [("origin", "http://example.com")];
+    let refused = raw.send("POST", "/_emulator/clock", &page, br#"{"advance_ms":1}"#)?;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let (_, clock) = admin(&mut raw, "GET", "/_emulator/clock", "")?;
+    assert_eq!(clock["advanced_ms"], 0);
+    Ok(())
+}
