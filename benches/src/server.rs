@@ -4,6 +4,7 @@
 //! ends, which it does with the benchmark, however that ends.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidefeed_emulator::{Emulator, EmulatorConfig, WELL_KNOWN_KEY};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::Outcome;
+use crate::cpu::processor_time;
 use crate::memory::resident_bytes;
 use crate::noop_server::{self, Recording};
 
@@ -164,6 +166,14 @@ impl ServerProcess {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await?;
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// What it has used of the processor so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn processor_time(&self) -> Outcome<Duration> {
+        processor_time(self.process)
     }
 
     /// Its resident memory now, in bytes.
