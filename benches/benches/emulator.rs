@@ -29,8 +29,8 @@ use tidefeed_operators::cosmos::{Account, Container, ContainerSpec};
 
 /// Upserts under way at a time that are tried. The last is the one reported: with it neither side waits for the other.
 const IN_FLIGHT: [usize; 3] = [1, 16, 64];
-const UPSERTS_PER_ROUND: usize = 4_000;
-const UPSERT_ROUNDS: usize = 9;
+const UPSERTS_PER_ROUND: usize = 2_000;
+const UPSERT_ROUNDS: usize = 21;
 
 const SMALL: usize = 10_000;
 const LARGE: usize = 1_000_000;
