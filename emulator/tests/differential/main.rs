@@ -1,0 +1,93 @@
+//! The server against the Azure SDK's own in-memory emulator: one script of random operations for both, through the
+//! SDK, and the same answers from both.
+//!
+//! Compared are status and sub-status, items without system properties, when entity tags change, results of batches,
+//! rows of queries, and the change feed of every partition key as a sequence. Differences that are known are listed in
+//! [`known`], with reasons.
+//!
+//! - `TIDEFEED_DIFFERENTIAL_SEED`: first seed; printed.
+//! - `TIDEFEED_DIFFERENTIAL_SCRIPTS`: how many seeds, counting up from it.
+//! - `TIDEFEED_DIFFERENTIAL_OPERATIONS`: operations in a script.
+
+mod compare;
+mod keys;
+mod known;
+mod oracle;
+mod outcome;
+mod query;
+#[path = "../common/raw.rs"]
+#[allow(dead_code)]
+mod raw;
+mod script;
+mod side;
+
+use azure_data_cosmos::{AccountEndpoint, AccountReference, CosmosClient, RoutingStrategy};
+use compare::{Pair, report};
+use oracle::Oracle;
+use side::{Server, Side};
+use tidefeed_emulator::{Emulator, EmulatorConfig};
+
+/// What can go wrong besides a difference.
+pub type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// Partitions of a container that is created over the wire in the oracle.
+const PARTITIONS: usize = 4;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+async fn pair() -> Fallible<Pair> {
+    let emulator = Emulator::start(EmulatorConfig {
+        partitions: PARTITIONS,
+        ..EmulatorConfig::default()
+    })?;
+    let endpoint: AccountEndpoint = emulator.endpoint().parse()?;
+    let account = AccountReference::with_authentication_key(endpoint, emulator.key().to_owned());
+    let region = RoutingStrategy::ProximityTo("South Central US".into());
+    let ours = Side {
+        client: CosmosClient::builder().build(account, region).await?,
+        server: Server::Ours(emulator),
+    };
+    let oracle = Oracle::start()?;
+    let oracle = Side {
+        client: oracle.client().await?,
+        server: Server::Oracle(oracle),
+    };
+    Ok(Pair::new(ours, oracle))
+}
+
+#[tokio::test]
+async fn random_scripts_have_the_same_outcomes() -> Fallible {
+    let first = setting("TIDEFEED_DIFFERENTIAL_SEED", 1);
+    let scripts = setting("TIDEFEED_DIFFERENTIAL_SCRIPTS", 8);
+    let operations = setting("TIDEFEED_DIFFERENTIAL_OPERATIONS", 300) as usize;
+    let pair = pair().await?;
+    for seed in first..first + scripts {
+        println!("seed {seed}, {operations} operations");
+        let script = script::generate(seed, operations);
+        if let Some(difference) = pair.run(&script).await? {
+            let (script, shrunk) = pair.shrink(script, difference.clone()).await?;
+            panic!("{}", report(seed, &difference, &script, &shrunk));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_known_difference_still_shows() -> Fallible {
+    let pair = pair().await?;
+    for known in known::KNOWN {
+        let script = known.script();
+        let found = pair.run_until(&script, |_, _, _| true).await?;
+        let found = found.unwrap_or_else(|| panic!("{}: the servers agree now", known.name));
+        assert_eq!(found.step, script.len() - 1, "{}: {found:?}", known.name);
+        assert!(
+            known.explains(&script[found.step].action, &found.ours, &found.oracle),
+            "{}: {found:?}",
+            known.name
+        );
+        println!("{}: {}", known.name, known.reason);
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What an operation did, without what two servers may freely choose: resource ids, clocks, texts of errors.
+//!
+//! An entity tag is replaced by the number of tags that its client saw before it. Two servers agree if they change
+//! tags at the same operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+/// System properties that are free, and the member that the SDK adds to items that it patches.
+const FREE: [&str; 6] = [
+    "_rid",
+    "_self",
+    "_ts",
+    "_attachments",
+    "_lsn",
+    "_azsdkPatchTracking",
+];
+
+/// What an operation did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The SDK returned an error.
+    Failed { status: u16, sub: u16 },
+    /// A point operation.
+    Point {
+        status: u16,
+        tag: Option<usize>,
+        body: Option<Value>,
+        range: Option<String>,
+    },
+    /// A batch: its status, and status, tag and item of each operation.
+    Batch {
+        status: u16,
+        results: Vec<(u16, Option<usize>, Option<Value>)>,
+    },
+    /// Rows of a query.
+    Rows(Vec<Value>),
+    /// A reader of the change feed was moved on, but not to the end.
+    Moved,
+    /// A reader of the change feed reached the end.
+    Drained {
+        /// What it found since it was at the end before, by partition key, if it went there in one go.
+        fresh: Option<Deliveries>,
+        /// The newest versions among all that it ever found.
+        settled: Deliveries,
+    },
+    /// Bounds of the physical partitions.
+    Ranges(Vec<(String, String)>),
+    /// The partitions were changed.
+    Reshaped,
+}
+
+impl Outcome {
+    /// Status and sub-status in short.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Failed { status, sub: 0 } => status.to_string(),
+            Self::Failed { status, sub } => format!("{status}/{sub}"),
+            Self::Point { status, .. } => status.to_string(),
+            Self::Batch { status, results } => {
+                let codes: Vec<String> =
+                    results.iter().map(|(code, ..)| code.to_string()).collect();
+                format!("{status} [{}]", codes.join(" "))
+            }
+            Self::Rows(rows) => format!("{} rows", rows.len()),
+            Self::Moved => "moved".to_owned(),
+            Self::Drained { .. } => "drained".to_owned(),
+            Self::Ranges(ranges) => format!("{} ranges", ranges.len()),
+            Self::Reshaped => "reshaped".to_owned(),
+        }
+    }
+}
+
+/// Versions of items in the order of their arrival, by partition key.
+pub type Deliveries = BTreeMap<String, Vec<Delivery>>;
+
+/// A version of an item in a change feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The operation that wrote it, if its tag is known.
+    pub step: Option<usize>,
+    pub id: String,
+    pub body: Value,
+}
+
+/// Puts what one operation wrote in the order of ids: the change feed promises none inside a batch.
+pub fn unorder_batches(deliveries: &mut [Delivery]) {
+    let same = |a: &Delivery, b: &Delivery| a.step.is_some() && a.step == b.step;
+    for batch in deliveries.chunk_by_mut(same) {
+        batch.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+}
+
+/// The last arrival of each item that passes.
+pub fn last_arrivals(all: &[Delivery], keep: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    let mut seen = BTreeSet::new();
+    let mut last: Vec<Delivery> = all
+        .iter()
+        .rev()
+        .filter(|delivery| keep(delivery) && seen.insert(delivery.id.clone()))
+        .cloned()
+        .collect();
+    last.reverse();
+    last
+}
+
+/// A document or row without what is free; `tag` gives the number of an entity tag.
+pub fn canonical(value: Value, tag: &impl Fn(&str) -> Option<usize>) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            // One form for 1 and 1.0: binary JSON does not keep them apart.
+            Some(double) if double.fract() == 0.0 && double.abs() < 9e15 => json!(double as i64),
+            Some(double) => json!(double),
+            None => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(|item| canonical(item, tag)).collect(),
+        Value::Object(members) => {
+            let members = members
+                .into_iter()
+                .filter(|(name, _)| !FREE.contains(&name.as_str()));
+            let members: Map<String, Value> = members
+                .map(|(name, value)| match (name.as_str(), value.as_str()) {
+                    ("_etag", Some(text)) => (name, json!(tag(text))),
+                    _ => (name, canonical(value, tag)),
+                })
+                .collect();
+            Value::Object(members)
+        }
+        other => other,
+    }
+}
+
+/// Rows without an order.
+pub fn multiset(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_key(Value::to_string);
+    rows
+}
