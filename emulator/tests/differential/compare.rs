@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Fallible;
-use crate::known::KNOWN;
+use crate::known::forget_all;
 use crate::outcome::Outcome;
-use crate::script::Operation;
+use crate::script::{Action, Operation};
 use crate::side::{Session, Side};
 
 /// How long to look for a smaller script.
@@ -38,28 +38,25 @@ impl Pair {
 
     /// Runs a script in a new database; the first difference that is not known.
     pub async fn run(&self, script: &[Operation]) -> Fallible<Option<Difference>> {
-        self.run_until(script, |operation, ours, oracle| {
-            !KNOWN
-                .iter()
-                .any(|known| known.harmless && known.explains(&operation.action, ours, oracle))
-        })
-        .await
+        self.first_difference(script, forget_all).await
     }
 
-    /// Runs a script in a new database until the outcomes of an operation are not equal and `matters` says so.
-    pub async fn run_until(
+    /// Runs a script in a new database; the first operation with two outcomes, after `forget` changed them.
+    pub async fn first_difference(
         &self,
         script: &[Operation],
-        matters: impl Fn(&Operation, &Outcome, &Outcome) -> bool,
+        forget: impl Fn(&Action, &mut Outcome),
     ) -> Fallible<Option<Difference>> {
         let database = format!("db{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut ours = Session::open(&self.ours, database.clone()).await?;
         let mut oracle = Session::open(&self.oracle, database).await?;
         let mut difference = None;
         for (step, operation) in script.iter().enumerate() {
-            let mine = ours.perform(step, operation).await?;
-            let theirs = oracle.perform(step, operation).await?;
-            if mine != theirs && matters(operation, &mine, &theirs) {
+            let mut mine = ours.perform(step, operation).await?;
+            let mut theirs = oracle.perform(step, operation).await?;
+            forget(&operation.action, &mut mine);
+            forget(&operation.action, &mut theirs);
+            if mine != theirs {
                 difference = Some(Difference {
                     step,
                     ours: mine,

@@ -1,5 +1,7 @@
 //! The containers of a script, and their pools of partition keys.
 
+use std::borrow::Cow;
+
 use azure_data_cosmos::PartitionKey;
 use azure_data_cosmos::models::{
     ContainerProperties, PartitionKeyDefinition, UniqueKey, UniqueKeyPolicy,
@@ -94,13 +96,13 @@ impl Shape {
 }
 
 /// A component of a partition key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Part {
     Undefined,
     Null,
     Bool(bool),
     Number(f64),
-    Text(&'static str),
+    Text(Cow<'static, str>),
 }
 
 impl Part {
@@ -111,7 +113,7 @@ impl Part {
             Self::Null => PartitionKeyValue::NULL,
             Self::Bool(flag) => (*flag).into(),
             Self::Number(number) => (*number).try_into()?,
-            Self::Text(text) => (*text).into(),
+            Self::Text(text) => text.clone().into(),
         })
     }
 
@@ -121,6 +123,12 @@ impl Part {
             Self::Undefined => None,
             Self::Null => Some(Value::Null),
             Self::Bool(flag) => Some(json!(flag)),
+            // SDKs write whole numbers without a fraction.
+            Self::Number(number)
+                if number.fract() == 0.0 && (1.0..1e15).contains(&number.abs()) =>
+            {
+                Some(json!(*number as i64))
+            }
             Self::Number(number) => Some(json!(number)),
             Self::Text(text) => Some(json!(text)),
         }
@@ -130,11 +138,15 @@ impl Part {
 /// A partition key: its components.
 pub type Key = &'static [Part];
 
-use Part::{Bool, Null, Number, Text, Undefined};
+use Part::{Bool, Null, Number, Undefined};
+
+const fn text(text: &'static str) -> Part {
+    Part::Text(Cow::Borrowed(text))
+}
 
 static SINGLE: [Key; 6] = [
-    &[Text("a")],
-    &[Text("b\u{e9} \u{1F30A}")],
+    &[text("a")],
+    &[text("b\u{e9} \u{1F30A}")],
     &[Number(3.5)],
     &[Bool(true)],
     &[Null],
@@ -142,11 +154,11 @@ static SINGLE: [Key; 6] = [
 ];
 
 static HIERARCHICAL: [Key; 5] = [
-    &[Text("t1"), Text("u1"), Number(1.0)],
-    &[Text("t1"), Text("u2"), Number(1.0)],
-    &[Text("t1"), Null, Undefined],
-    &[Number(7.0), Bool(false), Text("")],
-    &[Null, Text("u1"), Text("k")],
+    &[text("t1"), text("u1"), Number(1.0)],
+    &[text("t1"), text("u2"), Number(1.0)],
+    &[text("t1"), Null, Undefined],
+    &[Number(7.0), Bool(false), text("")],
+    &[Null, text("u1"), text("k")],
 ];
 
 /// A key as the SDK takes it.
@@ -156,6 +168,12 @@ pub fn partition_key(parts: &[Part]) -> Fallible<PartitionKey> {
         .map(Part::to_value)
         .collect::<Fallible<Vec<_>>>()?;
     Ok(PartitionKey::try_from(values)?)
+}
+
+/// How the canonical text of every key begins that shares the first component with a hierarchical key.
+pub fn prefix_text(key: usize) -> String {
+    let first = HIERARCHICAL[key][0].to_json();
+    first.map_or_else(|| "undefined,".to_owned(), |value| format!("{value},"))
 }
 
 /// Writes a key's components into an item.

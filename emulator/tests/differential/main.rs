@@ -18,6 +18,7 @@ mod query;
 #[path = "../common/raw.rs"]
 #[allow(dead_code)]
 mod raw;
+mod routing;
 mod script;
 mod side;
 
@@ -37,9 +38,9 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-async fn pair() -> Fallible<Pair> {
+async fn pair(partitions: usize) -> Fallible<Pair> {
     let emulator = Emulator::start(EmulatorConfig {
-        partitions: PARTITIONS,
+        partitions,
         ..EmulatorConfig::default()
     })?;
     let endpoint: AccountEndpoint = emulator.endpoint().parse()?;
@@ -62,7 +63,7 @@ async fn random_scripts_have_the_same_outcomes() -> Fallible {
     let first = setting("TIDEFEED_DIFFERENTIAL_SEED", 1);
     let scripts = setting("TIDEFEED_DIFFERENTIAL_SCRIPTS", 8);
     let operations = setting("TIDEFEED_DIFFERENTIAL_OPERATIONS", 300) as usize;
-    let pair = pair().await?;
+    let pair = pair(PARTITIONS).await?;
     for seed in first..first + scripts {
         println!("seed {seed}, {operations} operations");
         let script = script::generate(seed, operations);
@@ -76,10 +77,10 @@ async fn random_scripts_have_the_same_outcomes() -> Fallible {
 
 #[tokio::test]
 async fn every_known_difference_still_shows() -> Fallible {
-    let pair = pair().await?;
+    let pair = pair(PARTITIONS).await?;
     for known in known::KNOWN {
         let script = known.script();
-        let found = pair.run_until(&script, |_, _, _| true).await?;
+        let found = pair.first_difference(&script, |_, _| {}).await?;
         let found = found.unwrap_or_else(|| panic!("{}: the servers agree now", known.name));
         assert_eq!(found.step, script.len() - 1, "{}: {found:?}", known.name);
         assert!(
@@ -90,4 +91,12 @@ async fn every_known_difference_still_shows() -> Fallible {
         println!("{}: {}", known.name, known.reason);
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn keys_hash_and_route_alike() -> Fallible {
+    let seed = setting("TIDEFEED_DIFFERENTIAL_SEED", 1);
+    println!("seed {seed}");
+    let pair = pair(routing::PARTITIONS).await?;
+    routing::check(&pair, seed).await
 }

@@ -62,9 +62,8 @@ impl Oracle {
         let config = ContainerConfig::new()
             .with_partition_count(partitions)
             .build()?;
-        self.emulator
-            .store()
-            .create_container_with_config(database, container, key, config);
+        let store = self.emulator.store();
+        store.create_container_with_config(database, container, key, config);
         Ok(())
     }
 

@@ -17,11 +17,21 @@ const FREE: [&str; 6] = [
     "_azsdkPatchTracking",
 ];
 
+/// A text for people: all are equal.
+#[derive(Clone, Debug)]
+pub struct Note(pub String);
+
+impl PartialEq for Note {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// What an operation did.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The SDK returned an error.
-    Failed { status: u16, sub: u16 },
+    Failed { status: u16, sub: u16, text: Note },
     /// A point operation.
     Point {
         status: u16,
@@ -36,8 +46,8 @@ pub enum Outcome {
     },
     /// Rows of a query.
     Rows(Vec<Value>),
-    /// A reader of the change feed was moved on, but not to the end.
-    Moved,
+    /// A reader of the change feed was moved on by some pages.
+    Moved { items: usize },
     /// A reader of the change feed reached the end.
     Drained {
         /// What it found since it was at the end before, by partition key, if it went there in one go.
@@ -55,8 +65,8 @@ impl Outcome {
     /// Status and sub-status in short.
     pub fn code(&self) -> String {
         match self {
-            Self::Failed { status, sub: 0 } => status.to_string(),
-            Self::Failed { status, sub } => format!("{status}/{sub}"),
+            Self::Failed { status, sub: 0, .. } => status.to_string(),
+            Self::Failed { status, sub, .. } => format!("{status}/{sub}"),
             Self::Point { status, .. } => status.to_string(),
             Self::Batch { status, results } => {
                 let codes: Vec<String> =
@@ -64,7 +74,7 @@ impl Outcome {
                 format!("{status} [{}]", codes.join(" "))
             }
             Self::Rows(rows) => format!("{} rows", rows.len()),
-            Self::Moved => "moved".to_owned(),
+            Self::Moved { items } => format!("moved by {items}"),
             Self::Drained { .. } => "drained".to_owned(),
             Self::Ranges(ranges) => format!("{} ranges", ranges.len()),
             Self::Reshaped => "reshaped".to_owned(),

@@ -34,12 +34,41 @@ const LITERALS: [&str; 12] = [
     "-1",
     "-1e-7",
     "'abc'",
-    "\"b\"",
+    "'b'",
     "''",
     "true",
     "false",
     "null",
     "undefined",
+];
+
+const TYPE_TESTS: [&str; 7] = [
+    "IS_DEFINED",
+    "IS_NULL",
+    "IS_BOOL",
+    "IS_NUMBER",
+    "IS_STRING",
+    "IS_ARRAY",
+    "IS_OBJECT",
+];
+
+const CALLS: [&str; 16] = [
+    "ABS(c.n)",
+    "FLOOR(c.n)",
+    "CEILING(c.n)",
+    "ROUND(c.n)",
+    "LENGTH(c.s)",
+    "ARRAY_LENGTH(c.l)",
+    "LOWER(c.s)",
+    "UPPER(c.s)",
+    "CONCAT(c.s, c.id)",
+    "SUBSTRING(c.s, 1, 2)",
+    "(c.n ?? c.s)",
+    "-c.n",
+    "ARRAY_CONTAINS(c.l, 'abc')",
+    "ARRAY_CONTAINS(c.l, 1)",
+    "(c.n > 1 ? c.s : c.id)",
+    "(c.s || 'c')",
 ];
 
 impl QueryText {
@@ -105,16 +134,22 @@ impl QueryText {
             return String::new();
         }
         let depth = random.0.u32(..3);
-        format!(" WHERE {}", self.predicate(random, depth))
+        format!(" WHERE {}", self.predicate(random, depth, true))
     }
 
-    fn predicate(&mut self, random: &mut Random, depth: u32) -> String {
+    /// A condition. In a positive place it does not matter whether it is false or undefined.
+    fn predicate(&mut self, random: &mut Random, depth: u32, positive: bool) -> String {
         if depth == 0 {
-            return self.atom(random);
+            return if positive && random.one_in(6) {
+                membership(random)
+            } else {
+                self.atom(random)
+            };
         }
-        let mut part = || self.predicate(random, depth - 1);
+        let shape = random.0.u32(..8);
+        let mut part = || self.predicate(random, depth - 1, positive && shape < 6);
         let (left, right) = (part(), part());
-        match random.0.u32(..8) {
+        match shape {
             0..3 => format!("({left} AND {right})"),
             3..6 => format!("({left} OR {right})"),
             6 => format!("NOT ({left})"),
@@ -125,68 +160,26 @@ impl QueryText {
     fn atom(&mut self, random: &mut Random) -> String {
         let field = random.pick(&FIELDS);
         let operator = random.pick(&["=", "!=", "<", "<=", ">", ">=", "<>"]);
-        match random.0.u32(..12) {
+        match random.0.u32(..10) {
             0..4 => format!("{field} {operator} {}", random.pick(&LITERALS)),
             4 | 5 => format!("{field} {operator} {}", self.parameter(random)),
-            6 => {
-                let negated = random.pick(&["", "NOT "]);
-                let items = [random.pick(&LITERALS), random.pick(&LITERALS)];
-                format!("{field} {negated}IN ({}, {})", items[0], items[1])
+            6 => format!("{}({field})", random.pick(&TYPE_TESTS)),
+            7 => {
+                let test = random.pick(&["STARTSWITH", "ENDSWITH", "CONTAINS"]);
+                let text = random.pick(&["'a'", "'C'", "''", "'abc'", "1"]);
+                let flag = random.pick(&["", ", true", ", false"]);
+                format!("{test}({field}, {text}{flag})")
             }
-            7 => format!(
-                "{field} BETWEEN {} AND {}",
-                random.pick(&LITERALS),
+            8 => {
+                let arithmetic = random.pick(&["+", "-", "*", "/", "%"]);
+                let operand = random.pick(&["1", "2", "0", "0.5", "'a'"]);
+                format!("{field} {arithmetic} {operand} {operator} 2")
+            }
+            _ => format!(
+                "{} {operator} {}",
+                random.pick(&CALLS),
                 random.pick(&LITERALS)
             ),
-            8 => {
-                let test = random.pick(&[
-                    "IS_DEFINED",
-                    "IS_NULL",
-                    "IS_BOOL",
-                    "IS_NUMBER",
-                    "IS_STRING",
-                    "IS_ARRAY",
-                    "IS_OBJECT",
-                    "IS_PRIMITIVE",
-                ]);
-                format!("{test}({field})")
-            }
-            9 => {
-                let test = random.pick(&["STARTSWITH", "ENDSWITH", "CONTAINS", "STRINGEQUALS"]);
-                let flag = random.pick(&["", ", true", ", false"]);
-                format!(
-                    "{test}({field}, {}{flag})",
-                    random.pick(&["'a'", "'C'", "''", "'abc'", "1"])
-                )
-            }
-            10 => {
-                let arithmetic = random.pick(&["+", "-", "*", "/", "%"]);
-                format!(
-                    "{field} {arithmetic} {} {operator} 2",
-                    random.pick(&["1", "2", "0", "0.5", "'a'"])
-                )
-            }
-            _ => {
-                let call = random.pick(&[
-                    "ABS(c.n)",
-                    "FLOOR(c.n)",
-                    "CEILING(c.n)",
-                    "ROUND(c.n)",
-                    "LENGTH(c.s)",
-                    "ARRAY_LENGTH(c.l)",
-                    "LOWER(c.s)",
-                    "UPPER(c.s)",
-                    "CONCAT(c.s, c.id)",
-                    "SUBSTRING(c.s, 1, 2)",
-                    "(c.n ?? c.s)",
-                    "-c.n",
-                    "ARRAY_CONTAINS(c.l, 'abc')",
-                    "ARRAY_CONTAINS(c.l, 1)",
-                    "(c.n > 1 ? c.s : c.id)",
-                    "(c.s || 'c')",
-                ]);
-                format!("{call} {operator} {}", random.pick(&LITERALS))
-            }
         }
     }
 
@@ -203,6 +196,17 @@ impl QueryText {
             self.parameters.push((name, value));
         }
         name
+    }
+}
+
+/// Conditions that are false in the oracle where they should be undefined.
+fn membership(random: &mut Random) -> String {
+    let field = random.pick(&FIELDS);
+    let (first, second) = (random.pick(&LITERALS), random.pick(&LITERALS));
+    if random.0.bool() {
+        format!("{field} IN ({first}, {second})")
+    } else {
+        format!("{field} BETWEEN {first} AND {second}")
     }
 }
 
@@ -234,7 +238,7 @@ fn aggregate(random: &mut Random) -> &'static str {
     random.pick(&[
         "COUNT(1)",
         "COUNT(c.n)",
-        "SUM(c.n)",
+        "SUM(c.u)",
         "MIN(c.n)",
         "MAX(c.s)",
         "AVG(c.u)",

@@ -313,7 +313,7 @@ impl Random {
                     json!(self.pick(&["", "abc", "ABC", "b\u{e9}\u{10000}", "\"q\\\n"]))
                 }
                 ("s", 5) => json!("long ".repeat(40)),
-                ("o", 0..4) => json!({"x": self.0.i32(..3), "y": [choice, null]}),
+                ("o", 0..4) => json!({"x": self.0.i32(0..3), "y": [choice, null]}),
                 ("l", 0..3) => json!([self.0.i32(-1..2), "abc", {"x": choice}, true]),
                 (_, choice) if choice % 2 == 0 => Value::Null,
                 _ => json!(self.0.bool()),

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::Fallible;
 use crate::keys::{self, Shape, partition_key};
 use crate::oracle::Oracle;
-use crate::outcome::{self, Deliveries, Delivery, Outcome};
+use crate::outcome::{self, Deliveries, Delivery, Note, Outcome};
 use crate::raw::Raw;
 use crate::script::{Action, Operation, Scope, Step, Tag, Write};
 use tidefeed_emulator::Emulator;
@@ -501,18 +501,17 @@ impl ContainerState {
             Ok(feed) => feed,
             Err(error) => return Ok(failed(&error)),
         };
-        let enough_idle = match scope {
-            Scope::Key(_) => 1,
-            _ => self.partitions.len() + 1,
-        };
-        let (mut read, mut idle, mut fresh) = (0, 0, Deliveries::new());
-        while idle < enough_idle && pages.is_none_or(|pages| read < pages) {
+        // Every range must have said once that it has no more.
+        let enough_idle = self.partitions.len() + 1;
+        let (mut read, mut idle, mut items, mut fresh) = (0, 0, 0, Deliveries::new());
+        while pages.map_or(idle < enough_idle, |pages| read < pages) {
             let page = match feed.next().await {
                 Some(Ok(page)) => page.into_items(),
                 Some(Err(error)) => return Ok(failed(&error)),
                 None => return Err("a change feed ended".into()),
             };
             read += 1;
+            items += page.len();
             idle = if page.is_empty() { idle + 1 } else { 0 };
             for item in page {
                 self.deliver(shape, item, &mut fresh)?;
@@ -523,9 +522,9 @@ impl ContainerState {
             let history = reader.history.entry(key.clone()).or_default();
             history.extend_from_slice(deliveries);
         }
-        let outcome = if idle < enough_idle {
+        let outcome = if pages.is_some() {
             reader.midway = true;
-            Outcome::Moved
+            Outcome::Moved { items }
         } else {
             let in_one_go = !std::mem::take(&mut reader.midway);
             Outcome::Drained {
@@ -593,5 +592,6 @@ fn failed(error: &CosmosError) -> Outcome {
     Outcome::Failed {
         status: u16::from(status.status_code()),
         sub: status.sub_status().map_or(0, |sub| sub.value()),
+        text: Note(error.to_string()),
     }
 }
