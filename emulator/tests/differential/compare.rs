@@ -1,5 +1,7 @@
 //! Runs a script on both servers, finds the first operation that differs, and makes its script small.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ pub struct Pair {
     pub ours: Side,
     pub oracle: Side,
     databases: AtomicUsize,
+    classes: RefCell<BTreeMap<String, usize>>,
 }
 
 /// An operation after which the servers disagree.
@@ -33,7 +36,13 @@ impl Pair {
             ours,
             oracle,
             databases: AtomicUsize::new(0),
+            classes: RefCell::default(),
         }
+    }
+
+    /// How many outcomes of each class there were.
+    pub fn classes(&self) -> BTreeMap<String, usize> {
+        self.classes.borrow().clone()
     }
 
     /// Runs a script in a new database; the first difference that is not known.
@@ -56,6 +65,8 @@ impl Pair {
             let mut theirs = oracle.perform(step, operation).await?;
             forget(&operation.action, &mut mine);
             forget(&operation.action, &mut theirs);
+            let mut classes = self.classes.borrow_mut();
+            *classes.entry(mine.class()).or_default() += 1;
             if mine != theirs {
                 difference = Some(Difference {
                     step,

@@ -34,6 +34,27 @@ pub type Fallible<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// Partitions of a container that is created over the wire in the oracle.
 const PARTITIONS: usize = 4;
 
+/// Classes of outcomes of which there must be some, lest the scripts test little.
+const EXPECTED: [&str; 17] = [
+    "batch 0",
+    "batch 200",
+    "batch 207",
+    "drained later",
+    "drained none",
+    "drained some",
+    "failed 400",
+    "failed 404",
+    "failed 409",
+    "failed 412",
+    "moved",
+    "point 200 some",
+    "point 201 none",
+    "point 204 none",
+    "point 304 none",
+    "rows none",
+    "rows some",
+];
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
@@ -70,6 +91,16 @@ async fn random_scripts_have_the_same_outcomes() -> Fallible {
         if let Some(difference) = pair.run(&script).await? {
             let (script, shrunk) = pair.shrink(script, difference.clone()).await?;
             panic!("{}", report(seed, &difference, &script, &shrunk));
+        }
+    }
+    let classes = pair.classes();
+    println!("{classes:#?}");
+    if scripts * operations as u64 >= 2_000 {
+        for class in EXPECTED {
+            assert!(
+                classes.contains_key(class),
+                "no operation had the outcome {class}"
+            );
         }
     }
     Ok(())

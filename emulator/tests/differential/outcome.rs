@@ -38,6 +38,8 @@ pub enum Outcome {
         tag: Option<usize>,
         body: Option<Value>,
         range: Option<String>,
+        /// Of the partition, and of the item.
+        lsns: (Option<u64>, Option<u64>),
     },
     /// A batch: its status, and status, tag and item of each operation.
     Batch {
@@ -75,8 +77,30 @@ impl Outcome {
             }
             Self::Rows(rows) => format!("{} rows", rows.len()),
             Self::Moved { items } => format!("moved by {items}"),
-            Self::Drained { .. } => "drained".to_owned(),
+            Self::Drained { settled, .. } => {
+                format!("drained {}", settled.values().map(Vec::len).sum::<usize>())
+            }
             Self::Ranges(ranges) => format!("{} ranges", ranges.len()),
+            Self::Reshaped => "reshaped".to_owned(),
+        }
+    }
+}
+
+impl Outcome {
+    /// The class of outcomes that this one belongs to: what a good set of scripts has some of.
+    pub fn class(&self) -> String {
+        let some = |empty: bool| if empty { "none" } else { "some" };
+        match self {
+            Self::Failed { .. } => format!("failed {}", self.code()),
+            Self::Point { status, body, .. } => format!("point {status} {}", some(body.is_none())),
+            Self::Batch { status, .. } => format!("batch {status}"),
+            Self::Rows(rows) => format!("rows {}", some(rows.is_empty())),
+            Self::Moved { .. } => "moved".to_owned(),
+            Self::Drained { fresh: None, .. } => "drained later".to_owned(),
+            Self::Drained {
+                fresh: Some(fresh), ..
+            } => format!("drained {}", some(fresh.is_empty())),
+            Self::Ranges(_) => "ranges".to_owned(),
             Self::Reshaped => "reshaped".to_owned(),
         }
     }

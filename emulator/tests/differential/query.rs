@@ -113,10 +113,17 @@ impl QueryText {
         query
     }
 
-    /// A query whose rows are whole, filtered and in no order: what makes sense over several partition keys.
+    /// A query that makes sense over several partition keys.
     pub fn filtered(random: &mut Random) -> Self {
         let mut query = Self::plain("");
-        query.text = format!("SELECT * FROM c{}", query.filter(random));
+        let filter = query.filter(random);
+        if random.one_in(3) {
+            query.ordered = true;
+            let direction = random.pick(&["", " DESC"]);
+            query.text = format!("SELECT VALUE c.u FROM c{filter} ORDER BY c.u{direction}");
+        } else {
+            query.text = format!("SELECT * FROM c{filter}");
+        }
         query
     }
 

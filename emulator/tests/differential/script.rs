@@ -64,6 +64,15 @@ pub enum Scope {
     Full,
 }
 
+/// Where a reader of the change feed starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Start {
+    Beginning,
+    Now,
+    /// An hour from now.
+    Future,
+}
+
 /// One operation.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -97,9 +106,11 @@ pub enum Action {
         query: QueryText,
         page: u32,
     },
-    /// Continues the reader of a scope with a page size, for some pages or until nothing is left.
+    /// Continues a reader of the change feed with a page size, for some pages or until nothing is left. Its first read
+    /// is always to the end: until every range was asked once, `Now` is not a point in time.
     Follow {
         scope: Scope,
+        start: Start,
         page: u32,
         pages: Option<usize>,
     },
@@ -159,6 +170,7 @@ fn epilogue(shape: Shape) -> impl Iterator<Item = Action> {
     })
     .chain(scopes.map(|scope| Action::Follow {
         scope,
+        start: Start::Beginning,
         page: 100,
         pages: None,
     }))
@@ -216,6 +228,7 @@ impl Random {
             }
             87..98 => Action::Follow {
                 scope: self.feed_scope(shape, key),
+                start: self.pick(&[Start::Beginning, Start::Beginning, Start::Now]),
                 page: self.pick(&[1, 2, 5, 100]),
                 pages: self.maybe(3, |random| random.0.usize(1..4)),
             },
@@ -276,8 +289,14 @@ impl Random {
     }
 
     fn query_scope(&mut self, shape: Shape, key: usize) -> Scope {
-        if self.one_in(8) && shape.allows(Scope::Prefix(key)) {
-            Scope::Prefix(key)
+        let scope = match self.0.u32(..12) {
+            0 => Scope::Prefix(key),
+            1 => Scope::Range(self.pick(&[0, 3])),
+            2 => Scope::Full,
+            _ => Scope::Key(key),
+        };
+        if shape.allows(scope) {
+            scope
         } else {
             Scope::Key(key)
         }

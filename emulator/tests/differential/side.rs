@@ -1,6 +1,7 @@
 //! One of the two servers, driven by a script through the SDK.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::feed::{ContinuationToken, FeedRange, FeedScope};
@@ -20,10 +21,12 @@ use crate::keys::{self, Shape, partition_key};
 use crate::oracle::Oracle;
 use crate::outcome::{self, Deliveries, Delivery, Note, Outcome};
 use crate::raw::Raw;
-use crate::script::{Action, Operation, Scope, Step, Tag, Write};
+use crate::script::{Action, Operation, Scope, Start, Step, Tag, Write};
 use tidefeed_emulator::Emulator;
 
 const FOREIGN_TAG: &str = "\"00000000-0000-0000-0000-000000000000\"";
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How partitions of a server are reshaped.
 pub enum Server {
@@ -52,7 +55,7 @@ struct ContainerState {
     histories: HashMap<(String, &'static str), Vec<String>>,
     /// Newest tag of each item that exists.
     live: HashMap<(String, String), String>,
-    readers: HashMap<Scope, Reader>,
+    readers: HashMap<(Scope, Start), Reader>,
     /// Ranges when the container was created.
     ranges: Vec<FeedRange>,
     /// Partition key range ids in key order.
@@ -188,9 +191,12 @@ impl<'a> Session<'a> {
                     outcome::multiset(rows)
                 }))
             }
-            Action::Follow { scope, page, pages } => {
-                state.follow(shape, *scope, *page, *pages).await
-            }
+            Action::Follow {
+                scope,
+                start,
+                page,
+                pages,
+            } => state.follow(shape, (*scope, *start), *page, *pages).await,
             Action::Ranges => {
                 let ranges = read_ranges(&state.client).await?;
                 let bounds = ranges.iter().map(|range| {
@@ -372,6 +378,7 @@ impl ContainerState {
             .headers()
             .partition_key_range_id()
             .map(str::to_owned);
+        let lsns = (response.headers().lsn(), response.headers().item_lsn());
         let body = response.into_body();
         let body = if body.is_empty() {
             None
@@ -383,6 +390,7 @@ impl ContainerState {
             tag: tag.and_then(|tag| self.number(&tag)),
             body,
             range,
+            lsns,
         })
     }
 
@@ -482,17 +490,22 @@ impl ContainerState {
     async fn follow(
         &mut self,
         shape: Shape,
-        scope: Scope,
+        place: (Scope, Start),
         page: u32,
         pages: Option<usize>,
     ) -> Fallible<Outcome> {
-        let mut reader = self.readers.remove(&scope).unwrap_or_default();
+        let mut reader = self.readers.remove(&place).unwrap_or_default();
+        let pages = pages.filter(|_| reader.token.is_some());
         let mut options = ChangeFeedOptions::default().with_max_item_count(hint(page)?);
         if let Some(token) = &reader.token {
             options = options.with_continuation_token(token.clone());
         }
-        let target = self.scope(shape, scope)?;
-        let start = ChangeFeedStartFrom::Beginning;
+        let target = self.scope(shape, place.0)?;
+        let start = match place.1 {
+            Start::Beginning => ChangeFeedStartFrom::Beginning,
+            Start::Now => ChangeFeedStartFrom::Now,
+            Start::Future => ChangeFeedStartFrom::PointInTime((SystemTime::now() + HOUR).into()),
+        };
         let mut feed = match self
             .client
             .query_change_feed::<Value>(target, start, Some(options))
@@ -532,7 +545,7 @@ impl ContainerState {
                 settled: self.settled(&reader.history),
             }
         };
-        self.readers.insert(scope, reader);
+        self.readers.insert(place, reader);
         Ok(outcome)
     }
 
