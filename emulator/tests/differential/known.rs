@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::keys::{self, Shape};
 use crate::outcome::Outcome;
 use crate::query::QueryText;
-use crate::script::{Action, Operation, Scope, Start, Step, Tag, Write};
+use crate::script::{Action, Operation, Scope, Start, Step, Tag, Write, WriteItem};
 
 /// A known difference in the answer to one operation.
 pub struct Known {
@@ -47,9 +47,9 @@ pub const KNOWN: &[Known] = &[
         reason: "the service says 1001 when an item's key is not the one in the header; the oracle says nothing",
         effect: Effect::Forgotten(|action, outcome| match (action, outcome) {
             (
-                Action::Write {
+                Action::Write(WriteItem {
                     other_key: Some(_), ..
-                },
+                }),
                 Outcome::Failed {
                     status: 400, sub, ..
                 },
@@ -57,11 +57,9 @@ pub const KNOWN: &[Known] = &[
             _ => {}
         }),
         witness: || {
-            let mut write = upsert(json!({}));
-            if let Action::Write { other_key, .. } = &mut write {
-                *other_key = Some(1);
-            }
-            vec![write]
+            let mut write = write(json!({}));
+            write.other_key = Some(1);
+            vec![Action::Write(write)]
         },
     },
     Known {
@@ -190,12 +188,13 @@ pub const KNOWN: &[Known] = &[
             }
         }),
         witness: || {
-            let mut elsewhere = upsert(json!({}));
-            if let Action::Write { key, .. } = &mut elsewhere {
-                *key = 3;
-            }
+            let mut elsewhere = write(json!({}));
+            elsewhere.key = 3;
             let scope = Scope::Prefix(0);
-            vec![elsewhere, follow(scope, Start::Beginning, 10, None)]
+            vec![
+                Action::Write(elsewhere),
+                follow(scope, Start::Beginning, 10, None),
+            ]
         },
     },
     Known {
@@ -206,11 +205,9 @@ pub const KNOWN: &[Known] = &[
             oracle: "200",
         },
         witness: || {
-            let mut second = upsert(json!({}));
-            if let Action::Write { if_none_match, .. } = &mut second {
-                *if_none_match = Some(Tag::Any);
-            }
-            vec![upsert(json!({})), second]
+            let mut second = write(json!({}));
+            second.if_none_match = Some(Tag::Any);
+            vec![upsert(json!({})), Action::Write(second)]
         },
     },
     Known {
@@ -310,7 +307,11 @@ fn query(text: &str) -> Action {
 }
 
 fn upsert(body: Value) -> Action {
-    Action::Write {
+    Action::Write(write(body))
+}
+
+fn write(body: Value) -> WriteItem {
+    WriteItem {
         write: Write::Upsert,
         key: 0,
         id: "a",

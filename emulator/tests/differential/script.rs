@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::keys::{self, Shape};
+use crate::odd::Odd;
 use crate::query::QueryText;
 
 /// Ids of items. Few, so that operations collide; with characters that need care on the way.
@@ -30,6 +31,21 @@ pub enum Write {
     Create,
     Upsert,
     Replace,
+}
+
+/// A write of one item.
+#[derive(Clone, Debug)]
+pub struct WriteItem {
+    pub write: Write,
+    pub key: usize,
+    pub id: &'static str,
+    /// Partition key that the item's members hold, if not that of the call.
+    pub other_key: Option<usize>,
+    pub body: Value,
+    pub if_match: Option<Tag>,
+    pub if_none_match: Option<Tag>,
+    /// Whether the answer shall hold the item.
+    pub content: bool,
 }
 
 /// One operation of a batch.
@@ -76,17 +92,7 @@ pub enum Start {
 /// One operation.
 #[derive(Clone, Debug)]
 pub enum Action {
-    Write {
-        write: Write,
-        key: usize,
-        id: &'static str,
-        /// Partition key that the item's members hold, if not that of the call.
-        other_key: Option<usize>,
-        body: Value,
-        if_match: Option<Tag>,
-        if_none_match: Option<Tag>,
-        content: bool,
-    },
+    Write(WriteItem),
     Read {
         key: usize,
         id: &'static str,
@@ -114,6 +120,8 @@ pub enum Action {
         page: u32,
         pages: Option<usize>,
     },
+    /// A request that a careful client does not send.
+    Odd(Odd),
     /// The bounds of the physical partitions.
     Ranges,
     /// Splits the n-th partition in key order, modulo their number.
@@ -133,11 +141,16 @@ const MAX_SPLITS: usize = 3;
 /// A script of `length` random operations, and reads of everything at its end.
 pub fn generate(seed: u64, length: usize) -> Vec<Operation> {
     let mut random = Random(fastrand::Rng::with_seed(seed));
+    let active: Vec<Vec<usize>> = Shape::ALL
+        .iter()
+        .map(|shape| random.some_keys(*shape))
+        .collect();
     let mut splits = [0; Shape::ALL.len()];
     let mut script: Vec<Operation> = (0..length)
         .map(|_| {
             let shape = random.pick(Shape::ALL);
-            let mut action = random.action(shape);
+            let key = random.pick(&active[shape as usize]);
+            let mut action = random.action(shape, key);
             if matches!(action, Action::Split(_)) {
                 splits[shape as usize] += 1;
                 if !keys::SPLITS || splits[shape as usize] > MAX_SPLITS {
@@ -193,11 +206,18 @@ impl Random {
         self.one_in(n).then(|| some(self))
     }
 
-    fn action(&mut self, shape: Shape) -> Action {
-        let key = self.0.usize(..shape.keys().len());
+    /// A few of a container's keys, so that a short script fills them.
+    fn some_keys(&mut self, shape: Shape) -> Vec<usize> {
+        let mut keys: Vec<usize> = (0..shape.keys().len()).collect();
+        self.0.shuffle(&mut keys);
+        keys.truncate(3);
+        keys
+    }
+
+    fn action(&mut self, shape: Shape, key: usize) -> Action {
         let id = self.pick(&IDS);
         match self.0.u32(..100) {
-            0..38 => self.write(shape, key, id),
+            0..38 => Action::Write(self.write(shape, key, id)),
             38..50 => Action::Read {
                 key,
                 id,
@@ -237,9 +257,9 @@ impl Random {
         }
     }
 
-    fn write(&mut self, shape: Shape, key: usize, id: &'static str) -> Action {
+    fn write(&mut self, shape: Shape, key: usize, id: &'static str) -> WriteItem {
         let write = self.pick(&[Write::Create, Write::Upsert, Write::Upsert, Write::Replace]);
-        Action::Write {
+        WriteItem {
             write,
             key,
             id,
@@ -305,7 +325,7 @@ impl Random {
     fn feed_scope(&mut self, shape: Shape, key: usize) -> Scope {
         let scope = match self.0.u32(..8) {
             0..3 => Scope::Key(key),
-            3 => Scope::Prefix(0),
+            3 => Scope::Prefix(key),
             4 | 5 => Scope::Range(self.pick(&[0, 3])),
             _ => Scope::Full,
         };
