@@ -69,13 +69,6 @@ pub fn etag(salt: u32, number: u64) -> [u8; ETAG_LENGTH] {
     text
 }
 
-/// Seconds since 1970.
-pub fn now_seconds() -> u32 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs() as u32)
-}
-
 /// A number that differs between runs of the process.
 pub fn salt() -> u32 {
     let elapsed = SystemTime::now()
@@ -94,6 +87,16 @@ impl Sequence {
     /// The next number.
     pub fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The last number given.
+    pub fn last(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes the next number larger than `number`.
+    pub fn reach(&self, number: u64) {
+        self.0.fetch_max(number, Ordering::Relaxed);
     }
 }
 

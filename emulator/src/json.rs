@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -43,6 +44,20 @@ impl<'a> Members<'a> {
             .map(|(_, raw)| *raw)
     }
 
+    /// The JSON text of the value at a path of property names.
+    pub fn at(&self, path: &[String]) -> Option<Cow<'a, str>> {
+        let (first, rest) = path.split_first()?;
+        let raw = self.find(first)?.get();
+        if rest.is_empty() {
+            return Some(Cow::Borrowed(raw));
+        }
+        let outer: serde_json::Value = serde_json::from_str(raw).ok()?;
+        let inner = rest
+            .iter()
+            .try_fold(&outer, |value, name| value.get(name))?;
+        Some(Cow::Owned(inner.to_string()))
+    }
+
     /// The value of a member that is a string.
     pub fn find_text(&self, name: &str) -> Option<Cow<'a, str>> {
         let raw = self.find(name)?.get();
@@ -58,7 +73,7 @@ impl<'a> Members<'a> {
     }
 
     /// The object's text without system properties and without its closing brace: the form in which it is stored.
-    pub fn to_stored(&self) -> Box<[u8]> {
+    pub fn to_stored(&self) -> Arc<[u8]> {
         let is_system = |name: &str| name.starts_with('_') && SYSTEM_PROPERTIES.contains(&name);
         if !self.members.iter().any(|(name, _)| is_system(name)) {
             let open = self
@@ -66,7 +81,7 @@ impl<'a> Members<'a> {
                 .trim_ascii()
                 .strip_suffix('}')
                 .unwrap_or(self.text);
-            return Box::from(open.trim_ascii_end().as_bytes());
+            return Arc::from(open.trim_ascii_end().as_bytes());
         }
         let mut text = Vec::with_capacity(self.text.len());
         text.push(b'{');
@@ -78,7 +93,7 @@ impl<'a> Members<'a> {
             text.push(b':');
             text.extend_from_slice(raw.get().as_bytes());
         }
-        text.into_boxed_slice()
+        Arc::from(text)
     }
 }
 
@@ -212,7 +227,7 @@ mod tests {
             Members::parse(text.as_bytes())
                 .unwrap()
                 .to_stored()
-                .into_vec(),
+                .to_vec(),
         )
         .unwrap()
     }

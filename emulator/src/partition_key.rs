@@ -131,6 +131,11 @@ impl PartitionKeyDefinition {
         })
     }
 
+    /// The paths, each as its property names.
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
+    }
+
     /// How many components a full key has.
     pub fn len(&self) -> usize {
         self.paths.len()
@@ -209,9 +214,11 @@ fn extract_one(path: &[String], members: &Members<'_>) -> Result<Component, Stri
 }
 
 /// Splits `/a/"b/c"/d` into its property names.
-fn parse_path(text: &str) -> Result<Vec<String>, String> {
-    let malformed =
-        || format!("the partition key path {text} is malformed: write it as /name or /outer/inner");
+///
+/// # Errors
+/// One clause that shows the path.
+pub fn parse_path(text: &str) -> Result<Vec<String>, String> {
+    let malformed = || format!("the path {text} is malformed: write it as /name or /outer/inner");
     let mut names = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {

@@ -44,6 +44,11 @@ impl Charge {
         Self(Self::read(bytes).0 / 10)
     }
 
+    /// The charge in hundredths of a request unit.
+    pub fn hundredths(self) -> u64 {
+        self.0
+    }
+
     /// Decimal text with two digits.
     pub fn to_text(self) -> String {
         let mut text = Vec::with_capacity(8);
@@ -58,6 +63,14 @@ impl Charge {
 impl std::ops::AddAssign for Charge {
     fn add_assign(&mut self, other: Self) {
         self.0 += other.0;
+    }
+}
+
+impl std::ops::Sub for Charge {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 }
 

@@ -1,28 +1,24 @@
 //! The running server: its thread, its socket, and its end.
 //!
 //! A server has a thread of its own with a tokio runtime of its own, so it can be started from plain code and from
-//! inside any other runtime. HTTP/1.1 and HTTP/2 without TLS (prior knowledge) share the port.
+//! inside any other runtime.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::config::EmulatorConfig;
+use crate::connection::accept;
+use crate::faults::{FaultEngine, FaultPlan, FaultRule};
 use crate::http::auth::Authorizer;
-use crate::http::dispatch::Service;
-use crate::store::Account;
-
-/// Largest request body that is read: the item limit, and room for escapes.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+use crate::http::service::Service;
+use crate::seed;
+use crate::store::{Account, Container, Environment, Journal, Limits, OpenError};
 
 /// Stack of a serving thread: enough for the deepest tree that the query parser lets through.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
@@ -54,10 +50,31 @@ pub enum StartError {
         /// Reason of the operating system.
         source: std::io::Error,
     },
+    /// The seed file could not be read, or asks for what the server refuses.
+    #[error("seed file {}: {problem}", file.display())]
+    Seed {
+        /// The file.
+        file: PathBuf,
+        /// Place in the file, and what is wrong there.
+        problem: String,
+    },
+    /// The data directory could not be opened.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// The server's thread or runtime could not be created.
     #[error("cannot start the server's threads: {0}")]
     Threads(std::io::Error),
 }
+
+/// A fault rule has a value out of range. Its text names the rule by its index, the field and its range.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct FaultError(String);
+
+/// A partition cannot be split or merged as asked. Its text names it and says why not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TopologyError(String);
 
 /// What a server holds and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,10 +104,10 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts a server and returns when it listens.
+    /// Starts a server and returns when it listens and holds what its seed file names.
     ///
     /// # Errors
-    /// [`StartError`], if the configuration is wrong or the port is taken.
+    /// [`StartError`], if the configuration or the seed file is wrong or the port is taken.
     ///
     /// # Examples
     ///
@@ -124,11 +141,19 @@ impl Emulator {
         let endpoint = format!("http://{address}");
         let authorizer = Authorizer::new(&config.key)
             .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
+        let clock = Arc::new(Clock::default());
         let service = Arc::new(Service::new(
-            Account::new(config.partitions),
+            account(&config, &clock)?,
             endpoint.clone(),
             authorizer,
+            clock,
         ));
+        if let Some(file) = &config.seed_file {
+            seed::load(&service, file).map_err(|problem| StartError::Seed {
+                file: file.clone(),
+                problem,
+            })?;
+        }
 
         let runtime = runtime(config.worker_threads).map_err(StartError::Threads)?;
         let (stop, stopped) = oneshot::channel();
@@ -171,6 +196,81 @@ impl Emulator {
         self.address.port()
     }
 
+    /// Puts fault rules in force in place of the ones before, which releases the requests that those froze. The same
+    /// `seed` and the same requests in the same order meet the same faults.
+    ///
+    /// # Errors
+    /// [`FaultError`], if a rule has a value out of range; then the rules before stay in force.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tidefeed_emulator::{Emulator, FaultAction, FaultOperation, FaultRule};
+    ///
+    /// let emulator = Emulator::start(Default::default())?;
+    /// let lost = FaultRule::new(FaultAction::DropAfter).on(&[FaultOperation::Writes]).times(1);
+    /// emulator.set_faults(7, vec![lost])?;
+    /// assert_eq!(emulator.fault_hits(), [0]);
+    /// emulator.clear_faults();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_faults(&self, seed: u64, rules: Vec<FaultRule>) -> Result<(), FaultError> {
+        let plan = FaultPlan { seed, rules };
+        self.service.faults.set(plan).map_err(FaultError)
+    }
+
+    /// Takes all fault rules back and releases the requests that they froze.
+    pub fn clear_faults(&self) {
+        self.service.faults.clear();
+    }
+
+    /// How many requests each rule hit, in the order of the rules.
+    pub fn fault_hits(&self) -> Vec<u64> {
+        let hits = |engine: &FaultEngine| engine.rules().map(|(_, hits)| hits).collect();
+        self.service.faults.inspect(hits)
+    }
+
+    /// Splits a partition of a container in the middle of its keys; returns the partition key range ids of the children.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if there is no such partition or it has only one key.
+    pub fn split(
+        &self,
+        database: &str,
+        container: &str,
+        range: u32,
+    ) -> Result<[u32; 2], TopologyError> {
+        let container = self.container(database, container)?;
+        container.split(range, None).map_err(TopologyError)
+    }
+
+    /// Merges two neighbouring partitions of a container; returns the partition key range id of the new one.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if one of them does not exist or they are not neighbours.
+    pub fn merge(
+        &self,
+        database: &str,
+        container: &str,
+        ranges: [u32; 2],
+    ) -> Result<u32, TopologyError> {
+        let [a, b] = ranges;
+        let container = self.container(database, container)?;
+        container.merge(a, b).map_err(TopologyError)
+    }
+
+    fn container(&self, database: &str, name: &str) -> Result<Arc<Container>, TopologyError> {
+        let found = self.service.account.database(database);
+        found
+            .and_then(|database| database.container(name))
+            .ok_or_else(|| TopologyError(format!("container {name} of {database} does not exist")))
+    }
+
+    /// Moves the server's clock forward, at most to 50 years ahead of the system's.
+    pub fn advance_clock(&self, by: Duration) {
+        self.service.clock.advance(by);
+    }
+
     /// What the server holds and did. Costs a look at every partition.
     pub fn stats(&self) -> EmulatorStats {
         let mut stats = EmulatorStats {
@@ -181,10 +281,11 @@ impl Emulator {
             stats.databases += 1;
             for container in database.containers() {
                 stats.containers += 1;
-                for partition in container.partitions() {
-                    let shard = partition.read();
-                    stats.documents += shard.len();
-                    stats.bytes += shard.footprint();
+                for partition in container.map().partitions() {
+                    partition.inspect(|shard| {
+                        stats.documents += shard.len();
+                        stats.bytes += shard.footprint();
+                    });
                 }
             }
         }
@@ -204,6 +305,26 @@ impl Drop for Emulator {
     }
 }
 
+fn account(config: &EmulatorConfig, clock: &Arc<Clock>) -> Result<Account, OpenError> {
+    let build = |salt| {
+        Account::new(Arc::new(Environment {
+            clock: Arc::clone(clock),
+            journal: Default::default(),
+            limits: Limits {
+                partitions: config.partitions,
+                throughput: config.throughput,
+                retention: config.retention,
+                split_at_bytes: config.split_at_bytes,
+            },
+            salt,
+        }))
+    };
+    match &config.data {
+        Some(directory) => Journal::open(directory, config.fsync, build),
+        None => Ok(build(crate::ids::salt())),
+    }
+}
+
 fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     if worker_threads <= 1 {
         // On one thread a request never changes threads between socket and store.
@@ -216,53 +337,4 @@ fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
-}
-
-async fn accept(listener: std::net::TcpListener, service: Arc<Service>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot register the socket"),
-    };
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: give connections time to close.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let service = Arc::clone(&service);
-        tokio::spawn(async move {
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .pipeline_flush(true);
-            builder
-                .http2()
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(1_000);
-            let answer = service_fn(move |request| answer(Arc::clone(&service), request));
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
-                tracing::debug!(%error, "a connection ended with an error");
-            }
-        });
-    }
-}
-
-async fn answer(
-    service: Arc<Service>,
-    request: Request<Incoming>,
-) -> Result<hyper::Response<http_body_util::Full<bytes::Bytes>>, std::convert::Infallible> {
-    let (parts, body) = request.into_parts();
-    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(collected) => Some(collected.to_bytes()),
-        Err(_) => None,
-    };
-    Ok(service.answer(&parts, body))
 }

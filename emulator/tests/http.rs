@@ -339,7 +339,7 @@ fn malformed_requests_are_4xx_and_the_server_lives_on() -> Outcome {
         ("GET", DOCS, vec![("x-ms-continuation", "nonsense")], b""),
         ("GET", DOCS, vec![("x-ms-start-epk", "xyz")], b""),
         ("GET", DOCS, vec![("a-im", "Sideways Feed")], b""),
-        ("GET", DOCS, vec![("a-im", "Incremental Feed")], b""),
+        ("GET", DOCS, vec![("a-im", "Full-Fidelity Feed")], b""),
         (
             "GET",
             DOCS,
@@ -381,7 +381,7 @@ fn malformed_requests_are_4xx_and_the_server_lives_on() -> Outcome {
             "POST",
             "/dbs/db/colls",
             vec![],
-            br#"{"id":"c","partitionKey":{"paths":["/pk"]},"defaultTtl":5}"#,
+            br#"{"id":"c","partitionKey":{"paths":["/pk"]},"defaultTtl":0}"#,
         ),
         (
             "POST",

@@ -1,26 +1,37 @@
-//! Transactional batches: up to 100 operations on one logical partition, all or nothing, under one LSN.
+//! Batches: up to 100 operations in one request and under one LSN.
 //!
-//! The batch is judged first, without touching anything: an overlay knows which ids earlier operations of the batch
-//! would have written or deleted. Only if every operation would succeed are they carried out, in order, so that a read
-//! sees the writes before it. Otherwise the first failure keeps its status and all others get 424.
-
-use std::collections::HashMap;
+//! | | transactional | bulk |
+//! |---|---|---|
+//! | addressed by | a partition key | a partition key range id |
+//! | operations on | that logical partition | any key of the range, each names its own |
+//! | if one fails | nothing happens, the others get 424 | the others happen |
+//! | throughput | asked for once | asked for before each operation |
+//!
+//! Operations are carried out in the order of the request and see the ones before them. A bulk request that says not to
+//! continue on errors stops at the first one: the rest get 424.
 
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::items::{draft, located, required_key};
+use super::draft::{draft, full_key, required_key};
+use super::items::located;
+use super::patch::Patch;
+use super::scope;
+use super::write::{Done, Intent, perform};
 use crate::epk::Epk;
+use crate::faults::Faults;
 use crate::http::call::Conditions;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
-use crate::ids::now_seconds;
-use crate::json::{Members, write_number};
+use crate::json::{write_number, write_text};
 use crate::ru::Charge;
-use crate::store::{Container, Draft, Shard, Stamp};
+use crate::store::{Container, Partition, Transaction, Version};
 
 /// Most operations in a batch (service limit).
 const MAX_OPERATIONS: usize = 100;
+
+/// Largest reply (service limit); results beyond it are 413.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +39,9 @@ struct Operation<'a> {
     operation_type: &'a str,
     #[serde(default)]
     id: Option<String>,
+    /// JSON text of the key's components, in a string.
+    #[serde(default)]
+    partition_key: Option<String>,
     #[serde(borrow, default)]
     resource_body: Option<&'a RawValue>,
     #[serde(default)]
@@ -43,35 +57,59 @@ impl Operation<'_> {
             if_none_match: self.if_none_match.as_deref(),
         }
     }
-}
 
-enum Step {
-    Create(Draft),
-    Upsert(Draft),
-    Replace(Draft),
-    Read(String),
-    Delete(String),
-}
+    fn id(&self) -> Result<Box<str>, ApiError> {
+        self.id.as_deref().map(Box::from).ok_or_else(|| {
+            ApiError::bad_request(format!("a batch {} needs an id", self.operation_type))
+        })
+    }
 
-impl Step {
-    fn id(&self) -> &str {
-        match self {
-            Self::Create(draft) | Self::Upsert(draft) | Self::Replace(draft) => &draft.id,
-            Self::Read(id) | Self::Delete(id) => id,
+    fn body(&self) -> Result<&str, ApiError> {
+        self.resource_body.map(RawValue::get).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "a batch {} needs a resourceBody",
+                self.operation_type
+            ))
+        })
+    }
+
+    fn draft(&self, container: &Container, epk: &Epk) -> Result<crate::store::Draft, ApiError> {
+        let draft = draft(container, self.body()?.as_bytes(), Some(epk))?;
+        match &self.id {
+            Some(id) if **id != *draft.id => Err(ApiError::bad_request(
+                "a batch operation's id is not the id in its item",
+            )),
+            _ => Ok(draft),
         }
+    }
+
+    fn intent(&self, container: &Container, epk: Epk) -> Result<Intent, ApiError> {
+        Ok(match self.operation_type {
+            "Create" => Intent::Create(self.draft(container, &epk)?),
+            "Upsert" => Intent::Upsert(self.draft(container, &epk)?),
+            "Replace" => {
+                self.id()?;
+                Intent::Replace(self.draft(container, &epk)?)
+            }
+            "Read" => Intent::Read(epk, self.id()?),
+            "Delete" => Intent::Delete(epk, self.id()?),
+            "Patch" => {
+                let body = serde_json::from_str(self.body()?).map_err(|error| {
+                    ApiError::bad_request(format!("the patch is not JSON: {error}"))
+                })?;
+                Intent::Patch(epk, self.id()?, Patch::parse(&body)?)
+            }
+            other => {
+                return Err(ApiError::bad_request(format!(
+                    "the batch operation {other} is unknown"
+                )));
+            }
+        })
     }
 }
 
 /// `POST docs` with the batch header.
-pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
-    let atomic = call
-        .header(&headers::BATCH_ATOMIC)
-        .is_none_or(|value| value.eq_ignore_ascii_case("true"));
-    if !atomic || call.header(&headers::PARTITION_KEY).is_none() {
-        return Err(ApiError::unsupported(
-            "a batch that is not atomic or has no partition key (bulk)",
-        ));
-    }
+pub fn execute(container: &Container, call: &Call<'_>, faults: &Faults) -> ApiResult {
     let text = call.json_text()?;
     let operations: Vec<Operation<'_>> = serde_json::from_slice(&text).map_err(|error| {
         ApiError::bad_request(format!(
@@ -80,227 +118,242 @@ pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
     })?;
     if operations.is_empty() || operations.len() > MAX_OPERATIONS {
         return Err(ApiError::bad_request(format!(
-            "a batch must have 1 to {MAX_OPERATIONS} operations"
+            "a batch request has more operations than what is supported, or none: send 1 to {MAX_OPERATIONS}"
         )));
     }
-    let epk = required_key(container, call)?;
-    let steps = operations
-        .iter()
-        .map(|operation| step(container, &epk, operation))
-        .collect::<Result<Vec<_>, _>>()?;
-    let writes = steps.iter().any(|step| !matches!(step, Step::Read(_)));
-
-    let partition = container.partition_of(&epk);
-    let mut shard = partition.write();
-    let mut outcome = Outcome {
-        container,
-        content: call.wants_content(),
-        charge: Charge::default(),
-        body: vec![b'['],
-    };
-    if let Some((failed, status)) = first_failure(container, &shard, &epk, &steps, &operations) {
-        for index in 0..steps.len() {
-            outcome.push(
-                if index == failed { status } else { 424 },
-                Charge::default(),
-                None,
-                false,
-            );
-        }
-        let lsn = shard.lsn();
-        let reply = Reply::text(StatusCode::MULTI_STATUS, outcome.close());
-        return Ok(located(reply, container, partition, lsn).charge(Charge::METADATA));
-    }
-    let stamp = if writes {
-        shard.advance(now_seconds())
+    let atomic = call
+        .header(&headers::BATCH_ATOMIC)
+        .is_none_or(|value| value.eq_ignore_ascii_case("true"));
+    if atomic {
+        transactional(container, call, &operations)
     } else {
-        Stamp {
-            lsn: shard.lsn(),
-            ts: 0,
-        }
-    };
-    for (step, operation) in steps.into_iter().zip(&operations) {
-        outcome.carry_out(&mut shard, &epk, step, operation.conditions(), stamp);
-    }
-    drop(shard);
-    let charge = outcome.charge;
-    Ok(located(
-        Reply::text(StatusCode::OK, outcome.close()),
-        container,
-        partition,
-        stamp.lsn,
-    )
-    .charge(charge))
-}
-
-fn step(container: &Container, epk: &Epk, operation: &Operation<'_>) -> Result<Step, ApiError> {
-    let id = || {
-        operation.id.clone().ok_or_else(|| {
-            ApiError::bad_request(format!("a batch {} needs an id", operation.operation_type))
-        })
-    };
-    let body = || {
-        let raw = operation.resource_body.ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "a batch {} needs a resourceBody",
-                operation.operation_type
-            ))
-        })?;
-        let members = Members::parse(raw.get().as_bytes()).map_err(ApiError::bad_request)?;
-        let draft = draft(container, &members, Some(epk))?;
-        match &operation.id {
-            Some(id) if **id != *draft.id => Err(ApiError::bad_request(
-                "a batch operation's id is not the id in its item",
-            )),
-            _ => Ok(draft),
-        }
-    };
-    match operation.operation_type {
-        "Create" => Ok(Step::Create(body()?)),
-        "Upsert" => Ok(Step::Upsert(body()?)),
-        "Replace" => {
-            id()?;
-            Ok(Step::Replace(body()?))
-        }
-        "Read" => Ok(Step::Read(id()?)),
-        "Delete" => Ok(Step::Delete(id()?)),
-        "Patch" => Err(ApiError::unsupported("a Patch in a batch")),
-        other => Err(ApiError::bad_request(format!(
-            "the batch operation {other} is unknown"
-        ))),
+        bulk(container, call, &operations, faults)
     }
 }
 
-/// The first operation that would fail, with its status.
-fn first_failure(
+fn transactional(
     container: &Container,
-    shard: &Shard,
-    epk: &Epk,
-    steps: &[Step],
+    call: &Call<'_>,
     operations: &[Operation<'_>],
-) -> Option<(usize, u16)> {
-    // What the operations so far would leave of an id: whether it exists. Its new tag is not known to the client.
-    let mut overlay: HashMap<&str, bool> = HashMap::with_capacity(steps.len());
-    for (index, (step, operation)) in steps.iter().zip(operations).enumerate() {
-        let id = step.id();
-        let tag = match overlay.get(id) {
-            Some(true) => Some(None),
-            Some(false) => None,
-            None => shard
-                .find(epk, id)
-                .map(|slot| Some(shard.document(slot).etag(&container.rendering))),
-        };
-        let conditions = operation.conditions();
-        let tag_bytes = tag
-            .as_ref()
-            .map(|known| known.as_ref().map_or(&[][..], |tag| &tag[..]));
-        let status = match (step, tag_bytes) {
-            (Step::Create(_), Some(_)) => Some(409),
-            (Step::Replace(_) | Step::Read(_) | Step::Delete(_), None) => Some(404),
-            (Step::Read(_), Some(tag)) => {
-                let unmet = Conditions {
-                    if_none_match: None,
-                    ..conditions
-                };
-                (!unmet.allow_write(tag)).then_some(412)
+) -> ApiResult {
+    let epk = required_key(container, call)?;
+    let intents = operations
+        .iter()
+        .map(|operation| operation.intent(container, epk.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let map = container.map();
+    let partition = map.of(&epk);
+    let mut transaction = container.begin(partition)?;
+    let mut results = Results::new(container, call);
+    for (index, (intent, operation)) in intents.into_iter().zip(operations).enumerate() {
+        match perform(container, &mut transaction, intent, operation.conditions()) {
+            Ok(done) => results.push(done),
+            Err(error) => {
+                let lsn = transaction.lsn();
+                drop(transaction);
+                return Ok(rolled_back(
+                    container,
+                    partition,
+                    operations.len(),
+                    index,
+                    &error,
+                    lsn,
+                ));
             }
-            (_, Some(tag)) => (!conditions.allow_write(tag)).then_some(412),
-            (_, None) => None,
-        };
-        if let Some(status) = status {
-            return Some((index, status));
-        }
-        if !matches!(step, Step::Read(_)) {
-            overlay.insert(id, !matches!(step, Step::Delete(_)));
         }
     }
-    None
+    let lsn = transaction.commit()?;
+    let (charge, reply) = results.into_reply(StatusCode::OK);
+    Ok(located(reply, container, partition, lsn, charge))
 }
 
-struct Outcome<'a> {
+fn rolled_back(
+    container: &Container,
+    partition: &Partition,
+    count: usize,
+    failed: usize,
+    error: &ApiError,
+    lsn: u64,
+) -> Reply {
+    let dependent = ApiError::failed_dependency();
+    let mut body = vec![b'['];
+    for index in 0..count {
+        let error = if index == failed { error } else { &dependent };
+        push_error(&mut body, error, index == failed);
+    }
+    body.push(b']');
+    let reply = Reply::text(StatusCode::MULTI_STATUS, body);
+    located(reply, container, partition, lsn, Charge::METADATA)
+}
+
+fn bulk(
+    container: &Container,
+    call: &Call<'_>,
+    operations: &[Operation<'_>],
+    faults: &Faults,
+) -> ApiResult {
+    let map = container.map();
+    let id = call
+        .header(&headers::PARTITION_KEY_RANGE_ID)
+        .ok_or_else(|| {
+            ApiError::bad_request(
+                "a batch that is not atomic needs the x-ms-documentdb-partitionkeyrangeid header",
+            )
+        })?;
+    let partition = scope::partition(&map, id)?;
+    let go_on = call
+        .header(&headers::BATCH_CONTINUE)
+        .is_none_or(|value| value.eq_ignore_ascii_case("true"));
+    let mut transaction = container.begin(partition)?;
+    let mut results = Results::new(container, call);
+    let mut stopped = false;
+    for operation in operations {
+        let outcome = if stopped {
+            Err(ApiError::failed_dependency())
+        } else {
+            faulty(container, partition, faults)
+                .and_then(|()| bulk_operation(container, partition, &mut transaction, operation))
+        };
+        match outcome {
+            Ok(done) => {
+                // Booked at once, so that the next operation is asked whether there is any left.
+                partition.consume(done.charge);
+                results.push(done);
+            }
+            Err(error) => {
+                stopped |= !go_on;
+                results.push_error(&error);
+            }
+        }
+    }
+    let lsn = transaction.commit()?;
+    let status = if results.failed {
+        StatusCode::MULTI_STATUS
+    } else {
+        StatusCode::OK
+    };
+    let (charge, reply) = results.into_reply(status);
+    Ok(located(reply, container, partition, lsn, Charge::default()).charge(charge))
+}
+
+/// Whether a fault rule refuses an operation of a bulk batch.
+fn faulty(container: &Container, partition: &Partition, faults: &Faults) -> Result<(), ApiError> {
+    match faults.decide_item(&container.database, &container.id, partition.id) {
+        Some(injected) => Err(injected.into_error()),
+        None => Ok(()),
+    }
+}
+
+fn bulk_operation(
+    container: &Container,
+    partition: &Partition,
+    transaction: &mut Transaction<'_>,
+    operation: &Operation<'_>,
+) -> Result<Done, ApiError> {
+    let key = operation.partition_key.as_deref().ok_or_else(|| {
+        ApiError::bad_request("an operation of a batch that is not atomic needs a partitionKey")
+    })?;
+    let epk = full_key(container, key)?;
+    if !partition.range.contains(&epk) {
+        return Err(ApiError::partition_gone(format!(
+            "the partition key {key} is not in partition key range {}",
+            partition.id
+        )));
+    }
+    container.admit(partition)?;
+    let intent = operation.intent(container, epk)?;
+    perform(container, transaction, intent, operation.conditions())
+}
+
+struct Results<'a> {
     container: &'a Container,
     content: bool,
     charge: Charge,
+    failed: bool,
     body: Vec<u8>,
 }
 
-impl Outcome<'_> {
-    fn carry_out(
-        &mut self,
-        shard: &mut Shard,
-        epk: &Epk,
-        step: Step,
-        conditions: Conditions<'_>,
-        stamp: Stamp,
-    ) {
-        let existing = shard.find(epk, step.id());
-        match (step, existing) {
-            (Step::Create(draft) | Step::Upsert(draft) | Step::Replace(draft), Some(slot)) => {
-                let charge = Charge::replace(draft.text.len());
-                shard.replace(slot, draft.text, self.container.etags.next(), stamp);
-                self.push(200, charge, Some(shard.document(slot)), self.content);
-            }
-            (Step::Create(draft) | Step::Upsert(draft) | Step::Replace(draft), None) => {
-                let charge = Charge::write(draft.text.len());
-                let slot = shard.insert(
-                    draft,
-                    self.container.rids.next(),
-                    self.container.etags.next(),
-                    stamp,
-                );
-                self.push(201, charge, Some(shard.document(slot)), self.content);
-            }
-            (Step::Read(_), Some(slot)) => {
-                let document = shard.document(slot);
-                let known = conditions.not_modified(&document.etag(&self.container.rendering));
-                self.push(
-                    if known { 304 } else { 200 },
-                    Charge::read(document.size()),
-                    Some(document),
-                    !known,
-                );
-            }
-            (Step::Delete(_), Some(slot)) => {
-                let document = shard.remove(slot);
-                self.push(204, Charge::write(document.size()), None, false);
-            }
-            // Judged impossible before; answered all the same rather than trusted.
-            (Step::Read(_) | Step::Delete(_), None) => {
-                self.push(404, Charge::default(), None, false)
-            }
+impl<'a> Results<'a> {
+    fn new(container: &'a Container, call: &Call<'_>) -> Self {
+        Self {
+            container,
+            content: call.wants_content(),
+            charge: Charge::default(),
+            failed: false,
+            body: vec![b'['],
         }
     }
 
-    fn push(
-        &mut self,
-        status: u16,
-        charge: Charge,
-        document: Option<&crate::store::Document>,
-        content: bool,
-    ) {
-        let rendering = &self.container.rendering;
-        if self.body.len() > 1 {
-            self.body.push(b',');
+    fn push(&mut self, done: Done) {
+        let body = &mut self.body;
+        separate(body);
+        body.extend_from_slice(b"{\"statusCode\":");
+        write_number(body, done.status.as_u16());
+        body.extend_from_slice(b",\"requestCharge\":");
+        body.extend_from_slice(done.charge.to_text().as_bytes());
+        // What was read is always returned, what was written only if the client wants it.
+        let content = match done.status {
+            StatusCode::NOT_MODIFIED => false,
+            _ => done.is_read || self.content,
+        };
+        if let Some(version) = &done.version {
+            push_version(body, version, self.container, content);
         }
-        self.body.extend_from_slice(b"{\"statusCode\":");
-        write_number(&mut self.body, status);
-        self.body.extend_from_slice(b",\"requestCharge\":");
-        self.body.extend_from_slice(charge.to_text().as_bytes());
-        if let Some(document) = document {
-            self.body.extend_from_slice(b",\"eTag\":\"\\\"");
-            self.body.extend_from_slice(&document.etag(rendering));
-            self.body.extend_from_slice(b"\\\"\"");
-            if content {
-                self.body.extend_from_slice(b",\"resourceBody\":");
-                document.render(rendering, false, &mut self.body);
-            }
-        }
-        self.body.push(b'}');
-        self.charge += charge;
+        body.push(b'}');
+        self.charge += done.charge;
     }
 
-    fn close(mut self) -> Vec<u8> {
+    fn push_error(&mut self, error: &ApiError) {
+        self.failed = true;
+        self.charge += Charge::METADATA;
+        push_error(&mut self.body, error, true);
+    }
+
+    fn into_reply(mut self, status: StatusCode) -> (Charge, Reply) {
         self.body.push(b']');
-        self.body
+        (self.charge, Reply::text(status, self.body))
+    }
+}
+
+fn push_version(body: &mut Vec<u8>, version: &Version, container: &Container, content: bool) {
+    let rendering = &container.rendering;
+    body.extend_from_slice(b",\"eTag\":\"\\\"");
+    body.extend_from_slice(&version.etag(rendering));
+    body.extend_from_slice(b"\\\"\"");
+    if content && body.len() < MAX_REPLY_BYTES {
+        body.extend_from_slice(b",\"resourceBody\":");
+        version.render(rendering, false, body);
+    }
+}
+
+fn push_error(body: &mut Vec<u8>, error: &ApiError, message: bool) {
+    separate(body);
+    body.extend_from_slice(b"{\"statusCode\":");
+    write_number(body, error.status.as_u16());
+    if error.substatus != 0 {
+        body.extend_from_slice(b",\"subStatusCode\":");
+        write_number(body, error.substatus);
+    }
+    body.extend_from_slice(b",\"requestCharge\":");
+    let charge = if error.status == StatusCode::FAILED_DEPENDENCY {
+        Charge::default()
+    } else {
+        Charge::METADATA
+    };
+    body.extend_from_slice(charge.to_text().as_bytes());
+    if let Some(wait) = error.retry_after_ms {
+        body.extend_from_slice(b",\"retryAfterMilliseconds\":");
+        write_number(body, wait);
+    }
+    if message {
+        body.extend_from_slice(b",\"message\":");
+        write_text(body, &error.message);
+    }
+    body.push(b'}');
+}
+
+fn separate(body: &mut Vec<u8>) {
+    if body.len() > 1 {
+        body.push(b',');
     }
 }

@@ -8,19 +8,16 @@ use serde_json::{Value, json};
 
 use super::{offers, queries};
 use crate::http::{ApiError, ApiResult, Call, Reply};
-use crate::ids::now_seconds;
 use crate::partition_key::PartitionKeyDefinition;
 use crate::ru::Charge;
-use crate::store::{Account, Container, Database};
+use crate::store::{Account, Container, Database, Definition};
 
 /// Longest name of a database or container.
 const MAX_NAME_BYTES: usize = 255;
 
 /// Properties of a container that this server does not implement.
-const UNSUPPORTED: [&str; 8] = [
-    "defaultTtl",
+const UNSUPPORTED: [&str; 6] = [
     "analyticalStorageTtl",
-    "changeFeedPolicy",
     "vectorEmbeddingPolicy",
     "fullTextPolicy",
     "computedProperties",
@@ -31,13 +28,14 @@ const UNSUPPORTED: [&str; 8] = [
 /// `POST /dbs/{db}/colls`.
 pub fn create(account: &Account, db: &str, call: &Call<'_>) -> ApiResult {
     let database = owner(account, db)?;
-    let (id, key, properties) = checked(call)?;
-    let throughput = offers::requested(call)?.unwrap_or_else(offers::default_content);
-    let now = now_seconds();
+    let definition = checked(call)?;
+    let throughput = offers::requested(call)?.unwrap_or_else(|| offers::default_content(account));
+    let now = account.environment().clock.now_seconds();
+    let taken = ApiError::conflict(format!("a container named {}", definition.id));
     let container = account
-        .create_container(&database, &id, key, properties, now)
-        .ok_or_else(|| ApiError::conflict(format!("a container named {id}")))?;
-    account.add_offer(&container.rid, &container.self_link, throughput, now);
+        .create_container(&database, definition, now)?
+        .ok_or(taken)?;
+    account.add_offer(&container.rid, &container.self_link, throughput, now)?;
     Ok(reply(StatusCode::CREATED, &container))
 }
 
@@ -47,25 +45,29 @@ pub fn read(container: &Container) -> Reply {
 }
 
 /// `PUT /dbs/{db}/colls/{name}`.
-pub fn replace(container: &Container, call: &Call<'_>) -> ApiResult {
-    let (id, _, properties) = checked(call)?;
-    if id != container.id {
+pub fn replace(account: &Account, container: &Container, call: &Call<'_>) -> ApiResult {
+    let definition = checked(call)?;
+    if definition.id != container.id {
         return Err(ApiError::bad_request(
             "the id of a container cannot be changed",
         ));
     }
-    if properties["partitionKey"] != container.properties()["partitionKey"] {
-        return Err(ApiError::bad_request(
-            "the partition key of a container cannot be changed",
-        ));
+    let current = container.properties();
+    for name in ["partitionKey", "uniqueKeyPolicy"] {
+        if definition.properties[name] != current[name] {
+            return Err(ApiError::bad_request(format!(
+                "the {name} of a container cannot be changed"
+            )));
+        }
     }
-    container.replace_properties(properties, now_seconds());
+    let now = account.environment().clock.now_seconds();
+    account.replace_container(container, definition.properties, now)?;
     Ok(reply(StatusCode::OK, container))
 }
 
 /// `DELETE /dbs/{db}/colls/{name}`.
 pub fn delete(account: &Account, database: &Database, container: &Container) -> ApiResult {
-    if !account.delete_container(database, container) {
+    if !account.delete_container(database, container)? {
         return Err(ApiError::not_found(format!("container {}", container.id)));
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT).charge(Charge::METADATA))
@@ -108,9 +110,9 @@ fn owner(account: &Account, db: &str) -> Result<std::sync::Arc<Database>, ApiErr
         .ok_or_else(|| ApiError::owner_not_found(format!("database {db}")))
 }
 
-fn checked(call: &Call<'_>) -> Result<(String, PartitionKeyDefinition, Value), ApiError> {
+fn checked(call: &Call<'_>) -> Result<Definition, ApiError> {
     let mut body = call.json_value()?;
-    let id = checked_name(&body, "container")?.to_owned();
+    checked_name(&body, "container")?;
     for name in UNSUPPORTED {
         // An empty policy asks for nothing.
         let asks = !matches!(&body[name], Value::Null) && body[name] != json!([]);
@@ -120,16 +122,9 @@ fn checked(call: &Call<'_>) -> Result<(String, PartitionKeyDefinition, Value), A
             )));
         }
     }
-    if body["uniqueKeyPolicy"]["uniqueKeys"]
-        .as_array()
-        .is_some_and(|keys| !keys.is_empty())
-    {
-        return Err(ApiError::unsupported(
-            "the container property uniqueKeyPolicy",
-        ));
-    }
-    let key =
-        PartitionKeyDefinition::from_json(&body["partitionKey"]).map_err(ApiError::bad_request)?;
+    check_ttl(&body["defaultTtl"])?;
+    // Checked before it is completed: only an object can be.
+    PartitionKeyDefinition::from_json(&body["partitionKey"]).map_err(ApiError::bad_request)?;
     body["partitionKey"]["version"] = json!(2);
     if body["partitionKey"]["kind"].is_null() {
         body["partitionKey"]["kind"] = json!("Hash");
@@ -145,7 +140,20 @@ fn checked(call: &Call<'_>) -> Result<(String, PartitionKeyDefinition, Value), A
             "excludedPaths": [{"path": "/\"_etag\"/?"}],
         });
     }
-    Ok((id, key, body))
+    Definition::from_properties(body).map_err(ApiError::bad_request)
+}
+
+fn check_ttl(ttl: &Value) -> Result<(), ApiError> {
+    let allowed = ttl.is_null()
+        || ttl
+            .as_i64()
+            .is_some_and(|ttl| ttl == -1 || (1..=i64::from(i32::MAX)).contains(&ttl));
+    if allowed {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "defaultTtl {ttl} is invalid: use a positive number of seconds, or -1 for no expiry unless an item has a ttl"
+    )))
 }
 
 fn all(database: &Database) -> Vec<Value> {

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::{containers, offers, queries};
 use crate::http::{ApiError, ApiResult, Call, Reply};
-use crate::ids::now_seconds;
 use crate::ru::Charge;
 use crate::store::Account;
 
@@ -13,9 +12,9 @@ use crate::store::Account;
 pub fn create(account: &Account, call: &Call<'_>) -> ApiResult {
     let body = call.json_value()?;
     let id = containers::checked_name(&body, "database")?;
-    let now = now_seconds();
+    let now = account.environment().clock.now_seconds();
     let database = account
-        .create_database(id, now)
+        .create_database(id, now)?
         .ok_or_else(|| ApiError::conflict(format!("a database named {id}")))?;
     if let Some(content) = offers::requested(call)? {
         account.add_offer(
@@ -23,7 +22,7 @@ pub fn create(account: &Account, call: &Call<'_>) -> ApiResult {
             &format!("dbs/{}/", database.rid),
             content,
             now,
-        );
+        )?;
     }
     Ok(reply(StatusCode::CREATED, &database.properties()).etag(database.etag()))
 }
@@ -50,7 +49,7 @@ pub fn query(account: &Account, call: &Call<'_>) -> ApiResult {
 pub fn delete(account: &Account, name: &str) -> ApiResult {
     let missing = || ApiError::not_found(format!("database {name}"));
     let database = account.database(name).ok_or_else(missing)?;
-    if !account.delete_database(&database) {
+    if !account.delete_database(&database)? {
         return Err(missing());
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT).charge(Charge::METADATA))

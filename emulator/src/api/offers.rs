@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 
 use super::queries;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
-use crate::ids::now_seconds;
 use crate::ru::Charge;
 use crate::store::{Account, Offer};
 
 /// Throughput of a container that was created without any, in RU/s.
-const DEFAULT_THROUGHPUT: u64 = 400;
+const DEFAULT_THROUGHPUT: u32 = 400;
 
 /// The content of the offer that the headers of a create call ask for.
 ///
@@ -39,8 +38,9 @@ pub fn requested(call: &Call<'_>) -> Result<Option<Value>, ApiError> {
 }
 
 /// The content of the offer of a container that was created without throughput.
-pub fn default_content() -> Value {
-    json!({"offerThroughput": DEFAULT_THROUGHPUT})
+pub fn default_content(account: &Account) -> Value {
+    let limits = &account.environment().limits;
+    json!({"offerThroughput": limits.throughput.unwrap_or(DEFAULT_THROUGHPUT)})
 }
 
 /// `GET /offers`.
@@ -72,7 +72,7 @@ pub fn replace(account: &Account, id: &str, call: &Call<'_>) -> ApiResult {
         ));
     }
     account
-        .replace_offer(id, content, now_seconds())
+        .replace_offer(id, content, account.environment().clock.now_seconds())?
         .map(|offer| reply(&offer))
         .ok_or_else(|| ApiError::not_found(format!("offer {id}")))
 }

@@ -61,7 +61,8 @@ pub fn plan(_container: &Container, _call: &Call<'_>) -> ApiResult {
 pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
     let (query, resume) = read_query(call)?;
     let most = call.page_items()?;
-    let pieces = scope::of(container, call)?;
+    let map = container.map();
+    let pieces = scope::of(container, &map, call)?;
     let reply = if !query.aggregates.is_empty() {
         aggregated(container, &query, &pieces)?
     } else if !query.order.is_empty() {
@@ -74,7 +75,8 @@ pub fn execute(container: &Container, call: &Call<'_>) -> ApiResult {
             reply,
             container,
             piece.partition,
-            piece.partition.read().lsn(),
+            piece.partition.lsn(),
+            Charge::PAGE,
         ),
         None => reply,
     })
@@ -157,7 +159,7 @@ fn value_of(
     buffer: &mut Vec<u8>,
 ) -> Result<Value, ApiError> {
     buffer.clear();
-    document.render(&container.rendering, false, buffer);
+    document.version.render(&container.rendering, false, buffer);
     serde_json::from_slice(buffer).map_err(|_| {
         ApiError::bad_request(format!(
             "item {} is too deeply nested for a query",
@@ -170,9 +172,9 @@ fn aggregated(container: &Container, query: &Query, pieces: &[Piece<'_>]) -> Api
     let mut totals = Totals::new(query);
     let (mut charge, mut buffer) = (Charge::PAGE, Vec::new());
     for piece in pieces {
-        let shard = piece.partition.read();
+        let shard = container.reader(piece.partition)?;
         for document in shard.scan(&piece.range, None) {
-            charge += Charge::scan(document.size());
+            charge += Charge::scan(document.version.size());
             totals.add(&value_of(container, document, &mut buffer)?);
         }
     }
@@ -198,11 +200,11 @@ fn sorted(
     };
     let (mut rows, mut charge, mut buffer) = (Vec::new(), Charge::PAGE, Vec::new());
     for piece in pieces {
-        let shard = piece.partition.read();
+        let shard = container.reader(piece.partition)?;
         for document in shard.scan(&piece.range, None) {
-            charge += Charge::scan(document.size());
+            charge += Charge::scan(document.version.size());
             let value = value_of(container, document, &mut buffer)?;
-            let row = SortedRow::of(query, &value, document.rid);
+            let row = SortedRow::of(query, &value, document.version.rid);
             rows.extend(row.filter(|row| resume.is_none_or(|resume| resume.admits(row, query))));
         }
     }
@@ -270,7 +272,7 @@ fn streamed(
     let mut page = Page::new(container);
     let (mut last, mut more, mut buffer) = (None, false, Vec::new());
     'pieces: for piece in pieces {
-        let shard = piece.partition.read();
+        let shard = container.reader(piece.partition)?;
         for document in shard.scan(&piece.range, start) {
             if progress.taken >= limit {
                 break 'pieces;

@@ -20,7 +20,8 @@ pub fn read(container: &Container, call: &Call<'_>) -> Reply {
             .charge(Charge::METADATA)
             .etag(etag);
     }
-    let partitions = container.partitions();
+    let map = container.map();
+    let partitions = map.partitions();
     let ranges: Vec<Value> = partitions
         .iter()
         .map(|partition| {
@@ -30,13 +31,13 @@ pub fn read(container: &Container, call: &Call<'_>) -> Reply {
                 "_self": format!("{}pkranges/{}/", container.self_link, partition.id),
                 "_etag": etag,
                 "_ts": 0,
-                "_lsn": partition.read().lsn(),
+                "_lsn": partition.lsn(),
                 "minInclusive": to_hex(&partition.range.min),
                 "maxExclusive": to_hex(&partition.range.max),
                 "ridPrefix": partition.id,
                 "throughputFraction": 1.0 / partitions.len() as f64,
                 "status": "online",
-                "parents": [],
+                "parents": partition.parents.iter().map(u32::to_string).collect::<Vec<_>>(),
             })
         })
         .collect();

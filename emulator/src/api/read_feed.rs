@@ -30,7 +30,7 @@ impl Place {
     pub fn of(document: &Document) -> Self {
         Self {
             head: document.epk.head(),
-            rid: document.rid,
+            rid: document.version.rid,
         }
     }
 
@@ -68,11 +68,12 @@ fn place(call: &Call<'_>) -> Result<Option<Place>, ApiError> {
 pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let most = call.page_items()?;
     let after = place(call)?;
-    let pieces = scope::of(container, call)?;
+    let map = container.map();
+    let pieces = scope::of(container, &map, call)?;
     let mut page = Page::new(container);
     let (mut last, mut more) = (None, false);
     'pieces: for piece in &pieces {
-        let shard = piece.partition.read();
+        let shard = container.reader(piece.partition)?;
         for document in shard.scan(&piece.range, after.map(Place::key)) {
             if page.items >= most || page.body.len() >= PAGE_BYTES {
                 more = true;
@@ -83,6 +84,7 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
             page.push(document);
         }
     }
+    let charge = page.charge;
     let reply = match last {
         Some(last) if more => page
             .into_reply()
@@ -94,7 +96,8 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
             reply,
             container,
             piece.partition,
-            piece.partition.read().lsn(),
+            piece.partition.lsn(),
+            charge,
         ),
         None => reply,
     })
@@ -107,7 +110,8 @@ pub struct Page<'a> {
     pub items: usize,
     /// Bytes so far.
     pub body: Vec<u8>,
-    charge: Charge,
+    /// What it has cost so far.
+    pub charge: Charge,
 }
 
 impl<'a> Page<'a> {
@@ -124,13 +128,15 @@ impl<'a> Page<'a> {
 
     /// Notes that a document was looked at, whether or not it will be on the page.
     pub fn look_at(&mut self, document: &Document) {
-        self.charge += Charge::scan(document.size());
+        self.charge += Charge::scan(document.version.size());
     }
 
     /// Adds a document.
     pub fn push(&mut self, document: &Document) {
         self.next_item();
-        document.render(&self.container.rendering, false, &mut self.body);
+        document
+            .version
+            .render(&self.container.rendering, false, &mut self.body);
     }
 
     /// Adds a row.

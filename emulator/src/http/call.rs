@@ -9,8 +9,8 @@ use super::headers;
 use crate::binary_json;
 use crate::epk::{EpkRange, from_hex};
 
-/// Largest document, as JSON text.
-pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
+/// Largest request, as JSON text (service limit), and room for what a document's own limit does not count.
+const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024 + 64 * 1024;
 
 /// Items in a page if the client does not say.
 const DEFAULT_PAGE_ITEMS: usize = 1_000;
@@ -61,9 +61,9 @@ impl<'a> Call<'a> {
         } else {
             self.body.clone()
         };
-        if text.len() > MAX_ITEM_BYTES {
+        if text.len() > MAX_REQUEST_BYTES {
             return Err(ApiError::too_large(
-                "the item is larger than 2 MB: store less in it",
+                "the request is larger than 2 MB: send less at once",
             ));
         }
         Ok(text)

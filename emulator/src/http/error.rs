@@ -6,6 +6,7 @@ use serde_json::json;
 use super::headers;
 use super::reply::Reply;
 use crate::ru::Charge;
+use crate::store::StoreError;
 
 /// What an operation answers.
 pub type ApiResult = Result<Reply, ApiError>;
@@ -21,6 +22,8 @@ pub struct ApiError {
     pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,
+    /// Milliseconds to wait before the next try, if the server knows.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl ApiError {
@@ -35,6 +38,7 @@ impl ApiError {
             substatus,
             code,
             message: message.into(),
+            retry_after_ms: None,
         }
     }
 
@@ -66,6 +70,11 @@ impl ApiError {
     /// 401.
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, 0, "Unauthorized", message)
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, 0, "Forbidden", message)
     }
 
     /// 404: the resource itself.
@@ -109,6 +118,43 @@ impl ApiError {
         )
     }
 
+    /// 409: another item has the same unique key.
+    pub fn unique_key_violation() -> Self {
+        let message = "another item of the logical partition has the same value for a unique key";
+        Self::new(StatusCode::CONFLICT, 0, "Conflict", message)
+    }
+
+    /// 404/1002: the session token is ahead of the partition.
+    pub fn session_not_available() -> Self {
+        let message = "the read session is not available for the session token: it is ahead of the partition, so it comes from another container or server";
+        Self::new(StatusCode::NOT_FOUND, 1002, "NotFound", message)
+    }
+
+    /// 424: another operation of the batch failed.
+    pub fn failed_dependency() -> Self {
+        let message = "another operation of the batch failed";
+        Self::new(
+            StatusCode::FAILED_DEPENDENCY,
+            0,
+            "FailedDependency",
+            message,
+        )
+    }
+
+    /// 429/3200.
+    pub fn throttled(retry_after_ms: u64) -> Self {
+        let message = "the request rate is too large: more throughput may be needed; try again after the time in x-ms-retry-after-ms";
+        Self {
+            retry_after_ms: Some(retry_after_ms),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                3200,
+                "TooManyRequests",
+                message,
+            )
+        }
+    }
+
     /// 410/1002: the client's map of partitions is not ours.
     pub fn partition_gone(what: impl AsRef<str>) -> Self {
         let message = format!("{}: read the partition key ranges again", what.as_ref());
@@ -137,6 +183,11 @@ impl ApiError {
         )
     }
 
+    /// 413 for a body that was not read to its end.
+    pub fn body_too_large() -> Self {
+        Self::too_large("the request body is larger than this server reads: send less at once")
+    }
+
     /// The reply that carries it.
     pub fn into_reply(self) -> Reply {
         let body = json!({"code": self.code, "message": self.message});
@@ -144,6 +195,23 @@ impl ApiError {
         if self.substatus != 0 {
             reply = reply.put(&headers::SUBSTATUS, self.substatus.to_string());
         }
+        if let Some(wait) = self.retry_after_ms {
+            reply = reply.put_number(&headers::RETRY_AFTER_MS, wait);
+        }
         reply
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Throttled { retry_after_ms } => Self::throttled(retry_after_ms),
+            error => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                0,
+                "ServiceUnavailable",
+                error.to_string(),
+            ),
+        }
     }
 }

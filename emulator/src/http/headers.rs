@@ -15,6 +15,10 @@ names! {
     A_IM = "a-im";
     /// Whether a batch is all or nothing.
     BATCH_ATOMIC = "x-ms-cosmos-batch-atomic";
+    /// Whether a batch that is not atomic goes on behind an operation that failed.
+    BATCH_CONTINUE = "x-ms-cosmos-batch-continue-on-error";
+    /// Consistency that a read asks for.
+    CONSISTENCY_LEVEL = "x-ms-consistency-level";
     /// Page hint; -1 leaves it to the server.
     MAX_ITEM_COUNT = "x-ms-max-item-count";
     /// Position in a paged result.
@@ -61,6 +65,8 @@ names! {
     PREFER = "prefer";
     /// Cost of the call.
     REQUEST_CHARGE = "x-ms-request-charge";
+    /// Milliseconds to wait before the next try.
+    RETRY_AFTER_MS = "x-ms-retry-after-ms";
     /// Session token.
     SESSION_TOKEN = "x-ms-session-token";
     /// Lower end of a key interval.

@@ -6,6 +6,8 @@ pub mod dispatch;
 pub mod error;
 pub mod headers;
 pub mod reply;
+pub mod service;
+pub mod target;
 
 pub use call::Call;
 pub use error::{ApiError, ApiResult};

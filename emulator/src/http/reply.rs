@@ -69,6 +69,11 @@ impl Reply {
         self
     }
 
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The finished response.
     pub fn into_response(mut self, activity_id: HeaderValue) -> Response<Full<Bytes>> {
         self.headers.insert(&headers::ACTIVITY_ID, activity_id);

@@ -10,9 +10,13 @@
 
 pub mod aggregate;
 pub mod ast;
+mod condition;
 pub mod eval;
 pub mod function;
 pub mod lex;
 pub mod order;
 pub mod parse;
 pub mod rows;
+
+pub use condition::Condition;
+pub use eval::number;

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::container::{Container, Site};
+use super::container::{Container, Definition, Site};
+use super::environment::{Environment, StoreError};
+use super::journal::Event;
+use super::map::PartitionMap;
 use crate::ids::{self, Sequence};
-use crate::partition_key::PartitionKeyDefinition;
 
 /// The root of everything that is stored.
 #[derive(Debug)]
 pub struct Account {
-    partitions: usize,
-    salt: u32,
+    environment: Arc<Environment>,
     numbers: Sequence,
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
     offers: RwLock<BTreeMap<String, Offer>>,
@@ -27,14 +29,15 @@ pub struct Database {
     pub id: String,
     /// Resource id as text.
     pub rid: String,
-    bytes: [u8; 4],
+    /// Number in the account.
+    pub number: u32,
     etag: String,
     ts: u32,
     containers: RwLock<BTreeMap<String, Arc<Container>>>,
 }
 
-/// Provisioned throughput of a container or database. It is remembered, not enforced.
-#[derive(Clone, Debug)]
+/// Provisioned throughput of a container or database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Offer {
     /// Resource id of the offer.
     pub id: String,
@@ -50,16 +53,35 @@ pub struct Offer {
     pub ts: u32,
 }
 
+impl Offer {
+    /// The throughput that is enforced, in RU/s: for autoscale its ceiling.
+    pub fn throughput(&self) -> Option<f64> {
+        let settings = &self.content["offerAutopilotSettings"];
+        settings["maxThroughput"]
+            .as_f64()
+            .or_else(|| self.content["offerThroughput"].as_f64())
+    }
+}
+
 impl Account {
-    /// An empty account whose containers get `partitions` physical partitions.
-    pub fn new(partitions: usize) -> Self {
+    /// An empty account.
+    pub fn new(environment: Arc<Environment>) -> Self {
         Self {
-            partitions,
-            salt: ids::salt(),
+            environment,
             numbers: Sequence::default(),
             databases: RwLock::default(),
             offers: RwLock::default(),
         }
+    }
+
+    /// What everything in the account shares.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Numbers of databases, containers, offers and tags.
+    pub fn numbers(&self) -> &Sequence {
+        &self.numbers
     }
 
     /// A database by name or resource id.
@@ -77,86 +99,198 @@ impl Account {
     }
 
     /// Creates a database; `None` if the name is taken.
-    pub fn create_database(&self, id: &str, now: u32) -> Option<Arc<Database>> {
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn create_database(&self, id: &str, now: u32) -> Result<Option<Arc<Database>>, StoreError> {
         let mut databases = self.databases.write();
         if databases.contains_key(id) {
-            return None;
+            return Ok(None);
         }
-        let number = self.numbers.next();
-        let bytes = ids::database_rid(number as u32);
-        let database = Arc::new(Database {
+        let number = self.numbers.next() as u32;
+        let etag = self.tag();
+        self.journal(|| Event::DatabaseCreated {
             id: id.to_owned(),
-            rid: ids::rid_text(&bytes),
-            bytes,
-            etag: self.tag(),
+            number,
+            etag: etag.clone(),
             ts: now,
-            containers: RwLock::default(),
-        });
+        })?;
+        let database = Arc::new(Database::new(id, number, etag, now));
         databases.insert(id.to_owned(), Arc::clone(&database));
-        Some(database)
+        Ok(Some(database))
     }
 
-    /// Deletes a database with its containers.
-    pub fn delete_database(&self, database: &Database) -> bool {
-        let removed = self.databases.write().remove(&database.id).is_some();
-        let links: Vec<String> = database
-            .containers()
-            .iter()
-            .map(|container| container.rid.clone())
-            .collect();
+    /// Puts back a database that the journal knows.
+    pub(super) fn restore_database(&self, id: &str, number: u32, etag: String, ts: u32) {
+        self.numbers.reach(u64::from(number));
+        let database = Arc::new(Database::new(id, number, etag, ts));
+        self.databases.write().insert(id.to_owned(), database);
+    }
+
+    /// Deletes a database with its containers; false if it is gone already.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn delete_database(&self, database: &Database) -> Result<bool, StoreError> {
+        let mut databases = self.databases.write();
+        if databases
+            .get(&database.id)
+            .is_none_or(|known| known.rid != database.rid)
+        {
+            return Ok(false);
+        }
+        self.journal(|| Event::DatabaseDeleted {
+            id: database.id.clone(),
+        })?;
+        databases.remove(&database.id);
+        let containers = database.containers();
         self.offers.write().retain(|_, offer| {
-            offer.resource_rid != database.rid && !links.contains(&offer.resource_rid)
+            offer.resource_rid != database.rid
+                && !containers
+                    .iter()
+                    .any(|container| container.rid == offer.resource_rid)
         });
-        removed
+        Ok(true)
     }
 
     /// Creates a container; `None` if the name is taken.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
     pub fn create_container(
         &self,
         database: &Database,
-        id: &str,
-        key: PartitionKeyDefinition,
-        properties: Value,
+        definition: Definition,
         now: u32,
-    ) -> Option<Arc<Container>> {
+    ) -> Result<Option<Arc<Container>>, StoreError> {
         let mut containers = database.containers.write();
-        if containers.contains_key(id) {
-            return None;
+        if containers.contains_key(&definition.id) {
+            return Ok(None);
         }
-        let site = Site {
-            database: &database.id,
-            database_rid: database.bytes,
-            number: self.numbers.next() as u32,
-            salt: self.salt,
-            partitions: self.partitions,
-            now,
-        };
-        let container = Arc::new(Container::new(&site, id.to_owned(), key, properties));
-        containers.insert(id.to_owned(), Arc::clone(&container));
-        Some(container)
+        let number = self.numbers.next() as u32;
+        let partitions = self.environment.limits.partitions;
+        self.journal(|| Event::ContainerCreated {
+            database: database.id.clone(),
+            number,
+            partitions,
+            properties: definition.properties.clone(),
+            ts: now,
+        })?;
+        let map = PartitionMap::even(partitions);
+        let container = self.build_container(database, number, definition, map, now);
+        containers.insert(container.id.clone(), Arc::clone(&container));
+        Ok(Some(container))
     }
 
-    /// Deletes a container.
-    pub fn delete_container(&self, database: &Database, container: &Container) -> bool {
-        let removed = database.containers.write().remove(&container.id).is_some();
+    /// Puts back a container that the journal knows.
+    pub(super) fn restore_container(
+        &self,
+        database: &Database,
+        number: u32,
+        definition: Definition,
+        map: PartitionMap,
+        ts: u32,
+    ) -> Arc<Container> {
+        self.numbers.reach(u64::from(number));
+        let container = self.build_container(database, number, definition, map, ts);
+        let mut containers = database.containers.write();
+        containers.insert(container.id.clone(), Arc::clone(&container));
+        container
+    }
+
+    fn build_container(
+        &self,
+        database: &Database,
+        number: u32,
+        definition: Definition,
+        map: PartitionMap,
+        now: u32,
+    ) -> Arc<Container> {
+        let site = Site {
+            database: &database.id,
+            database_rid: ids::database_rid(database.number),
+            number,
+            environment: Arc::clone(&self.environment),
+        };
+        Arc::new(Container::new(site, definition, map, now))
+    }
+
+    /// Replaces the client's part of a container's properties.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn replace_container(
+        &self,
+        container: &Container,
+        properties: Value,
+        now: u32,
+    ) -> Result<(), StoreError> {
+        self.journal(|| Event::ContainerReplaced {
+            container: container.number,
+            properties: properties.clone(),
+            ts: now,
+        })?;
+        container.replace_properties(properties, now);
+        Ok(())
+    }
+
+    /// Deletes a container; false if it is gone already.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn delete_container(
+        &self,
+        database: &Database,
+        container: &Container,
+    ) -> Result<bool, StoreError> {
+        let mut containers = database.containers.write();
+        if containers
+            .get(&container.id)
+            .is_none_or(|known| known.rid != container.rid)
+        {
+            return Ok(false);
+        }
+        self.journal(|| Event::ContainerDeleted {
+            container: container.number,
+        })?;
+        containers.remove(&container.id);
         self.offers
             .write()
             .retain(|_, offer| offer.resource_rid != container.rid);
-        removed
+        Ok(true)
+    }
+
+    /// A container by its number.
+    pub fn container_by_number(&self, number: u32) -> Option<(Arc<Database>, Arc<Container>)> {
+        self.databases().into_iter().find_map(|database| {
+            let containers = database.containers();
+            let container = containers
+                .into_iter()
+                .find(|container| container.number == number)?;
+            Some((database, container))
+        })
     }
 
     /// Adds the throughput of a resource.
-    pub fn add_offer(&self, resource_rid: &str, resource_link: &str, content: Value, now: u32) {
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn add_offer(
+        &self,
+        resource_rid: &str,
+        resource_link: &str,
+        content: Value,
+        now: u32,
+    ) -> Result<(), StoreError> {
         let id = ids::rid_text(&(self.numbers.next() as u32 | 0x4000_0000).to_be_bytes()[1..]);
-        let offer = Offer {
-            id: id.clone(),
+        self.set_offer(Offer {
+            id,
             resource_rid: resource_rid.to_owned(),
             resource_link: resource_link.to_owned(),
             content,
             etag: self.tag(),
             ts: now,
-        };
-        self.offers.write().insert(id, offer);
+        })
     }
 
     /// All offers.
@@ -170,23 +304,80 @@ impl Account {
     }
 
     /// Replaces the content of an offer.
-    pub fn replace_offer(&self, id: &str, content: Value, now: u32) -> Option<Offer> {
-        let tag = self.tag();
-        let mut offers = self.offers.write();
-        let offer = offers.get_mut(id)?;
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn replace_offer(
+        &self,
+        id: &str,
+        content: Value,
+        now: u32,
+    ) -> Result<Option<Offer>, StoreError> {
+        let Some(mut offer) = self.offer(id) else {
+            return Ok(None);
+        };
         offer.content = content;
-        offer.etag = tag;
+        offer.etag = self.tag();
         offer.ts = now;
-        Some(offer.clone())
+        self.set_offer(offer.clone())?;
+        Ok(Some(offer))
+    }
+
+    fn set_offer(&self, offer: Offer) -> Result<(), StoreError> {
+        self.journal(|| Event::OfferSet(offer.clone()))?;
+        self.enforce(&offer);
+        self.offers.write().insert(offer.id.clone(), offer);
+        Ok(())
+    }
+
+    /// Puts back an offer that the journal knows.
+    pub(super) fn restore_offer(&self, offer: Offer) {
+        self.offers.write().insert(offer.id.clone(), offer);
+    }
+
+    /// Limits every container to its throughput, if throughput is enforced: after a restart, when all are known.
+    pub fn enforce_all(&self) {
+        self.offers().iter().for_each(|offer| self.enforce(offer));
+    }
+
+    fn enforce(&self, offer: &Offer) {
+        if self.environment.limits.throughput.is_none() {
+            return;
+        }
+        for database in self.databases() {
+            for container in database.containers() {
+                if container.rid == offer.resource_rid {
+                    container.set_throughput(offer.throughput());
+                }
+            }
+        }
+    }
+
+    fn journal(&self, event: impl FnOnce() -> Event) -> Result<(), StoreError> {
+        if let Some(journal) = self.environment.journal.get() {
+            journal.event(&event())?;
+        }
+        Ok(())
     }
 
     fn tag(&self) -> String {
-        let tag = ids::etag(self.salt, self.numbers.next());
+        let tag = ids::etag(self.environment.salt, self.numbers.next());
         format!("\"{}\"", String::from_utf8_lossy(&tag))
     }
 }
 
 impl Database {
+    fn new(id: &str, number: u32, etag: String, ts: u32) -> Self {
+        Self {
+            id: id.to_owned(),
+            rid: ids::rid_text(&ids::database_rid(number)),
+            number,
+            etag,
+            ts,
+            containers: RwLock::default(),
+        }
+    }
+
     /// A container by name or resource id.
     pub fn container(&self, name: &str) -> Option<Arc<Container>> {
         let containers = self.containers.read();
@@ -217,6 +408,11 @@ impl Database {
     /// The entity tag, with quotes.
     pub fn etag(&self) -> &str {
         &self.etag
+    }
+
+    /// Seconds since 1970 of its last change.
+    pub fn ts(&self) -> u32 {
+        self.ts
     }
 }
 

@@ -1,19 +1,18 @@
 //! One stored document: the client's text, and the numbers from which its system properties are written.
 
+use std::sync::Arc;
+
 use crate::epk::Epk;
 use crate::ids;
 use crate::json::write_number;
 
-/// A document as it is kept. The text has no system properties and no closing brace.
-#[derive(Debug)]
-pub struct Document {
-    /// The `id` property.
-    pub id: Box<str>,
-    /// Where it lives.
-    pub epk: Epk,
-    /// The client's members, from `{` up to but without the closing `}`.
-    pub text: Box<[u8]>,
-    /// Number behind `_rid`.
+/// One version of a document: what a write leaves behind.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The client's members, from `{` up to but without the closing `}`, and without system properties. Shared between
+    /// the document and the history of its changes.
+    pub text: Arc<[u8]>,
+    /// Number behind `_rid`; the same for all versions of a document, another one if it is deleted and created again.
     pub rid: u64,
     /// Number behind `_etag`.
     pub etag: u64,
@@ -21,9 +20,25 @@ pub struct Document {
     pub lsn: u64,
     /// `_ts`, seconds since 1970.
     pub ts: u32,
+}
+
+/// A document as it is kept.
+#[derive(Debug)]
+pub struct Document {
+    /// The `id` property.
+    pub id: Box<str>,
+    /// Where it lives.
+    pub epk: Epk,
+    /// What was written last.
+    pub version: Version,
+    /// When it expires, seconds since 1970; [`NEVER`] if it does not.
+    pub(super) expiry: u32,
     /// Its entry in the change log.
     pub(super) log_position: u32,
 }
+
+/// The expiry of a document that does not expire.
+pub const NEVER: u32 = u32::MAX;
 
 /// What all documents of a container share on output.
 #[derive(Clone, Debug)]
@@ -36,7 +51,7 @@ pub struct Rendering {
     pub salt: u32,
 }
 
-impl Document {
+impl Version {
     /// Bytes of the document as a client sees it, about.
     pub fn size(&self) -> usize {
         self.text.len() + 1
@@ -72,8 +87,23 @@ impl Document {
         out.push(b'}');
     }
 
+    /// The client's members as complete JSON text.
+    pub fn to_json_text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.text.len() + 1);
+        text.extend_from_slice(&self.text);
+        text.push(b'}');
+        text
+    }
+}
+
+impl Document {
     /// Heap and inline bytes of the document itself, without indexes.
     pub fn footprint(&self) -> usize {
-        std::mem::size_of::<Self>() + self.text.len() + self.id.len() + self.epk.heap_bytes()
+        // The text is behind two counters.
+        std::mem::size_of::<Self>()
+            + self.version.text.len()
+            + 16
+            + self.id.len()
+            + self.epk.heap_bytes()
     }
 }

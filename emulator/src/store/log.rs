@@ -22,16 +22,17 @@ struct Entry {
 pub struct ChangeLog {
     entries: Vec<Entry>,
     dead: usize,
+    /// Times are out of order: partitions with clocks of their own were merged.
+    mixed: bool,
 }
 
 impl ChangeLog {
-    /// Notes that `slot` was written and returns the entry's position. LSN and time may not go backwards.
+    /// Notes that `slot` was written and returns the entry's position. The LSN may not go backwards.
     pub fn append(&mut self, lsn: u64, ts: u32, slot: u32) -> u32 {
-        debug_assert!(
-            self.entries
-                .last()
-                .is_none_or(|last| last.lsn <= lsn && last.ts <= ts)
-        );
+        if let Some(last) = self.entries.last() {
+            debug_assert!(last.lsn <= lsn);
+            self.mixed |= last.ts > ts;
+        }
         self.entries.push(Entry { lsn, ts, slot });
         (self.entries.len() - 1) as u32
     }
@@ -69,9 +70,17 @@ impl ChangeLog {
         self.live_from(self.entries.partition_point(|entry| entry.lsn <= lsn))
     }
 
-    /// Slots in LSN order, of changes at `ts` or later.
+    /// Slots in LSN order, of changes at `ts` or later. Costs a look at every change if times are out of order.
     pub fn since(&self, ts: u32) -> impl Iterator<Item = u32> {
-        self.live_from(self.entries.partition_point(|entry| entry.ts < ts))
+        let start = if self.mixed {
+            0
+        } else {
+            self.entries.partition_point(|entry| entry.ts < ts)
+        };
+        self.entries[start..]
+            .iter()
+            .filter(move |entry| entry.slot != DEAD && entry.ts >= ts)
+            .map(|entry| entry.slot)
     }
 
     fn live_from(&self, start: usize) -> impl Iterator<Item = u32> {

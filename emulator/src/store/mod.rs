@@ -1,24 +1,32 @@
-//! What the server remembers: account, databases, containers, and the documents of each physical partition.
+//! What is stored: account, databases, containers, physical partitions, documents.
 //!
 //! ```text
-//! Account -> Database -> Container -> Partition [min, max) -> Shard: documents + indexes, behind one lock
-//!                                                              |- by key      (epk, id) -> slot, a hash table
-//!                                                              |- by place    (epk, rid) -> slot, ordered: feeds, queries
-//!                                                              `- change log  lsn -> slot, ordered: the change feed
+//! account -> database -> container -> map of partitions -> partition -> shard (documents, indexes, log, history)
+//!                           `-> transaction: writes of one request, judged, made durable (journal), then visible
 //! ```
-//!
-//! Maps of names are read-locked only while a name is looked up. A write locks one partition for as long as it takes to
-//! swap a document and note it in the log; there is no lock above partitions.
 
 mod account;
 mod container;
 mod document;
+mod environment;
+mod history;
+mod journal;
 mod log;
+mod map;
+mod meter;
 mod partition;
+mod reshape;
 mod shard;
+mod transaction;
+mod unique;
 
 pub use account::{Account, Database, Offer};
-pub use container::Container;
-pub use document::Document;
+pub use container::{Container, Definition};
+pub use document::{Document, Version};
+pub use environment::{Environment, Limits, StoreError};
+pub use history::{Change, ChangeKind};
+pub use journal::{Journal, OpenError};
+pub use map::PartitionMap;
 pub use partition::Partition;
-pub use shard::{Draft, Shard, Stamp};
+pub use shard::Draft;
+pub use transaction::Transaction;

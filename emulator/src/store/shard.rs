@@ -1,34 +1,41 @@
 //! The documents of one physical partition with their indexes: everything behind the partition's lock.
 //!
 //! Invariants:
-//! 1. A slot is in all three indexes (key, place, log) or in none.
-//! 2. LSN and `_ts` never go backwards; all documents of one batch share an LSN.
+//! 1. A slot is in all indexes (key, place, log; expiry and unique values if it has any) or in none.
+//! 2. LSN and `_ts` never go backwards; all documents of one request share an LSN.
 //! 3. Reading changes after LSN `n` costs the changes returned, not the documents held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::document::Document;
+use super::document::{Document, NEVER, Version};
+use super::history::{Change, ChangeKind, History};
 use super::log::ChangeLog;
+use super::unique::UniqueIndex;
 use crate::epk::{Epk, EpkRange};
 
 const CHUNK: usize = 512;
 
 /// A document that is about to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Draft {
     /// The `id` property.
     pub id: Box<str>,
     /// Where it lives.
     pub epk: Epk,
-    /// See [`Document::text`].
-    pub text: Box<[u8]>,
+    /// See [`Version::text`].
+    pub text: Arc<[u8]>,
+    /// Seconds that it lives after its last write; `None` for ever.
+    pub ttl: Option<u32>,
+    /// Its values for the container's unique keys.
+    pub unique: Box<[u128]>,
 }
 
-/// When a write happens: the LSN and time of one point write or one batch.
-#[derive(Clone, Copy, Debug)]
+/// When a write happens: the LSN and time of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Position in the partition's history.
     pub lsn: u64,
@@ -47,16 +54,46 @@ pub struct Shard {
     free: Vec<u32>,
     by_key: HashTable<u32>,
     by_place: BTreeMap<Place, u32>,
+    /// Slots of documents that expire, by expiry.
+    expiries: BTreeSet<(u32, u32)>,
+    unique: UniqueIndex,
     log: ChangeLog,
+    history: History,
     lsn: u64,
     ts: u32,
     footprint: usize,
 }
 
 impl Shard {
+    /// An empty shard at a position that another one reached.
+    pub(super) fn at(stamp: Stamp, history: History) -> Self {
+        Self {
+            lsn: stamp.lsn,
+            ts: stamp.ts,
+            history,
+            ..Self::default()
+        }
+    }
+
     /// LSN of the newest change; 0 before the first.
     pub fn lsn(&self) -> u64 {
         self.lsn
+    }
+
+    /// LSN and time of the newest change.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            lsn: self.lsn,
+            ts: self.ts,
+        }
+    }
+
+    /// LSN and time of the next change, if it happens at `now`.
+    pub fn next_stamp(&self, now: u32) -> Stamp {
+        Stamp {
+            lsn: self.lsn + 1,
+            ts: self.ts.max(now),
+        }
     }
 
     /// How many documents there are.
@@ -64,67 +101,154 @@ impl Shard {
         self.by_place.len()
     }
 
-    /// Bytes of documents and indexes, about.
+    /// Bytes of documents, indexes and history, about.
     pub fn footprint(&self) -> usize {
         const PLACE_BYTES: usize = 48;
         const KEY_BYTES: usize = 8;
+        const EXPIRY_BYTES: usize = 16;
         self.footprint
             + self.len() * PLACE_BYTES
             + self.by_key.capacity() * KEY_BYTES
+            + self.expiries.len() * EXPIRY_BYTES
+            + self.unique.footprint()
             + self.log.footprint()
+            + self.history.footprint()
             + self.free.capacity() * std::mem::size_of::<u32>()
     }
 
-    /// Opens the next change; every write needs a stamp, and writes of one batch share it.
-    pub fn advance(&mut self, now: u32) -> Stamp {
-        self.lsn += 1;
-        self.ts = self.ts.max(now);
-        Stamp {
-            lsn: self.lsn,
-            ts: self.ts,
+    /// The document with a key.
+    pub fn get(&self, epk: &Epk, id: &str) -> Option<&Document> {
+        self.find(epk, id).map(|slot| self.document(slot))
+    }
+
+    /// The document that holds a unique value.
+    pub fn unique_owner(&self, hash: u128) -> Option<&Document> {
+        self.unique.owner(hash).map(|slot| self.document(slot))
+    }
+
+    /// Changes, deletes included, for as long as somebody wants them.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// See [`Self::history`].
+    pub fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
+    /// When the next document expires; [`NEVER`] if none does.
+    pub fn next_expiry(&self) -> u32 {
+        self.expiries.first().map_or(NEVER, |(expiry, _)| *expiry)
+    }
+
+    /// Keys of the documents that expire at `now` or before, the first to expire first.
+    pub fn expired(&self, now: u32) -> Vec<(u32, Epk, Box<str>)> {
+        self.expiries
+            .range(..(now.saturating_add(1), 0))
+            .map(|(expiry, slot)| {
+                let document = self.document(*slot);
+                (*expiry, document.epk.clone(), document.id.clone())
+            })
+            .collect()
+    }
+
+    /// Gives every document a new expiry.
+    pub fn reset_expiries(&mut self, ttl: impl Fn(&Version) -> Option<u32>) {
+        self.expiries.clear();
+        for slot in 0..self.chunks.iter().map(Vec::len).sum::<usize>() as u32 {
+            let Some(document) = &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+            else {
+                continue;
+            };
+            document.expiry = expiry(&document.version, ttl(&document.version));
+            if document.expiry != NEVER {
+                self.expiries.insert((document.expiry, slot));
+            }
         }
     }
 
-    /// The slot of a document.
-    pub fn find(&self, epk: &Epk, id: &str) -> Option<u32> {
-        self.by_key
-            .find(key_hash(epk, id), |slot| {
-                let document = self.document(*slot);
-                &*document.id == id && document.epk == *epk
-            })
-            .copied()
+    /// Writes a version of a document, which moves to the end of the change log.
+    pub fn put(&mut self, draft: Draft, version: Version) {
+        let stamp = Stamp {
+            lsn: version.lsn,
+            ts: version.ts,
+        };
+        self.reach(stamp);
+        let current = self.history.is_recording().then(|| version.clone());
+        let existing = self.find(&draft.epk, &draft.id);
+        let key = current
+            .is_some()
+            .then(|| (draft.id.clone(), draft.epk.clone()));
+        let previous = match existing {
+            Some(slot) => Some(self.replace(slot, draft.ttl, draft.unique, version)),
+            None => {
+                self.adopt(draft, version);
+                None
+            }
+        };
+        if let Some((id, epk)) = key {
+            self.history.push(|| Change {
+                kind: match previous {
+                    Some(_) => ChangeKind::Replace,
+                    None => ChangeKind::Create,
+                },
+                id,
+                epk,
+                current,
+                previous,
+                stamp,
+            });
+        }
     }
 
-    /// The document in a slot that [`Self::find`] or an iterator returned.
-    pub fn document(&self, slot: u32) -> &Document {
-        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-            .as_ref()
-            .expect("indexes hold only occupied slots")
+    /// Takes a document away and returns its last version.
+    pub fn remove(
+        &mut self,
+        epk: &Epk,
+        id: &str,
+        kind: ChangeKind,
+        stamp: Stamp,
+    ) -> Option<Version> {
+        let slot = self.find(epk, id)?;
+        self.reach(stamp);
+        let Document {
+            id, epk, version, ..
+        } = self.take(slot)?;
+        self.history.push(|| Change {
+            kind,
+            id,
+            epk,
+            current: None,
+            previous: Some(version.clone()),
+            stamp,
+        });
+        Some(version)
     }
 
-    fn document_mut(&mut self, slot: u32) -> &mut Document {
-        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-            .as_mut()
-            .expect("indexes hold only occupied slots")
-    }
-
-    /// Adds a document that is not there yet and returns its slot.
-    pub fn insert(&mut self, draft: Draft, rid: u64, etag: u64, stamp: Stamp) -> u32 {
+    /// Adds a document that is not there, without a word to the history. Its LSN may not be before the log's last.
+    pub(super) fn adopt(&mut self, draft: Draft, version: Version) {
         let slot = self.vacant();
-        let log_position = self.log.append(stamp.lsn, stamp.ts, slot);
-        let Draft { id, epk, text } = draft;
-        self.by_place.insert(place(&epk, rid), slot);
+        let log_position = self.log.append(version.lsn, version.ts, slot);
+        let Draft {
+            id,
+            epk,
+            ttl,
+            unique,
+            ..
+        } = draft;
+        self.by_place.insert(place(&epk, version.rid), slot);
         let hash = key_hash(&epk, &id);
         let document = Document {
             id,
             epk,
-            text,
-            rid,
-            etag,
-            lsn: stamp.lsn,
-            ts: stamp.ts,
+            expiry: expiry(&version, ttl),
+            version,
             log_position,
         };
+        if document.expiry != NEVER {
+            self.expiries.insert((document.expiry, slot));
+        }
+        self.unique.claim(slot, unique);
         self.footprint += document.footprint();
         self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(document);
         let chunks = &self.chunks;
@@ -133,42 +257,20 @@ impl Shard {
                 .as_ref()
                 .map_or(0, |document| key_hash(&document.epk, &document.id))
         });
-        slot
     }
 
-    /// Gives a document a new text; it moves to the end of the change log.
-    pub fn replace(&mut self, slot: u32, text: Box<[u8]>, etag: u64, stamp: Stamp) {
-        let log_position = self.log.append(stamp.lsn, stamp.ts, slot);
-        let (new_bytes, document) = (text.len(), self.document_mut(slot));
-        let old_bytes = std::mem::replace(&mut document.text, text).len();
-        let old_position = std::mem::replace(&mut document.log_position, log_position);
-        document.etag = etag;
-        document.lsn = stamp.lsn;
-        document.ts = stamp.ts;
-        self.footprint = self.footprint + new_bytes - old_bytes;
-        self.log.kill(old_position);
-        self.sweep_log();
-    }
-
-    /// Takes a document away.
-    pub fn remove(&mut self, slot: u32) -> Document {
-        let document = self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-            .take()
-            .expect("indexes hold only occupied slots");
-        self.by_place.remove(&place(&document.epk, document.rid));
-        if let Ok(entry) = self
-            .by_key
-            .find_entry(key_hash(&document.epk, &document.id), |other| {
-                *other == slot
+    /// All documents in LSN order with their unique values, and the history; the shard is empty then.
+    pub(super) fn dissolve(mut self) -> (Vec<(Document, Box<[u128]>)>, History) {
+        let slots: Vec<u32> = self.log.after(0).collect();
+        let documents = slots
+            .into_iter()
+            .filter_map(|slot| {
+                let unique = self.unique.release(slot);
+                let document = self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].take()?;
+                Some((document, unique))
             })
-        {
-            entry.remove();
-        }
-        self.free.push(slot);
-        self.footprint -= document.footprint();
-        self.log.kill(document.log_position);
-        self.sweep_log();
-        document
+            .collect();
+        (documents, self.history)
     }
 
     /// Current documents whose newest change is after `lsn`, in LSN order.
@@ -206,6 +308,84 @@ impl Shard {
             .filter(|document| range.contains(&document.epk))
     }
 
+    /// The first component of the key in the middle of the documents; `None` if all have the same.
+    pub fn median_head(&self) -> Option<u128> {
+        let head = |place: &Place| u128::from(place.0) << 64 | u128::from(place.1);
+        let first = head(self.by_place.keys().next()?);
+        let middle = self.by_place.keys().skip(self.len() / 2).map(head);
+        middle.into_iter().find(|head| *head > first)
+    }
+
+    fn find(&self, epk: &Epk, id: &str) -> Option<u32> {
+        self.by_key
+            .find(key_hash(epk, id), |slot| {
+                let document = self.document(*slot);
+                &*document.id == id && document.epk == *epk
+            })
+            .copied()
+    }
+
+    fn document(&self, slot: u32) -> &Document {
+        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+            .as_ref()
+            .expect("indexes hold only occupied slots")
+    }
+
+    fn reach(&mut self, stamp: Stamp) {
+        self.lsn = self.lsn.max(stamp.lsn);
+        self.ts = self.ts.max(stamp.ts);
+    }
+
+    fn replace(
+        &mut self,
+        slot: u32,
+        ttl: Option<u32>,
+        unique: Box<[u128]>,
+        version: Version,
+    ) -> Version {
+        let log_position = self.log.append(version.lsn, version.ts, slot);
+        let document = self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+            .as_mut()
+            .expect("indexes hold only occupied slots");
+        let new_expiry = expiry(&version, ttl);
+        if document.expiry != new_expiry {
+            self.expiries.remove(&(document.expiry, slot));
+            if new_expiry != NEVER {
+                self.expiries.insert((new_expiry, slot));
+            }
+            document.expiry = new_expiry;
+        }
+        self.footprint += version.text.len();
+        let previous = std::mem::replace(&mut document.version, version);
+        self.footprint -= previous.text.len();
+        let old_position = std::mem::replace(&mut document.log_position, log_position);
+        self.unique.claim(slot, unique);
+        self.log.kill(old_position);
+        self.sweep_log();
+        previous
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Document> {
+        let document = self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].take()?;
+        self.by_place
+            .remove(&place(&document.epk, document.version.rid));
+        if let Ok(entry) = self
+            .by_key
+            .find_entry(key_hash(&document.epk, &document.id), |other| {
+                *other == slot
+            })
+        {
+            entry.remove();
+        }
+        self.expiries.remove(&(document.expiry, slot));
+        self.unique.release(slot);
+        self.free.push(slot);
+        self.footprint -= document.footprint();
+        self.log.kill(document.log_position);
+        self.sweep_log();
+        Some(document)
+    }
+
     fn vacant(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
             return slot;
@@ -230,7 +410,12 @@ impl Shard {
     }
 }
 
-fn key_hash(epk: &Epk, id: &str) -> u64 {
+fn expiry(version: &Version, ttl: Option<u32>) -> u32 {
+    ttl.map_or(NEVER, |ttl| version.ts.saturating_add(ttl))
+}
+
+/// The hash by which documents are found.
+pub fn key_hash(epk: &Epk, id: &str) -> u64 {
     xxh3_64_with_seed(id.as_bytes(), epk.head() as u64)
 }
 
@@ -243,170 +428,4 @@ fn split_head(head: u128, rid: u64) -> Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::epk::hash_component;
-
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % limit
-        }
-    }
-
-    /// The obvious implementation: documents in a list, sorted when asked.
-    #[derive(Default)]
-    struct Model(Vec<(u64, u32, u64, Epk, String)>);
-
-    impl Model {
-        fn write(&mut self, stamp: Stamp, order: u64, epk: &Epk, id: &str) {
-            self.delete(epk, id);
-            self.0
-                .push((stamp.lsn, stamp.ts, order, epk.clone(), id.to_owned()));
-        }
-
-        fn delete(&mut self, epk: &Epk, id: &str) {
-            self.0.retain(|entry| !(entry.3 == *epk && entry.4 == id));
-        }
-
-        fn ids(&self, keep: impl Fn(&(u64, u32, u64, Epk, String)) -> bool) -> Vec<String> {
-            let mut entries: Vec<_> = self.0.iter().filter(|entry| keep(entry)).collect();
-            entries.sort_by_key(|entry| (entry.0, entry.2));
-            entries.into_iter().map(|entry| entry.4.clone()).collect()
-        }
-    }
-
-    fn draft(epk: &Epk, id: &str, length: usize) -> Draft {
-        Draft {
-            id: id.into(),
-            epk: epk.clone(),
-            text: vec![b'x'; length].into(),
-        }
-    }
-
-    #[test]
-    fn random_writes_equal_a_naive_model() {
-        for seed in 1..=20 {
-            let mut random = Random(seed * 0x9E37_79B9);
-            let (mut shard, mut model, mut rid, mut order) =
-                (Shard::default(), Model::default(), 0, 0);
-            let keys: Vec<Epk> = (0..4u8)
-                .map(|key| Epk::from_hashes(&hash_component(&[key])))
-                .collect();
-            for round in 0..800u32 {
-                let stamp = shard.advance(round / 10);
-                // A batch of up to five writes under one LSN, some of them of the same document.
-                for _ in 0..=random.below(5) {
-                    let epk = &keys[random.below(4) as usize];
-                    let id = format!("i{}", random.below(30));
-                    order += 1;
-                    match shard.find(epk, &id) {
-                        Some(slot) if random.below(3) == 0 => {
-                            assert_eq!(*shard.remove(slot).id, *id);
-                            model.delete(epk, &id);
-                        }
-                        Some(slot) => {
-                            shard.replace(
-                                slot,
-                                vec![b'y'; random.below(90) as usize].into(),
-                                order,
-                                stamp,
-                            );
-                            model.write(stamp, order, epk, &id);
-                        }
-                        None => {
-                            rid += 1;
-                            shard.insert(
-                                draft(epk, &id, random.below(90) as usize),
-                                rid,
-                                order,
-                                stamp,
-                            );
-                            model.write(stamp, order, epk, &id);
-                        }
-                    }
-                }
-                if round % 7 == 0 {
-                    let after = random.below(shard.lsn() + 2);
-                    let ids: Vec<String> = shard
-                        .changes_after(after)
-                        .map(|document| document.id.to_string())
-                        .collect();
-                    assert_eq!(
-                        ids,
-                        model.ids(|entry| entry.0 > after),
-                        "seed {seed} round {round} after {after}"
-                    );
-                    let since = random.below(u64::from(round / 10) + 2) as u32;
-                    let ids: Vec<String> = shard
-                        .changes_since(since)
-                        .map(|document| document.id.to_string())
-                        .collect();
-                    assert_eq!(
-                        ids,
-                        model.ids(|entry| entry.1 >= since),
-                        "seed {seed} round {round} since {since}"
-                    );
-                    let one = EpkRange::prefix(&keys[0]);
-                    assert_eq!(
-                        shard.scan(&one, None).count(),
-                        model.ids(|entry| entry.3 == keys[0]).len()
-                    );
-                }
-            }
-            assert_eq!(shard.len(), model.0.len());
-            let held: usize = shard.changes_after(0).map(Document::footprint).sum();
-            assert_eq!(shard.footprint, held);
-        }
-    }
-
-    #[test]
-    fn memory_follows_documents_and_not_writes() {
-        let mut shard = Shard::default();
-        let epk = Epk::from_hashes(&[1; 16]);
-        for index in 0..1_000u64 {
-            let stamp = shard.advance(0);
-            shard.insert(draft(&epk, &index.to_string(), 200), index, index, stamp);
-        }
-        let before = shard.footprint();
-        for write in 0..100_000u64 {
-            let stamp = shard.advance(0);
-            let slot = shard
-                .find(&epk, &(write % 1_000).to_string())
-                .expect("it was inserted");
-            shard.replace(slot, vec![b'x'; 200].into(), write, stamp);
-        }
-        assert!(
-            shard.footprint() < before + 64 * 1024,
-            "{before} {}",
-            shard.footprint()
-        );
-    }
-
-    #[test]
-    fn scans_continue_behind_a_place() {
-        let mut shard = Shard::default();
-        for index in 0..200u64 {
-            let epk = Epk::from_hashes(&hash_component(&(index % 20).to_le_bytes()));
-            let stamp = shard.advance(0);
-            shard.insert(draft(&epk, &index.to_string(), 1), index + 1, 0, stamp);
-        }
-        for range in EpkRange::split_evenly(3) {
-            let whole: Vec<u64> = shard
-                .scan(&range, None)
-                .map(|document| document.rid)
-                .collect();
-            let (mut pieces, mut after) = (Vec::new(), None);
-            while let Some(document) = shard.scan(&range, after).next() {
-                after = Some((document.epk.head(), document.rid));
-                pieces.push(document.rid);
-            }
-            assert_eq!(pieces, whole);
-        }
-        assert_eq!(shard.scan(&EpkRange::full(), None).count(), 200);
-    }
-}
+mod tests;

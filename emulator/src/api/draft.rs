@@ -1,0 +1,101 @@
+//! From a client's document to a draft: its id, its place, and what the container demands of it.
+
+use std::borrow::Cow;
+
+use crate::epk::Epk;
+use crate::http::{ApiError, Call, headers};
+use crate::json::Members;
+use crate::partition_key::parse_components;
+use crate::store::{Container, Draft};
+
+/// Longest id of an item.
+const MAX_ID_BYTES: usize = 1023;
+
+/// Largest document, as JSON text.
+pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
+
+/// Checks a document and turns it into a draft. `addressed` is the key that the call named, if it did.
+///
+/// # Errors
+/// 400, with sub-status 1001 if document and call disagree about the partition key; 413 if it is too large.
+pub fn draft(
+    container: &Container,
+    text: &[u8],
+    addressed: Option<&Epk>,
+) -> Result<Draft, ApiError> {
+    if text.len() > MAX_ITEM_BYTES {
+        return Err(ApiError::too_large(
+            "the item is larger than 2 MB: store less in it",
+        ));
+    }
+    let members = Members::parse(text).map_err(ApiError::bad_request)?;
+    let id = checked_id(members.find_text("id"))?;
+    let components = container
+        .key
+        .extract(&members)
+        .map_err(ApiError::bad_request)?;
+    let epk = container.key.epk(&components);
+    if addressed.is_some_and(|addressed| *addressed != epk) {
+        return Err(ApiError::key_mismatch(
+            "the partition key in the item is not the one in the x-ms-documentdb-partitionkey header",
+        ));
+    }
+    let unique = if container.unique.is_empty() {
+        Box::default()
+    } else {
+        let value = serde_json::from_slice(text)
+            .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+        container.unique.hashes(&epk, &value)
+    };
+    Ok(Draft {
+        id: id.into(),
+        epk,
+        text: members.to_stored(),
+        ttl: container.ttl_of(&members).map_err(ApiError::bad_request)?,
+        unique,
+    })
+}
+
+fn checked_id(id: Option<Cow<'_, str>>) -> Result<Cow<'_, str>, ApiError> {
+    let id =
+        id.ok_or_else(|| ApiError::bad_request("an item needs an id property that is a string"))?;
+    if id.is_empty() || id.len() > MAX_ID_BYTES || id.contains(['/', '\\', '?', '#']) {
+        return Err(ApiError::bad_request(format!(
+            "an id must be 1 to {MAX_ID_BYTES} bytes without / \\ ? #"
+        )));
+    }
+    Ok(id)
+}
+
+/// The full key in the partition key header, if there is one.
+///
+/// # Errors
+/// 400 if it is malformed or a prefix.
+pub fn addressed_key(container: &Container, call: &Call<'_>) -> Result<Option<Epk>, ApiError> {
+    call.header(&headers::PARTITION_KEY)
+        .map(|text| full_key(container, text))
+        .transpose()
+}
+
+/// Like [`addressed_key`], for calls that cannot do without.
+///
+/// # Errors
+/// As above, and 400 if the header is missing.
+pub fn required_key(container: &Container, call: &Call<'_>) -> Result<Epk, ApiError> {
+    addressed_key(container, call)?
+        .ok_or_else(|| ApiError::bad_request("the x-ms-documentdb-partitionkey header is missing"))
+}
+
+/// The key that a JSON array of components stands for.
+///
+/// # Errors
+/// 400 if it is malformed or a prefix.
+pub fn full_key(container: &Container, text: &str) -> Result<Epk, ApiError> {
+    let components = parse_components(text).map_err(ApiError::bad_request)?;
+    if components.len() != container.key.len() {
+        return Err(ApiError::key_mismatch(
+            container.key.arity_error(components.len()),
+        ));
+    }
+    Ok(container.key.epk(&components))
+}
