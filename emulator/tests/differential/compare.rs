@@ -50,7 +50,8 @@ impl Pair {
         self.first_difference(script, forget_all).await
     }
 
-    /// Runs a script in a new database; the first operation with two outcomes, after `forget` changed them.
+    /// Runs a script in a new database; the first operation with two outcomes, after `forget` changed
+    /// them, or with a wrong one.
     pub async fn first_difference(
         &self,
         script: &[Operation],
@@ -63,11 +64,12 @@ impl Pair {
         for (step, operation) in script.iter().enumerate() {
             let mut mine = ours.perform(step, operation).await?;
             let mut theirs = oracle.perform(step, operation).await?;
+            let wrong = mine.is_wrong();
             forget(&operation.action, &mut mine);
             forget(&operation.action, &mut theirs);
             let mut classes = self.classes.borrow_mut();
             *classes.entry(mine.class()).or_default() += 1;
-            if mine != theirs {
+            if wrong || mine != theirs {
                 difference = Some(Difference {
                     step,
                     ours: mine,

@@ -1,6 +1,7 @@
 //! A container of a script in one server, and what its client learned about it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use azure_data_cosmos::PartitionKey;
 use azure_data_cosmos::clients::ContainerClient;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::Fallible;
 use crate::feeds::Reader;
 use crate::keys::{self, Shape, partition_key};
-use crate::outcome::{self, Outcome};
+use crate::outcome::{self, Ids, Outcome};
 use crate::script::{Scope, Start, Tag};
 
 const FOREIGN_TAG: &str = "\"00000000-0000-0000-0000-000000000000\"";
@@ -24,6 +25,12 @@ pub struct Container {
     pub readers: HashMap<(Scope, Start), Reader>,
     /// Partition key range ids in key order.
     pub partitions: Vec<u32>,
+    /// Most intervals that a reader's token can have: a merge of partitions does not merge them.
+    pub pieces: usize,
+    /// Whether partitions were split or merged.
+    pub reshaped: bool,
+    /// Whether partitions were merged.
+    pub merged: bool,
     /// Ranges when it was created.
     ranges: Vec<FeedRange>,
     /// Number of each entity tag in the order of appearance, and the operation that wrote it.
@@ -43,11 +50,69 @@ impl Container {
             shape,
             readers: HashMap::new(),
             partitions: (0..ranges.len() as u32).collect(),
+            pieces: ranges.len(),
+            reshaped: false,
+            merged: false,
             ranges,
             tags: HashMap::new(),
             histories: HashMap::new(),
             live: HashMap::new(),
         })
+    }
+
+    /// Notes that partitions gave way to others.
+    pub fn reshaped(&mut self, places: RangeInclusive<usize>, children: Vec<u32>) {
+        self.pieces += children.len() - 1;
+        self.partitions.splice(places, children);
+        self.reshaped = true;
+    }
+
+    /// Notes that partitions were merged: how readers find what they have not found yet is then free.
+    pub fn merged(&mut self) {
+        self.merged = true;
+        self.readers.values_mut().for_each(Reader::may_repeat);
+    }
+
+    /// Ids of the items in a scope that were written after an operation, as its change feed must give them.
+    pub fn written_since(&self, scope: Scope, since: Option<usize>) -> Fallible<Ids> {
+        let keys = self.keys_in(scope)?;
+        let mut found: Vec<(&str, usize, &str)> = Vec::new();
+        for ((key, id), tag) in &self.live {
+            let written = self.writer(tag).ok_or("a tag without an operation")?;
+            if keys.contains(key) && since.is_none_or(|since| written > since) {
+                found.push((key, written, id));
+            }
+        }
+        found.sort_unstable();
+        let mut ids = Ids::new();
+        for (key, _, id) in found {
+            ids.entry(key.to_owned()).or_default().push(id.to_owned());
+        }
+        Ok(ids)
+    }
+
+    /// Canonical texts of the partition keys in a scope.
+    fn keys_in(&self, scope: Scope) -> Fallible<BTreeSet<String>> {
+        let definition = self.shape.properties().partition_key;
+        let mut keys = BTreeSet::new();
+        for index in 0..self.shape.keys().len() {
+            let (key, text) = self.key(index)?;
+            let inside = match scope {
+                Scope::Key(only) => index == only,
+                Scope::Prefix(prefix) => text.starts_with(&keys::prefix_text(prefix)),
+                Scope::Range(ordinal) => {
+                    let range = &self.ranges[ordinal % self.ranges.len()];
+                    let place = FeedRange::for_partition(key, &definition);
+                    range.min_inclusive() <= place.min_inclusive()
+                        && place.min_inclusive() < range.max_exclusive()
+                }
+                Scope::Full => true,
+            };
+            if inside {
+                keys.insert(text);
+            }
+        }
+        Ok(keys)
     }
 
     /// Number of a tag, if it was seen.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Fallible;
 use crate::container::Container;
-use crate::outcome::{self, Deliveries, Delivery, Outcome};
+use crate::outcome::{self, Deliveries, Delivery, Ids, Outcome};
 use crate::query::QueryText;
 use crate::script::{Scope, Start};
 
@@ -22,9 +22,18 @@ const HOUR: Duration = Duration::from_secs(3_600);
 #[derive(Default)]
 pub struct Reader {
     token: Option<ContinuationToken>,
+    /// The operation that it starts after.
+    since: Option<usize>,
     history: Deliveries,
-    /// Whether it stands where it stopped after some pages.
+    /// Whether what it finds next depends on the sizes of pages, or on what was merged.
     midway: bool,
+}
+
+impl Reader {
+    /// Notes that it may find again what it found before.
+    pub fn may_repeat(&mut self) {
+        self.midway = true;
+    }
 }
 
 impl Container {
@@ -50,9 +59,13 @@ impl Container {
         place: (Scope, Start),
         page: u32,
         pages: Option<usize>,
+        step: usize,
     ) -> Fallible<Outcome> {
         let mut reader = self.readers.remove(&place).unwrap_or_default();
         let pages = pages.filter(|_| reader.token.is_some());
+        if reader.token.is_none() && place.1 != Start::Beginning {
+            reader.since = Some(step);
+        }
         let mut options = ChangeFeedOptions::default().with_max_item_count(hint(page)?);
         if let Some(token) = &reader.token {
             options = options.with_continuation_token(token.clone());
@@ -67,8 +80,8 @@ impl Container {
             .client
             .query_change_feed::<Value>(target, start, Some(options));
         let mut feed = feed.await?;
-        // Every range must have said once that it has no more.
-        let enough_idle = self.partitions.len() + 1;
+        // Every interval must have said once that it has no more.
+        let enough_idle = self.pieces + 1;
         let (mut read, mut idle, mut items, mut fresh) = (0, 0, 0, Deliveries::new());
         while pages.map_or(idle < enough_idle, |pages| read < pages) {
             let page = feed
@@ -93,9 +106,13 @@ impl Container {
             Outcome::Moved { items }
         } else {
             let in_one_go = !std::mem::take(&mut reader.midway);
+            let settled = self.settled(&reader.history);
+            let expected = self.written_since(place.0, reader.since)?;
             Outcome::Drained {
                 fresh: in_one_go.then(|| ordered(fresh)),
-                settled: self.settled(&reader.history),
+                missed: Some(expected).filter(|expected| *expected != ids(&settled)),
+                settled,
+                merged: self.merged,
             }
         };
         self.readers.insert(place, reader);
@@ -134,6 +151,15 @@ fn ordered(mut deliveries: Deliveries) -> Deliveries {
         outcome::unorder_batches(versions);
     }
     deliveries
+}
+
+fn ids(deliveries: &Deliveries) -> Ids {
+    let ids =
+        |versions: &Vec<Delivery>| versions.iter().map(|version| version.id.clone()).collect();
+    deliveries
+        .iter()
+        .map(|(key, versions)| (key.clone(), ids(versions)))
+        .collect()
 }
 
 fn hint(items: u32) -> Fallible<MaxItemCountHint> {

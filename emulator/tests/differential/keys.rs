@@ -12,12 +12,6 @@ use serde_json::{Value, json};
 use crate::Fallible;
 use crate::script::Scope;
 
-/// Whether the server under test has unique keys.
-pub const UNIQUE_KEYS: bool = false;
-
-/// Whether the server under test can be told to split a partition.
-pub const SPLITS: bool = false;
-
 /// A container of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
@@ -31,11 +25,7 @@ pub enum Shape {
 
 impl Shape {
     /// The containers of every script.
-    pub const ALL: &[Self] = if UNIQUE_KEYS {
-        &[Self::Single, Self::Hierarchical, Self::Unique]
-    } else {
-        &[Self::Single, Self::Hierarchical]
-    };
+    pub const ALL: &[Self] = &[Self::Single, Self::Hierarchical, Self::Unique];
 
     /// Its name.
     pub fn name(self) -> &'static str {

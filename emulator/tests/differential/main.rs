@@ -20,9 +20,6 @@ mod oracle;
 mod outcome;
 mod points;
 mod query;
-#[path = "../common/raw.rs"]
-#[allow(dead_code)]
-mod raw;
 mod routing;
 mod script;
 mod side;

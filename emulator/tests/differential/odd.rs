@@ -81,22 +81,14 @@ impl Container {
     }
 
     fn stored(&self, status: u16, read: ItemResponse) -> Fallible<Outcome> {
-        Ok(match self.point(read)? {
-            Outcome::Point {
-                tag,
-                body,
-                range,
-                lsns,
-                ..
-            } => Outcome::Point {
-                status,
-                tag,
-                body,
-                range,
-                lsns,
-            },
-            other => other,
-        })
+        let mut stored = self.point(read)?;
+        if let Outcome::Point {
+            status: answered, ..
+        } = &mut stored
+        {
+            *answered = status;
+        }
+        Ok(stored)
     }
 
     async fn odd_call(&self, odd: Odd) -> Fallible<Outcome> {

@@ -40,6 +40,8 @@ pub enum Outcome {
         range: Option<String>,
         /// Of the partition, and of the item.
         lsns: (Option<u64>, Option<u64>),
+        /// Whether partitions of the container were split or merged before.
+        reshaped: bool,
     },
     /// A batch: its status, and status, tag and item of each operation.
     Batch {
@@ -56,6 +58,10 @@ pub enum Outcome {
         fresh: Option<Deliveries>,
         /// The newest versions among all that it ever found.
         settled: Deliveries,
+        /// The ids that should be there, if they are not what is there.
+        missed: Option<Ids>,
+        /// Whether partitions of the container were merged before.
+        merged: bool,
     },
     /// Bounds of the physical partitions.
     Ranges(Vec<(String, String)>),
@@ -87,6 +93,17 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// Whether it is wrong whatever another server does: a change feed without all that was written.
+    pub fn is_wrong(&self) -> bool {
+        matches!(
+            self,
+            Self::Drained {
+                missed: Some(_),
+                ..
+            }
+        )
+    }
+
     /// The class of outcomes that this one belongs to: what a good set of scripts has some of.
     pub fn class(&self) -> String {
         let some = |empty: bool| if empty { "none" } else { "some" };
@@ -105,6 +122,9 @@ impl Outcome {
         }
     }
 }
+
+/// Ids of items in the order of their newest versions, by partition key.
+pub type Ids = BTreeMap<String, Vec<String>>;
 
 /// Versions of items in the order of their arrival, by partition key.
 pub type Deliveries = BTreeMap<String, Vec<Delivery>>;

@@ -121,6 +121,7 @@ impl Container {
             body,
             range,
             lsns,
+            reshaped: self.reshaped,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::keys::{self, Shape};
+use crate::keys::Shape;
 use crate::odd::Odd;
 use crate::query::QueryText;
 
@@ -126,6 +126,8 @@ pub enum Action {
     Ranges,
     /// Splits the n-th partition in key order, modulo their number.
     Split(usize),
+    /// Merges the n-th partition with the next one, modulo what is possible.
+    Merge(usize),
 }
 
 /// An operation and the container it is for.
@@ -135,9 +137,6 @@ pub struct Operation {
     pub action: Action,
 }
 
-/// Most splits of one container: every partition costs requests in each full read.
-const MAX_SPLITS: usize = 3;
-
 /// A script of `length` random operations, and reads of everything at its end.
 pub fn generate(seed: u64, length: usize) -> Vec<Operation> {
     let mut random = Random(fastrand::Rng::with_seed(seed));
@@ -145,18 +144,11 @@ pub fn generate(seed: u64, length: usize) -> Vec<Operation> {
         .iter()
         .map(|shape| random.some_keys(*shape))
         .collect();
-    let mut splits = [0; Shape::ALL.len()];
     let mut script: Vec<Operation> = (0..length)
         .map(|_| {
             let shape = random.pick(Shape::ALL);
             let key = random.pick(&active[shape as usize]);
-            let mut action = random.action(shape, key);
-            if matches!(action, Action::Split(_)) {
-                splits[shape as usize] += 1;
-                if !keys::SPLITS || splits[shape as usize] > MAX_SPLITS {
-                    action = Action::Ranges;
-                }
-            }
+            let action = random.action(shape, key);
             Operation { shape, action }
         })
         .collect();
@@ -168,17 +160,11 @@ pub fn generate(seed: u64, length: usize) -> Vec<Operation> {
 
 fn epilogue(shape: Shape) -> impl Iterator<Item = Action> {
     let keys = 0..shape.keys().len();
-    let scopes = keys.clone().map(Scope::Key).chain([
-        Scope::Prefix(0),
-        Scope::Range(0),
-        Scope::Range(3),
-        Scope::Full,
-    ]);
-    let scopes = scopes.filter(move |scope| shape.allows(*scope));
-    let all = QueryText::plain("SELECT * FROM c");
-    keys.map(move |key| Action::Query {
+    let scopes = keys.clone().map(Scope::Key);
+    let scopes = scopes.chain([Scope::Range(0), Scope::Range(3), Scope::Full]);
+    keys.map(|key| Action::Query {
         scope: Scope::Key(key),
-        query: all.clone(),
+        query: QueryText::plain("SELECT * FROM c"),
         page: 100,
     })
     .chain(scopes.map(|scope| Action::Follow {
@@ -247,12 +233,13 @@ impl Random {
                 }
             }
             87..98 => Action::Follow {
-                scope: self.feed_scope(shape, key),
+                scope: self.feed_scope(key),
                 start: self.pick(&[Start::Beginning, Start::Beginning, Start::Now]),
                 page: self.pick(&[1, 2, 5, 100]),
                 pages: self.maybe(3, |random| random.0.usize(1..4)),
             },
-            98 => Action::Ranges,
+            98 if self.0.bool() => Action::Ranges,
+            98 => Action::Merge(self.0.usize(..16)),
             _ => Action::Split(self.0.usize(..16)),
         }
     }
@@ -322,17 +309,11 @@ impl Random {
         }
     }
 
-    fn feed_scope(&mut self, shape: Shape, key: usize) -> Scope {
-        let scope = match self.0.u32(..8) {
+    fn feed_scope(&mut self, key: usize) -> Scope {
+        match self.0.u32(..8) {
             0..3 => Scope::Key(key),
-            3 => Scope::Prefix(key),
-            4 | 5 => Scope::Range(self.pick(&[0, 3])),
+            3 | 4 => Scope::Range(self.pick(&[0, 3])),
             _ => Scope::Full,
-        };
-        if shape.allows(scope) {
-            scope
-        } else {
-            Scope::Full
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use azure_data_cosmos::{CosmosClient, CosmosError};
-use serde_json::Value;
 use tidefeed_emulator::Emulator;
 
 use crate::Fallible;
@@ -11,7 +10,6 @@ use crate::container::Container;
 use crate::keys::Shape;
 use crate::oracle::Oracle;
 use crate::outcome::{Note, Outcome};
-use crate::raw::Raw;
 use crate::script::{Action, Operation};
 
 /// How partitions of a server are reshaped.
@@ -70,8 +68,10 @@ impl<'a> Session<'a> {
     }
 
     async fn attempt(&mut self, step: usize, operation: &Operation) -> Fallible<Outcome> {
-        if let Action::Split(ordinal) = operation.action {
-            return self.split(operation.shape, ordinal).await;
+        match operation.action {
+            Action::Split(ordinal) => return self.split(operation.shape, ordinal).await,
+            Action::Merge(ordinal) => return self.merge(operation.shape, ordinal).await,
+            _ => {}
         }
         let container = self
             .containers
@@ -92,10 +92,14 @@ impl<'a> Session<'a> {
                 start,
                 page,
                 pages,
-            } => container.follow((*scope, *start), *page, *pages).await,
+            } => {
+                container
+                    .follow((*scope, *start), *page, *pages, step)
+                    .await
+            }
             Action::Odd(odd) => container.odd(*odd).await,
             Action::Ranges => container.bounds().await,
-            Action::Split(_) => Err("handled above".into()),
+            Action::Split(_) | Action::Merge(_) => Err("handled above".into()),
         }
     }
 
@@ -104,43 +108,34 @@ impl<'a> Session<'a> {
         let place = ordinal % container.partitions.len();
         let partition = container.partitions[place];
         let children = match &self.side.server {
+            Server::Ours(emulator) => {
+                Vec::from(emulator.split(&self.database, shape.name(), partition)?)
+            }
             Server::Oracle(oracle) => {
                 oracle
                     .split(&self.database, shape.name(), partition)
                     .await?
             }
-            Server::Ours(emulator) => split_ours(emulator, &self.database, shape, partition)?,
         };
-        container.partitions.splice(place..=place, children);
+        container.reshaped(place..=place, children);
         Ok(Outcome::Reshaped)
     }
-}
 
-/// Splits a partition of the server under test through its control endpoint.
-fn split_ours(
-    emulator: &Emulator,
-    database: &str,
-    shape: Shape,
-    partition: u32,
-) -> Fallible<Vec<u32>> {
-    let path = format!(
-        "/_emulator/dbs/{database}/colls/{}/ranges/{partition}/split",
-        shape.name()
-    );
-    let reply = Raw::connect(emulator)?.send("POST", &path, &[], b"")?;
-    if !(200..300).contains(&reply.status) {
-        return Err(format!("{path}: {} {}", reply.status, reply.text()).into());
+    async fn merge(&mut self, shape: Shape, ordinal: usize) -> Fallible<Outcome> {
+        let container = self.containers.get_mut(&shape).ok_or("no container")?;
+        if container.partitions.len() < 2 {
+            return Ok(Outcome::Reshaped);
+        }
+        let left = ordinal % (container.partitions.len() - 1);
+        let (a, b) = (container.partitions[left], container.partitions[left + 1]);
+        let child = match &self.side.server {
+            Server::Ours(emulator) => emulator.merge(&self.database, shape.name(), [a, b])?,
+            Server::Oracle(oracle) => oracle.merge(&self.database, shape.name(), a, b).await?,
+        };
+        container.reshaped(left..=left + 1, vec![child]);
+        container.merged();
+        Ok(Outcome::Reshaped)
     }
-    let children = reply.json()["children"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let number = |child: &Value| child.as_str().and_then(|id| id.parse().ok());
-    let children: Vec<u32> = children.iter().filter_map(number).collect();
-    if children.len() != 2 {
-        return Err(format!("{path}: two children expected: {}", reply.text()).into());
-    }
-    Ok(children)
 }
 
 fn failed(error: &CosmosError) -> Outcome {
