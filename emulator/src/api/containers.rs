@@ -29,13 +29,20 @@ const UNSUPPORTED: [&str; 6] = [
 pub fn create(account: &Account, db: &str, call: &Call<'_>) -> ApiResult {
     let database = owner(account, db)?;
     let definition = checked(call)?;
-    let throughput = offers::requested(call)?.unwrap_or_else(|| offers::default_content(account));
+    let own = offers::requested(call)?;
     let now = account.environment().clock.now_seconds();
     let taken = ApiError::conflict(format!("a container named {}", definition.id));
     let container = account
         .create_container(&database, definition, now)?
         .ok_or(taken)?;
-    account.add_offer(&container.rid, &container.self_link, throughput, now)?;
+    // Without throughput of its own a container shares that of its database, if that has any.
+    match (own, account.offer_of(&database.rid)) {
+        (None, Some(shared)) => account.enforce(&shared),
+        (own, _) => {
+            let content = own.unwrap_or_else(|| offers::default_content(account));
+            account.add_offer(&container.rid, &container.self_link, content, now)?;
+        }
+    }
     Ok(reply(StatusCode::CREATED, &container))
 }
 

@@ -298,6 +298,15 @@ impl Account {
         self.offers.read().values().cloned().collect()
     }
 
+    /// The offer of a database or container.
+    pub fn offer_of(&self, resource_rid: &str) -> Option<Offer> {
+        let offers = self.offers.read();
+        let mut offers = offers.values();
+        offers
+            .find(|offer| offer.resource_rid == resource_rid)
+            .cloned()
+    }
+
     /// One offer by its id.
     pub fn offer(&self, id: &str) -> Option<Offer> {
         self.offers.read().get(id).cloned()
@@ -340,13 +349,17 @@ impl Account {
         self.offers().iter().for_each(|offer| self.enforce(offer));
     }
 
-    fn enforce(&self, offer: &Offer) {
+    /// Limits what an offer belongs to, if throughput is enforced. The throughput of a database limits each of its
+    /// containers that has none of its own to all of it.
+    pub fn enforce(&self, offer: &Offer) {
         if self.environment.limits.throughput.is_none() {
             return;
         }
         for database in self.databases() {
             for container in database.containers() {
-                if container.rid == offer.resource_rid {
+                let shares =
+                    database.rid == offer.resource_rid && self.offer_of(&container.rid).is_none();
+                if shares || container.rid == offer.resource_rid {
                     container.set_throughput(offer.throughput());
                 }
             }

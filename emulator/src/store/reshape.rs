@@ -5,7 +5,7 @@
 //! above those of both parts.
 
 use super::document::{Document, NEVER};
-use super::shard::{Draft, Shard, Stamp};
+use super::shard::{Draft, Entry, Shard, Stamp};
 use crate::epk::EpkRange;
 
 impl Shard {
@@ -47,7 +47,7 @@ impl Shard {
         merged
     }
 
-    fn take_over(&mut self, (document, unique): (Document, Box<[u128]>)) {
+    fn take_over(&mut self, (document, unique): Entry) {
         let Document {
             id,
             epk,

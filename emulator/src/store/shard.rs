@@ -46,6 +46,9 @@ pub struct Stamp {
 /// Key of the ordered index: effective partition key (first component), then creation order.
 type Place = (u64, u64, u64);
 
+/// A document on its way to another shard, with its unique values.
+pub(super) type Entry = (Document, Box<[u128]>);
+
 /// Documents and indexes of a partition.
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -260,7 +263,7 @@ impl Shard {
     }
 
     /// All documents in LSN order with their unique values, and the history; the shard is empty then.
-    pub(super) fn dissolve(mut self) -> (Vec<(Document, Box<[u128]>)>, History) {
+    pub(super) fn dissolve(mut self) -> (Vec<Entry>, History) {
         let slots: Vec<u32> = self.log.after(0).collect();
         let documents = slots
             .into_iter()

@@ -34,7 +34,7 @@ use super::session;
 use crate::epk::EpkRange;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
 use crate::ru::Charge;
-use crate::store::{Container, PartitionMap};
+use crate::store::{Container, PartitionMap, StoreError};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -62,7 +62,7 @@ struct Reading<'a> {
 /// `GET docs` with `A-IM`.
 pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let request = request(call)?;
-    if request.mode == Mode::AllVersionsAndDeletes && matches!(request.start, Position::Now) {
+    if request.mode == Mode::AllVersionsAndDeletes && request.start == Position::Now {
         container.start_history();
     }
     let map = container.map();
@@ -70,7 +70,7 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     if pieces.is_empty() {
         return Err(ApiError::bad_request("the key range is empty"));
     }
-    let mut readings = readings(&map, pieces, &request.start)?;
+    let mut readings = readings(container, &map, pieces, &request.start)?;
     let mut page = Page::new(container, request.most, request.envelope);
     for reading in &mut readings {
         let charge = page.charge;
@@ -103,16 +103,14 @@ fn request(call: &Call<'_>) -> Result<Request, ApiError> {
         }
     };
     let start = match call.header(&IF_NONE_MATCH).map(str::trim) {
-        None => Position::After(0),
+        None => Position::Beginning,
         Some("*") => Position::Now,
         Some(token) => Position::from_token(token).ok_or_else(|| {
             ApiError::bad_request("If-None-Match is no continuation of this server's change feed")
         })?,
     };
     let since = call.header(&IF_MODIFIED_SINCE).map(second).transpose()?;
-    if mode == Mode::AllVersionsAndDeletes
-        && (since.is_some() || matches!(start, Position::After(0)))
-    {
+    if mode == Mode::AllVersionsAndDeletes && (since.is_some() || start == Position::Beginning) {
         return Err(ApiError::bad_request(
             "the change feed mode AllVersionsAndDeletes can be started now or at a continuation, not at the beginning or at a time",
         ));
@@ -138,6 +136,7 @@ fn second(date: &str) -> Result<u32, ApiError> {
 /// What is to be read in which order: the parts of the continuation, as far as they are in scope, cut where partitions
 /// meet today.
 fn readings<'a>(
+    container: &Container,
     map: &'a PartitionMap,
     pieces: Vec<Piece<'a>>,
     start: &Position,
@@ -150,7 +149,18 @@ fn readings<'a>(
         pieces.into_iter().map(reading).collect::<Vec<_>>()
     };
     let readings = match start {
-        Position::Now => all(&|piece| piece.partition.lsn(), pieces),
+        Position::Now => {
+            // What has expired by now is not to come: a reader sees to that before it looks.
+            let now = |piece: Piece<'a>| {
+                let after = container.reader(piece.partition)?.lsn();
+                Ok(Reading { piece, after })
+            };
+            pieces
+                .into_iter()
+                .map(now)
+                .collect::<Result<_, StoreError>>()?
+        }
+        Position::Beginning => all(&|_| 0, pieces),
         Position::After(lsn) => all(&|_| *lsn, pieces),
         Position::Parts(parts) => {
             let cut = |part: &Part| {

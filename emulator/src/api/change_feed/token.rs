@@ -9,6 +9,8 @@ use crate::epk::{EpkRange, from_hex, to_hex};
 /// Where a read begins.
 #[derive(Debug, PartialEq)]
 pub enum Position {
+    /// With the first change that is still there.
+    Beginning,
     /// From now on.
     Now,
     /// Behind an LSN, wherever it is.
