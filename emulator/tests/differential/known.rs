@@ -2,11 +2,11 @@
 //!
 //! A difference that is not here is a failure; an entry that no longer shows is one too.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::actions::{batch, follow, query, upsert, write};
 use crate::keys::Shape;
 use crate::outcome::{Deliveries, Outcome};
-use crate::query::QueryText;
 use crate::script::{Action, Operation, Scope, Start, Step, Tag, Write, WriteItem};
 
 /// A known difference in the answer to one operation.
@@ -45,16 +45,18 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "the sub-status of a wrong partition key",
         reason: "the service says 1001 when an item's key is not the one in the header; the oracle says nothing",
-        effect: Effect::Forgotten(|action, outcome| match (action, outcome) {
-            (
+        effect: Effect::Forgotten(|action, outcome| {
+            if let (
                 Action::Write(WriteItem {
                     other_key: Some(_), ..
                 }),
                 Outcome::Failed {
                     status: 400, sub, ..
                 },
-            ) => *sub = 0,
-            _ => {}
+            ) = (action, outcome)
+            {
+                *sub = 0
+            }
         }),
         witness: || {
             let mut write = write(json!({}));
@@ -314,47 +316,6 @@ pub const KNOWN: &[Known] = &[
         },
     },
 ];
-
-fn follow(scope: Scope, start: Start, page: u32, pages: Option<usize>) -> Action {
-    Action::Follow {
-        scope,
-        start,
-        page,
-        pages,
-    }
-}
-
-fn batch(step: Step) -> Action {
-    Action::Batch {
-        key: 0,
-        steps: vec![step],
-    }
-}
-
-fn query(text: &str) -> Action {
-    Action::Query {
-        scope: Scope::Key(0),
-        query: QueryText::plain(text),
-        page: 100,
-    }
-}
-
-fn upsert(body: Value) -> Action {
-    Action::Write(write(body))
-}
-
-fn write(body: Value) -> WriteItem {
-    WriteItem {
-        write: Write::Upsert,
-        key: 0,
-        id: "a",
-        other_key: None,
-        body,
-        if_match: None,
-        if_none_match: None,
-        content: false,
-    }
-}
 
 impl Known {
     /// The script that shows it.

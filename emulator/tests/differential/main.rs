@@ -9,6 +9,7 @@
 //! - `TIDEFEED_DIFFERENTIAL_SCRIPTS`: how many seeds, counting up from it.
 //! - `TIDEFEED_DIFFERENTIAL_OPERATIONS`: operations in a script.
 
+mod actions;
 mod batches;
 mod compare;
 mod container;

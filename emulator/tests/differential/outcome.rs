@@ -4,6 +4,7 @@
 //! tags at the same operations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::{Map, Value, json};
 
@@ -18,8 +19,14 @@ const FREE: [&str; 6] = [
 ];
 
 /// A text for people: all are equal.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Note(pub String);
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl PartialEq for Note {
     fn eq(&self, _: &Self) -> bool {

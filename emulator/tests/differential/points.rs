@@ -4,7 +4,7 @@ use azure_data_cosmos::models::ItemResponse;
 use azure_data_cosmos::options::{
     ContentResponseOnWrite, ItemReadOptions, ItemWriteOptions, OperationOptions, Precondition,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Fallible;
 use crate::container::Container;
@@ -54,7 +54,7 @@ impl Container {
             }
         };
         if let Some(tag) = response.headers().etag() {
-            self.written(&text, id, &tag.to_string(), step);
+            self.written(&text, id, tag.as_ref(), step);
         }
         self.point(response)
     }
@@ -75,7 +75,7 @@ impl Container {
         }
         let response = self.client.read_item(partition, id, Some(options)).await?;
         if let Some(tag) = response.headers().etag() {
-            self.learn(&tag.to_string(), step);
+            self.learn(tag.as_ref(), step);
         }
         self.point(response)
     }
