@@ -1,9 +1,8 @@
 //! The change feed through the official SDK.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Outcome, client, container, server};
 use azure_data_cosmos::TransactionalBatch;
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::feed::{ChangeFeedPageIterator, FeedScope};
@@ -11,7 +10,6 @@ use azure_data_cosmos::models::{ChangeFeedItem, PartitionKeyDefinition};
 use azure_data_cosmos::options::{
     ChangeFeedMode, ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint,
 };
-use common::{Outcome, client, container, server};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
@@ -318,27 +316,65 @@ async fn ranges_and_keys_cover_a_container_without_overlap() -> Outcome {
 }
 
 #[tokio::test]
-async fn all_versions_and_deletes_is_refused_by_name() -> Outcome {
+async fn all_versions_and_deletes_come_once_and_in_order_across_a_split() -> Outcome {
     let emulator = server(1);
     let client = client(&emulator).await?;
     let items = container(&client, "feed", PartitionKeyDefinition::from("/pk")).await?;
-    let options = ChangeFeedOptions::default().with_mode(ChangeFeedMode::AllVersionsAndDeletes);
-    let mut pages = open(
-        &items,
-        FeedScope::full_container(),
-        ChangeFeedStartFrom::Now,
-        options,
-    )
-    .await?;
-    let error = pages
-        .next()
-        .await
-        .expect("an answer")
-        .expect_err("an error");
-    assert_eq!(u16::from(error.status().status_code()), 400);
-    assert!(
-        error.to_string().contains("AllVersionsAndDeletes")
-            || format!("{error:?}").contains("AllVersionsAndDeletes")
+    let options = || ChangeFeedOptions::default().with_mode(ChangeFeedMode::AllVersionsAndDeletes);
+    fill(&items, 0..3).await?;
+    let whole = FeedScope::full_container;
+    let mut pages = open(&items, whole(), ChangeFeedStartFrom::Now, options()).await?;
+    assert!(drain(&mut pages, 2).await?.1.is_empty());
+    fill(&items, 2..5).await?;
+    items.delete_item("d0000", "d0000", None).await?;
+    let (_, first) = drain(&mut pages, 2).await?;
+    assert_eq!(
+        happened(&first),
+        [
+            ("replace".to_owned(), "d0002".to_owned()),
+            ("create".to_owned(), "d0003".to_owned()),
+            ("create".to_owned(), "d0004".to_owned()),
+            ("delete".to_owned(), "d0000".to_owned()),
+        ]
+    );
+    let deleted = first[3].metadata().expect("metadata");
+    assert_eq!(deleted.partition_key(), Some(&json!({"pk": "d0000"})));
+    assert_eq!(deleted.time_to_live_expired(), Some(false));
+    assert_eq!(first[3].previous().expect("an image")["n"], 0);
+    let replaced = first[0].metadata().expect("metadata");
+    assert!(replaced.previous_image_lsn() < replaced.lsn());
+
+    let token = pages.to_continuation_token()?;
+    items.delete_item("d0001", "d0001", None).await?;
+    emulator.split("db", "feed", 0)?;
+    fill(&items, 1..3).await?;
+    let resumed = options().with_continuation_token(token);
+    let mut pages = open(&items, whole(), ChangeFeedStartFrom::Beginning, resumed).await?;
+    let (_, mut second) = drain(&mut pages, 4).await?;
+    second.sort_by_key(|item| identity(item));
+    assert_eq!(
+        happened(&second),
+        [
+            ("delete".to_owned(), "d0001".to_owned()),
+            ("create".to_owned(), "d0001".to_owned()),
+            ("replace".to_owned(), "d0002".to_owned()),
+        ]
     );
     Ok(())
+}
+
+fn identity(item: &ChangeFeedItem<Value>) -> String {
+    let deleted = item.metadata().and_then(|metadata| metadata.id());
+    let id = deleted.or_else(|| item.current()?["id"].as_str());
+    id.expect("an id").to_owned()
+}
+
+fn happened(items: &[ChangeFeedItem<Value>]) -> Vec<(String, String)> {
+    let kind = |item: &ChangeFeedItem<Value>| {
+        format!("{:?}", item.operation_type().expect("an operation")).to_lowercase()
+    };
+    items
+        .iter()
+        .map(|item| (kind(item), identity(item)))
+        .collect()
 }

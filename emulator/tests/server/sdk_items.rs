@@ -1,14 +1,12 @@
 //! Point operations and batches through the official SDK.
 
-mod common;
-
+use crate::common::{Outcome, client, client_with_key, container, server};
 use azure_data_cosmos::TransactionalBatch;
 use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
 use azure_data_cosmos::options::{
     BatchUpsertOptions, ContentResponseOnWrite, ItemReadOptions, ItemWriteOptions,
     OperationOptions, Precondition,
 };
-use common::{Outcome, client, client_with_key, container, server};
 use serde_json::{Value, json};
 
 fn status<T>(result: azure_data_cosmos::Result<T>) -> u16 {

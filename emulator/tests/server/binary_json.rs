@@ -3,11 +3,9 @@
 //! The decoder is private, so documents go through a server; the driver's encoder makes the request bodies that the
 //! raw client sends.
 
-mod common;
-
+use crate::common::raw::Raw;
+use crate::common::{Outcome, server};
 use azure_data_cosmos_driver::binary_json::encode;
-use common::raw::Raw;
-use common::{Outcome, server};
 use serde_json::{Map, Value, json};
 
 /// A small deterministic generator; the same seed replays a failure.

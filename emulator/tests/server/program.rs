@@ -1,13 +1,11 @@
 //! The program: its flags, its ready line, and what it says when it does not start.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use common::Outcome;
+use crate::common::Outcome;
 
 fn program(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidefeed-emulator"));

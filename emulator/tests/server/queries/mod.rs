@@ -1,13 +1,11 @@
 //! Queries over HTTP: plans, the queries that plans make, refusals, pages and errors.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod pages;
 mod plans;
 mod refusals;
 
-use common::raw::{Raw, Reply};
-use common::server;
+use crate::common::raw::{Raw, Reply};
+use crate::common::server;
 use serde_json::{Value, json};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;

@@ -1,14 +1,12 @@
 //! Faults on command over HTTP/1.1, as a client without an SDK meets them.
 
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use common::raw::{Raw, Reply};
-use common::{Outcome, server};
+use crate::common::raw::{Raw, Reply};
+use crate::common::{Outcome, server};
 use tidefeed_emulator::{Emulator, EmulatorConfig, FaultAction, FaultOperation, FaultRule};
 
 const DOCS: &str = "/dbs/db/colls/items/docs";

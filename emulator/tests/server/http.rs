@@ -1,9 +1,7 @@
 //! The wire without an SDK: HTTP/1.1, trailing slashes, and requests that no SDK would send.
 
-mod common;
-
-use common::raw::{DATE, Raw, signed};
-use common::{Outcome, server};
+use crate::common::raw::{DATE, Raw, signed};
+use crate::common::{Outcome, server};
 use serde_json::{Value, json};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 

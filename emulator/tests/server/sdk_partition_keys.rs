@@ -1,11 +1,9 @@
 //! Keys of every type land in the partition to which the SDK routes them: its own hash is the oracle.
 
-mod common;
-
+use crate::common::{Outcome, client, container, server};
 use azure_data_cosmos::feed::FeedScope;
 use azure_data_cosmos::models::{PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
 use azure_data_cosmos::options::{ChangeFeedOptions, ChangeFeedStartFrom};
-use common::{Outcome, client, container, server};
 use futures::StreamExt;
 use serde_json::{Value, json};
 

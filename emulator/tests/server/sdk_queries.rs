@@ -1,13 +1,11 @@
 //! Queries through the official SDK.
 
-mod common;
-
+use crate::common::{Outcome, client, container, server};
 use azure_data_cosmos::Query;
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::feed::FeedScope;
 use azure_data_cosmos::models::{PartitionKeyDefinition, ThroughputProperties};
 use azure_data_cosmos::options::{MaxItemCountHint, QueryOptions};
-use common::{Outcome, client, container, server};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 

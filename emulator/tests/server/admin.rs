@@ -1,9 +1,7 @@
 //! The admin API beside the data API, over HTTP/1.1 and without signatures.
 
-mod common;
-
-use common::raw::Raw;
-use common::{Outcome, server};
+use crate::common::raw::Raw;
+use crate::common::{Outcome, server};
 use serde_json::{Value, json};
 
 const DOCS: &str = "/dbs/db/colls/items/docs";

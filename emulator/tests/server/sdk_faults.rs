@@ -1,12 +1,10 @@
 //! Faults on command as the official SDK meets them, over HTTP/2.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::{Outcome, client, container, server};
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::models::PartitionKeyDefinition;
-use common::{Outcome, client, container, server};
 use serde_json::{Value, json};
 use tidefeed_emulator::{Emulator, FaultAction, FaultOperation, FaultRule};
 
