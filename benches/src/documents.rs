@@ -15,19 +15,36 @@ const DOCUMENTS_PER_KEY: usize = 100;
 /// Documents that are handed over for writing at once.
 const DOCUMENTS_PER_CALL: usize = 10_000;
 
+/// The id of the document of this number.
+pub fn id(number: usize) -> String {
+    format!("{number:09}")
+}
+
+/// The document of this number, in the logical partition `key`, as JSON of [`DOCUMENT_BYTES`] bytes. The key is written as
+/// it is, so it must need no escapes.
+pub fn text(key: &str, number: usize) -> String {
+    let mut text = format!(
+        r#"{{"id":"{}","n":{number},"pk":"{key}","text":""#,
+        id(number)
+    );
+    let padding = DOCUMENT_BYTES.saturating_sub(text.len() + 2);
+    text.extend(std::iter::repeat_n('x', padding));
+    text.push_str("\"}");
+    text
+}
+
+/// The logical partition of a document, where documents that share one have neighbouring numbers.
+pub fn key(number: usize) -> String {
+    format!("p{}", number / DOCUMENTS_PER_KEY)
+}
+
 /// The document of this number.
 pub fn document(number: usize) -> DocumentWrite {
-    let (key, id) = (
-        format!("p{}", number / DOCUMENTS_PER_KEY),
-        format!("{number:09}"),
-    );
-    let mut document = json!({"id": id, "pk": key, "n": number, "text": ""});
-    let missing = DOCUMENT_BYTES.saturating_sub(document.to_string().len());
-    document["text"] = json!("x".repeat(missing));
+    let key = key(number);
     DocumentWrite {
         partition_key: json!([key]).to_string(),
-        id,
-        body: Some(document.to_string().into()),
+        id: id(number),
+        body: Some(text(&key, number).into()),
     }
 }
 
@@ -59,6 +76,8 @@ mod tests {
         for number in [0, 9_999, 499_999] {
             let body = document(number).body.expect("a document");
             assert_eq!(body.len(), DOCUMENT_BYTES);
+            let document: serde_json::Value = serde_json::from_slice(&body).expect("json");
+            assert_eq!(document["n"], number);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The figures of `main_job`, for programs.
+//! The figures of `main_job` and `emulator`, for programs.
 
 use serde::Serialize;
 
-/// The last line of the bench, as JSON with exactly these keys.
+/// The last line of `main_job`, as JSON with exactly these keys.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figures {
     /// Median time of a feed page of 1,000 documents from a container of 10,000, in milliseconds.
@@ -19,12 +19,29 @@ pub struct Figures {
     pub peak_rss_mb_full_year: Option<f64>,
 }
 
+/// The last line of `emulator`, as JSON with exactly these keys. Rates are medians of rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EmulatorFigures {
+    /// Point upserts per second through the official SDK.
+    pub upserts_per_s: f64,
+    /// The same against a server that does nothing.
+    pub noop_upserts_per_s: f64,
+    /// Documents per second in bulk batches of 100, over plain HTTP; null when the server refuses them.
+    pub bulk_docs_per_s: Option<f64>,
+    /// Documents per second in change feed pages of 1,000, over plain HTTP, with 10,000 documents in the container.
+    pub feed_docs_per_s_10k: f64,
+    /// The same with 1,000,000.
+    pub feed_docs_per_s_1m: f64,
+    /// Growth of the server's resident memory for each of 1,000,000 documents, less the document's own bytes.
+    pub overhead_bytes_per_doc: f64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_line_has_the_keys_that_readers_expect() {
+    fn the_lines_have_the_keys_that_readers_expect() {
         let figures = Figures {
             feed_page_ms_10k: 1.0,
             feed_page_ms_500k: 2.0,
@@ -36,6 +53,18 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&figures).expect("json"),
             r#"{"feed_page_ms_10k":1.0,"feed_page_ms_500k":2.0,"server_bytes_per_doc":3.0,"job_changes_per_s_january":4.0,"job_changes_per_s_full_year":null,"peak_rss_mb_full_year":5.5}"#
+        );
+        let figures = EmulatorFigures {
+            upserts_per_s: 1.0,
+            noop_upserts_per_s: 2.0,
+            bulk_docs_per_s: None,
+            feed_docs_per_s_10k: 3.0,
+            feed_docs_per_s_1m: 4.0,
+            overhead_bytes_per_doc: 5.0,
+        };
+        assert_eq!(
+            serde_json::to_string(&figures).expect("json"),
+            r#"{"upserts_per_s":1.0,"noop_upserts_per_s":2.0,"bulk_docs_per_s":null,"feed_docs_per_s_10k":3.0,"feed_docs_per_s_1m":4.0,"overhead_bytes_per_doc":5.0}"#
         );
     }
 }

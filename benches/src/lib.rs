@@ -3,6 +3,7 @@
 //! | bench | measures |
 //! |---|---|
 //! | `main_job` | the `flight-delays` job on a month and on a year of flights; the embedded server's feed pages and memory |
+//! | `emulator` | the embedded server: upserts beside a server that does nothing, bulk, feed pages, memory |
 //! | `cosmos_rates` | the Cosmos DB adapter's writes and reads beside bare loops over the SDK |
 //! | `checkpoint_store` | seals, commits, rehydration and compaction in a local directory |
 //!
@@ -10,16 +11,21 @@
 //! `/proc`. Nothing else should run on the machine meanwhile; what is compared with each other is measured in turns, so
 //! that noise hits both alike.
 
+pub mod cpu;
 pub mod documents;
 pub mod feed_pages;
 pub mod figures;
 pub mod flight_delays;
 pub mod full_year;
 pub mod memory;
+pub mod noop_server;
 pub mod process;
+pub mod raw_batches;
 pub mod raw_feed;
+pub mod raw_http;
 pub mod server;
 pub mod stats;
+pub mod upserts;
 
 /// What a step of a benchmark returns; an error ends the benchmark with its text.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,35 +1,60 @@
-//! The server's own share of a feed page: a client over HTTP/1.1 that parses nothing.
+//! The server's own share of a feed page: pages are read and counted, and not parsed.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use serde::Deserialize;
 
 use crate::Outcome;
 use crate::documents::DATABASE;
 use crate::feed_pages::PAGE_SIZE;
+use crate::raw_http::RawClient;
 use crate::server::ServerProcess;
 
-const DATE: &str = "thu, 01 jan 2026 00:00:00 gmt";
-
-/// Reads the change feed of a container's first partition, again and again.
+/// Reads a container's change feed from its beginning to its end, range after range, and over again.
 pub struct RawFeed {
-    stream: BufReader<TcpStream>,
-    /// Everything of a request but the position.
-    head: String,
-    position: String,
+    client: RawClient,
+    path: String,
+    ranges: Vec<String>,
+    /// Which range is read.
+    range: usize,
+    /// The continuation in it, if it is not at its beginning.
+    position: Option<String>,
 }
 
-/// What the server answered.
-struct Reply {
-    status: u16,
-    etag: String,
-    documents: u32,
-    time: Duration,
+/// The map of ranges, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RangeMap {
+    partition_key_ranges: Vec<Identified>,
+}
+
+/// A page, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    documents: Vec<Identified>,
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    id: String,
+}
+
+/// The ids of a container's partition key ranges, in key order.
+///
+/// # Errors
+/// When the server does not answer, or refuses.
+pub fn range_ids(client: &mut RawClient, container: &str) -> Outcome<Vec<String>> {
+    let path = format!("/dbs/{DATABASE}/colls/{container}/pkranges");
+    let reply = client.send("GET", &path, &[], &[])?;
+    reply.expect(&[200])?;
+    let map: RangeMap = serde_json::from_slice(&reply.body)?;
+    Ok(map
+        .partition_key_ranges
+        .into_iter()
+        .map(|range| range.id)
+        .collect())
 }
 
 impl RawFeed {
@@ -38,35 +63,26 @@ impl RawFeed {
     /// # Errors
     /// When the server cannot be reached.
     pub fn connect(server: &ServerProcess, container: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(server.address())?;
-        stream.set_nodelay(true)?;
-        let link = format!("dbs/{DATABASE}/colls/{container}");
-        let head = format!(
-            "GET /{link}/docs HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\nx-ms-date: {DATE}\r\n\
-             a-im: Incremental Feed\r\nx-ms-documentdb-partitionkeyrangeid: 0\r\nx-ms-max-item-count: {PAGE_SIZE}\r\n",
-            signature(server.key(), &link)?
-        );
+        let mut client = RawClient::connect(server)?;
         Ok(RawFeed {
-            stream: BufReader::with_capacity(1 << 20, stream),
-            head,
-            position: String::new(),
+            ranges: range_ids(&mut client, container)?,
+            client,
+            path: format!("/dbs/{DATABASE}/colls/{container}/docs"),
+            range: 0,
+            position: None,
         })
     }
 
-    /// The time of the next full page.
+    /// The time of the next full page. Pages that are not full are read and not timed.
     ///
     /// # Errors
     /// When the server does not answer, or refuses.
     pub fn timed_page(&mut self) -> Outcome<Duration> {
         loop {
-            let reply = self.request()?;
-            match reply.status {
-                200 => self.position = format!("if-none-match: {}\r\n", reply.etag),
-                304 => self.position.clear(),
-                status => return Err(format!("the server answered {status}").into()),
-            }
-            if reply.documents == PAGE_SIZE {
-                return Ok(reply.time);
+            match self.page()? {
+                (0, _) => self.next_range(),
+                (PAGE_SIZE, time) => return Ok(time),
+                _ => {}
             }
         }
     }
@@ -77,60 +93,66 @@ impl RawFeed {
     /// When the server does not answer, or refuses.
     pub fn timed_idle_poll(&mut self) -> Outcome<Duration> {
         loop {
-            let reply = self.request()?;
-            self.position = format!("if-none-match: {}\r\n", reply.etag);
-            match reply.status {
-                200 => {}
-                304 => return Ok(reply.time),
-                status => return Err(format!("the server answered {status}").into()),
+            if let (0, time) = self.page()? {
+                return Ok(time);
             }
         }
     }
 
-    fn request(&mut self) -> Outcome<Reply> {
+    /// How many different documents the feed has; this reads and parses all of it.
+    ///
+    /// # Errors
+    /// When the server does not answer, or refuses, or a page does not hold what it says.
+    pub fn distinct_documents(&mut self) -> Outcome<usize> {
+        let mut ids = HashSet::new();
+        for range in 0..self.ranges.len() {
+            (self.range, self.position) = (range, None);
+            loop {
+                let (items, _) = self.page()?;
+                if items == 0 {
+                    break;
+                }
+                let page: Page = serde_json::from_slice(&self.client.reply().body)?;
+                if page.documents.len() != items as usize {
+                    return Err("a page does not hold as many documents as it says".into());
+                }
+                ids.extend(page.documents.into_iter().map(|document| document.id));
+            }
+        }
+        self.next_range();
+        Ok(ids.len())
+    }
+
+    fn next_range(&mut self) {
+        self.range = (self.range + 1) % self.ranges.len();
+        self.position = None;
+    }
+
+    /// Reads the next page: how many documents it says it has, and its time.
+    fn page(&mut self) -> Outcome<(u32, Duration)> {
         let begun = Instant::now();
-        let request = format!("{}{}\r\n", self.head, self.position);
-        self.stream.get_mut().write_all(request.as_bytes())?;
-        let (mut reply, mut length, mut line) = (
-            Reply {
-                status: 0,
-                etag: String::new(),
-                documents: 0,
-                time: Duration::ZERO,
-            },
-            0,
-            String::new(),
+        let page_size = PAGE_SIZE.to_string();
+        let mut headers = vec![
+            ("a-im", "Incremental Feed"),
+            (
+                "x-ms-documentdb-partitionkeyrangeid",
+                self.ranges[self.range].as_str(),
+            ),
+            ("x-ms-max-item-count", page_size.as_str()),
+        ];
+        headers.extend(
+            self.position
+                .iter()
+                .map(|etag| ("if-none-match", etag.as_str())),
         );
-        loop {
-            line.clear();
-            if self.stream.read_line(&mut line)? == 0 {
-                return Err("the server closed the connection".into());
-            }
-            match line.trim().split_once(": ") {
-                Some(("etag", value)) => reply.etag = value.to_owned(),
-                Some(("content-length", value)) => length = value.parse()?,
-                Some(("x-ms-item-count", value)) => reply.documents = value.parse()?,
-                Some(_) => {}
-                None if line.trim().is_empty() => break,
-                None => reply.status = line.split(' ').nth(1).unwrap_or_default().parse()?,
-            }
-        }
-        if reply.status != 304 {
-            let mut body = self.stream.by_ref().take(length);
-            std::io::copy(&mut body, &mut std::io::sink())?;
-        }
-        reply.time = begun.elapsed();
-        Ok(reply)
+        let reply = self.client.send("GET", &self.path, &headers, &[])?;
+        let time = begun.elapsed();
+        reply.expect(&[200, 304])?;
+        let items = match reply.status {
+            200 => reply.header("x-ms-item-count").parse()?,
+            _ => 0,
+        };
+        self.position = Some(reply.header("etag").to_owned());
+        Ok((items, time))
     }
-}
-
-/// The master-key signature of reading the documents of a container.
-fn signature(key: &str, link: &str) -> Outcome<String> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(key)?)?;
-    mac.update(format!("get\ndocs\n{link}\n{DATE}\n\n").as_bytes());
-    let signature = STANDARD.encode(mac.finalize().into_bytes());
-    Ok(format!("type=master&ver=1.0&sig={signature}")
-        .replace('+', "%2b")
-        .replace('&', "%26")
-        .replace('=', "%3d"))
 }

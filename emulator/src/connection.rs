@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::ORIGIN;
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -111,9 +112,16 @@ impl Connection {
 
     fn administer(&self, parts: &Parts, body: Option<Bytes>) -> Response<Full<Bytes>> {
         let service = &*self.service;
-        let reply = body.ok_or_else(ApiError::body_too_large).and_then(|body| {
-            admin::answer(service, self.peer, &parts.method, parts.uri.path(), &body)
-        });
+        let reply = if parts.headers.contains_key(ORIGIN) {
+            // A browser names the page that sends: no page has business here, and it could send from this machine.
+            Err(ApiError::forbidden(
+                "the admin API answers no requests of web pages: leave out the Origin header",
+            ))
+        } else {
+            body.ok_or_else(ApiError::body_too_large).and_then(|body| {
+                admin::answer(service, self.peer, &parts.method, parts.uri.path(), &body)
+            })
+        };
         service.respond_uncounted(parts, reply.unwrap_or_else(ApiError::into_reply))
     }
 

@@ -56,15 +56,13 @@ pub fn rid_text(bytes: &[u8]) -> String {
 /// A number as a GUID-shaped tag; `salt` tells runs of the server apart.
 pub fn etag(salt: u32, number: u64) -> [u8; ETAG_LENGTH] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bits = u128::from(salt) << 96 | u128::from(number);
+    // Where each byte's two digits go.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let bytes = (u128::from(salt) << 96 | u128::from(number)).to_be_bytes();
     let mut text = [b'-'; ETAG_LENGTH];
-    let mut shift = 128;
-    for (index, letter) in text.iter_mut().enumerate() {
-        if matches!(index, 8 | 13 | 18 | 23) {
-            continue;
-        }
-        shift -= 4;
-        *letter = HEX[(bits >> shift & 15) as usize];
+    for (place, byte) in PLACES.into_iter().zip(bytes) {
+        text[place] = HEX[usize::from(byte >> 4)];
+        text[place + 1] = HEX[usize::from(byte & 15)];
     }
     text
 }

@@ -30,23 +30,6 @@
 //!
 //! There is one region, one replica and no TLS.
 //!
-//! # Supported
-//! - Account read; databases, containers, partition key ranges and throughput offers.
-//! - Items: create, read, replace, upsert, delete, with entity tags, in text and in Cosmos binary JSON.
-//! - Transactional batches, atomic, under one LSN.
-//! - The change feed in LatestVersion mode, by partition, by part of a partition and by partition key.
-//! - Feeds and simple queries with continuations.
-//! - Faults on command: refusals, delays, lost connections and frozen requests, by rule and seed ([`FaultRule`]).
-//! - A seed file, and an admin API under `/_emulator/`: faults, status and the clock.
-//! - Single (version 2) and hierarchical partition keys; master-key signatures; HTTP/1.1 and HTTP/2.
-//!
-//! # Not supported, and refused by name
-//! Change feed mode AllVersionsAndDeletes; the query plan request, `DISTINCT`, `GROUP BY`, `JOIN`, subqueries; bulk
-//! (non-atomic batches); PATCH; TTL; unique keys; version 1 partition keys; stored procedures; Entra tokens.
-//!
-//! There are no partition splits and merges, no throttling (charges and offers are reported, not enforced), one region,
-//! no TLS, and nothing survives the process.
-//!
 //! # Admin API
 //! Without signatures, for clients on the same machine, and never hit by faults:
 //!

@@ -4,21 +4,57 @@
 //! HMAC-SHA256. The link is the path of the resource, or of its parent for a feed; clients differ in whether names are
 //! percent-encoded and whether resource ids are in lower case, so a few readings of the same path are tried. The
 //! comparison takes constant time.
+//!
+//! A client that writes or reads a feed sends the same signature over and over for a second, until the date changes: the
+//! last right one of a path is remembered, and a request that repeats it is not computed again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
+use hyper::Method;
 use hyper::header::{AUTHORIZATION, DATE};
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use sha2::Sha256;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::call::Call;
 use super::error::ApiError;
 use super::headers;
 
+/// Paths whose last right signature is remembered, a power of two: more than a few clients use at a time.
+const REMEMBERED: usize = 64;
+
 /// The account key, ready to check signatures.
 pub struct Authorizer {
     mac: Hmac<Sha256>,
+    /// By path; two paths that share a place forget each other.
+    remembered: Box<[Mutex<Option<Signed>>]>,
+}
+
+/// A request that was signed right, as far as the signature covers it.
+struct Signed {
+    method: Method,
+    path: Box<str>,
+    date: Box<str>,
+    /// The authorization header.
+    authorization: Box<str>,
+}
+
+impl Signed {
+    /// Whether a request is the same; this takes as long for a wrong signature as for a right one.
+    fn covers(&self, method: &Method, path: &str, date: &str, authorization: &str) -> bool {
+        let (known, given) = (self.authorization.as_bytes(), authorization.as_bytes());
+        let differences = known
+            .iter()
+            .zip(given)
+            .fold(0, |found, (known, given)| found | (known ^ given));
+        self.method == *method
+            && *self.path == *path
+            && *self.date == *date
+            && known.len() == given.len()
+            && differences == 0
+    }
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -36,6 +72,7 @@ impl Authorizer {
             .filter(|bytes| !bytes.is_empty())?;
         Some(Self {
             mac: Hmac::new_from_slice(&bytes).ok()?,
+            remembered: (0..REMEMBERED).map(|_| Mutex::default()).collect(),
         })
     }
 
@@ -49,6 +86,35 @@ impl Authorizer {
                 "the authorization header is missing: sign requests with the account key",
             )
         })?;
+        let date = call
+            .header(&headers::MS_DATE)
+            .or_else(|| call.header(&DATE));
+        // Paths of single items hardly recur within a second.
+        let (Some(date), true) = (date, is_feed(path)) else {
+            return self.check_signature(call.method, path, date, header);
+        };
+        let place = xxh3_64(path.as_bytes()) as usize % REMEMBERED;
+        let repeats = |signed: &Signed| signed.covers(call.method, path, date, header);
+        if self.remembered[place].lock().as_ref().is_some_and(repeats) {
+            return Ok(());
+        }
+        self.check_signature(call.method, path, Some(date), header)?;
+        *self.remembered[place].lock() = Some(Signed {
+            method: call.method.clone(),
+            path: path.into(),
+            date: date.into(),
+            authorization: header.into(),
+        });
+        Ok(())
+    }
+
+    fn check_signature(
+        &self,
+        method: &Method,
+        path: &str,
+        date: Option<&str>,
+        header: &str,
+    ) -> Result<(), ApiError> {
         let token = percent_decode_str(header).decode_utf8_lossy();
         let (mut kind, mut signature) = ("", "");
         for part in token.split('&') {
@@ -71,15 +137,10 @@ impl Authorizer {
         let signature = STANDARD.decode(signature).map_err(|_| {
             ApiError::unauthorized("the signature in the authorization header is not base64")
         })?;
-        let date = call
-            .header(&headers::MS_DATE)
-            .or_else(|| call.header(&DATE))
-            .ok_or_else(|| {
-                ApiError::unauthorized(
-                    "the x-ms-date header is missing: it is part of the signature",
-                )
-            })?;
-        if self.signed(call.method.as_str(), path, date, &signature) {
+        let date = date.ok_or_else(|| {
+            ApiError::unauthorized("the x-ms-date header is missing: it is part of the signature")
+        })?;
+        if self.signed(method.as_str(), path, date, &signature) {
             return Ok(());
         }
         Err(ApiError::unauthorized(
@@ -97,9 +158,8 @@ impl Authorizer {
             mac.verify_slice(signature).is_ok()
         };
         let path = path.trim_matches('/');
-        let feed = path.split('/').count() % 2 == 1;
         let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
-        let (kind, link) = if feed {
+        let (kind, link) = if is_feed(path) {
             (last, parent)
         } else {
             (parent.rsplit('/').next().unwrap_or(""), path)
@@ -115,6 +175,11 @@ impl Authorizer {
             .to_ascii_lowercase();
         verify(kind, &decoded) || verify(kind, &leaf) || verify(kind, &decoded.to_ascii_lowercase())
     }
+}
+
+/// Whether a path is of a feed of resources, and not of one of them.
+fn is_feed(path: &str) -> bool {
+    path.trim_matches('/').split('/').count() % 2 == 1
 }
 
 #[cfg(test)]
@@ -142,5 +207,45 @@ mod tests {
         assert!(authorizer.signed("GET", "/", "d", &root));
         assert!(Authorizer::new("not base64!").is_none());
         assert!(Authorizer::new("").is_none());
+    }
+
+    #[test]
+    fn a_remembered_signature_covers_nothing_else() {
+        use bytes::Bytes;
+        use hyper::header::{HeaderMap, HeaderValue};
+
+        let authorizer = Authorizer::new("a2V5").unwrap();
+        let check = |method: Method, path: &str, date: &str, authorization: &str| {
+            let mut map = HeaderMap::new();
+            map.insert(AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
+            map.insert(&headers::MS_DATE, HeaderValue::from_str(date).unwrap());
+            let call = Call {
+                method: &method,
+                headers: &map,
+                body: Bytes::new(),
+            };
+            authorizer.check(&call, path).is_ok()
+        };
+        let sign = |text: &str| {
+            let mut mac = authorizer.mac.clone();
+            mac.update(text.as_bytes());
+            let signature = STANDARD.encode(mac.finalize().into_bytes());
+            format!("type=master&ver=1.0&sig={signature}")
+        };
+        let (path, right) = (
+            "/dbs/a/colls/b/docs",
+            sign("post\ndocs\ndbs/a/colls/b\nd\n\n"),
+        );
+        let longer = format!("{right}&x=");
+        let wrong = right.replace("ver=1.0", "ver=1.1").replace("sig=", "sig=A");
+        for _ in 0..3 {
+            assert!(check(Method::POST, path, "d", &right));
+            assert!(!check(Method::GET, path, "d", &right));
+            assert!(!check(Method::POST, "/dbs/a/colls/c/docs", "d", &right));
+            assert!(!check(Method::POST, path, "e", &right));
+            assert!(!check(Method::POST, path, "d", &wrong));
+            // Right as well, though it is not what is remembered.
+            assert!(check(Method::POST, path, "d", &longer));
+        }
     }
 }

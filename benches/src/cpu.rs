@@ -1,0 +1,34 @@
+//! Processor time of a process, from `/proc`: it says what work costs even when the machine is busy with other things.
+
+use std::time::Duration;
+
+use crate::Outcome;
+
+/// What all threads that the process has now have used, in user mode and in the kernel.
+///
+/// # Errors
+/// When the process has ended.
+pub fn processor_time(process: u32) -> Outcome<Duration> {
+    let mut time = Duration::ZERO;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let schedstat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let nanoseconds = schedstat.split(' ').next().unwrap_or_default();
+        time += Duration::from_nanos(nanoseconds.parse()?);
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_takes_processor_time() {
+        let process = std::process::id();
+        let before = processor_time(process).expect("this process runs");
+        let spent = (0..).find(|_| {
+            processor_time(process).is_ok_and(|now| now > before + Duration::from_millis(1))
+        });
+        assert!(spent.is_some());
+    }
+}
