@@ -487,7 +487,7 @@ async fn the_sdk_waits_and_gets_everything_through() -> Outcome {
         }
     };
     let written: Vec<_> = stream::iter((0..600).map(write))
-        .buffer_unordered(16)
+        .buffer_unordered(2)
         .collect()
         .await;
     let failed = written.iter().find(|outcome| **outcome != Ok(true));
