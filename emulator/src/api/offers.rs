@@ -1,4 +1,4 @@
-//! Throughput offers: remembered and returned, not enforced.
+//! Throughput offers: remembered and returned, and enforced if the server was started with a throughput.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};

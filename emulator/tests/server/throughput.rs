@@ -443,7 +443,8 @@ fn every_reply_says_what_it_cost() {
     let stale = ("if-match", "\"stale\"");
     let document = br#"{"id":"a","pk":"k"}"#.as_slice();
     let path = format!("{DOCS}/a");
-    let calls: [(&str, &str, &[(&str, &str)], &[u8], u16); 12] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let calls: [(&str, &str, Headers<'_>, &[u8], u16); 12] = [
         ("GET", "/", &[], b"", 200),
         ("GET", "/dbs", &[], b"", 200),
         ("GET", CONTAINER, &[], b"", 200),

@@ -135,3 +135,24 @@ impl<W: Write> Sink<'_, W> {
         self.out.write_all(&self.buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two hundred items of 2 MB in one record would be more than a reader believes.
+    #[test]
+    fn records_end_by_bytes_and_hold_every_item_once() {
+        let sizes = [2 * RECORD_BYTES, 1, 2, RECORD_BYTES, RECORD_BYTES, 0, 0, 0];
+        let parts: Vec<&[usize]> = chunks(&sizes, |size| *size).collect();
+        assert_eq!(parts.concat(), sizes);
+        for part in parts {
+            let before_last: usize = part[..part.len() - 1].iter().sum();
+            assert!(before_last < RECORD_BYTES, "{part:?}");
+        }
+        let small = [0; 100_000];
+        let most = chunks(&small, |size| *size).map(<[usize]>::len).max();
+        assert!(most <= Some(RECORD_BYTES / OVERHEAD_BYTES));
+        assert_eq!(chunks(&[0; 0], |size| *size).count(), 0);
+    }
+}
