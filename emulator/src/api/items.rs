@@ -114,10 +114,11 @@ fn item_reply(
 
 /// Adds what every reply from one partition carries.
 pub fn located(reply: Reply, container: &Container, partition: &Partition, lsn: u64) -> Reply {
+    let [name, rid] = &container.owner;
     reply
         .put(&headers::SESSION_TOKEN, partition.session_token(lsn))
         .put_number(&headers::LSN, lsn)
         .put_number(&headers::PARTITION_KEY_RANGE_ID, u64::from(partition.id))
-        .put(&headers::OWNER_NAME, container.name_link.as_str())
-        .put(&headers::OWNER_RID, container.rid.as_str())
+        .put_value(&headers::OWNER_NAME, name.clone())
+        .put_value(&headers::OWNER_RID, rid.clone())
 }

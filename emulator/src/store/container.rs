@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use hyper::header::HeaderValue;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::document::{Rendering, Version};
@@ -52,8 +54,9 @@ pub struct Container {
     pub rid: String,
     /// `dbs/{rid}/colls/{rid}/`.
     pub self_link: String,
-    /// `dbs/{name}/colls/{name}`, which some clients use to keep session tokens.
-    pub name_link: String,
+    /// `dbs/{name}/colls/{name}` and the resource id, which some clients use to keep session tokens: as header values,
+    /// because every reply carries them.
+    pub owner: [HeaderValue; 2],
     /// How documents are placed.
     pub key: PartitionKeyDefinition,
     /// What no two documents of a logical partition may share.
@@ -141,7 +144,7 @@ impl Container {
         }
         let salt = site.environment.salt;
         let container = Self {
-            name_link: format!("dbs/{}/colls/{id}", site.database),
+            owner: [format!("dbs/{}/colls/{id}", site.database), rid.clone()].map(header_value),
             rendering: Rendering {
                 container_rid: bytes,
                 self_prefix: format!("{self_link}docs/").into_boxed_str(),
@@ -497,4 +500,12 @@ impl Container {
             tracing::error!(error, "cannot write the journal");
         }
     }
+}
+
+/// A name as a header value; what no header can carry is percent-encoded.
+fn header_value(text: String) -> HeaderValue {
+    let encoded = || utf8_percent_encode(&text, CONTROLS).to_string();
+    HeaderValue::try_from(&text)
+        .or_else(|_| HeaderValue::try_from(encoded()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod binary_json;
+mod changes;
 mod common;
 mod faults;
 mod feed_property;
