@@ -67,6 +67,13 @@ pub fn etag(salt: u32, number: u64) -> [u8; ETAG_LENGTH] {
     text
 }
 
+/// The number behind a tag, with its quotes or without.
+pub fn etag_number(tag: &str) -> Option<u64> {
+    let digits = tag.trim_matches('"').replace('-', "");
+    let low = digits.get(16..).filter(|low| low.len() == 16)?;
+    u64::from_str_radix(low, 16).ok()
+}
+
 /// A number that differs between runs of the process.
 pub fn salt() -> u32 {
     let elapsed = SystemTime::now()
@@ -123,5 +130,10 @@ mod tests {
             "deadbeef-0000-0000-0000-0000000000ff"
         );
         assert_ne!(etag(1, 1), etag(1, 2));
+        for number in [0, 1, u64::MAX] {
+            let tag = String::from_utf8(etag(u32::MAX, number).to_vec()).unwrap();
+            assert_eq!(etag_number(&format!("\"{tag}\"")), Some(number));
+        }
+        assert_eq!(etag_number("\"17\""), None);
     }
 }

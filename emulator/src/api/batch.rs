@@ -97,7 +97,7 @@ impl Operation<'_> {
                 let body = serde_json::from_str(self.body()?).map_err(|error| {
                     ApiError::bad_request(format!("the patch is not JSON: {error}"))
                 })?;
-                Intent::Patch(epk, self.id()?, Patch::parse(&body)?)
+                Intent::Patch(epk, self.id()?, Patch::parse(&body)?.into())
             }
             other => {
                 return Err(ApiError::bad_request(format!(
@@ -224,6 +224,7 @@ fn bulk(
             }
             Err(error) => {
                 stopped |= !go_on;
+                partition.consume(error.charge());
                 results.push_error(&error);
             }
         }
@@ -307,7 +308,7 @@ impl<'a> Results<'a> {
 
     fn push_error(&mut self, error: &ApiError) {
         self.failed = true;
-        self.charge += Charge::METADATA;
+        self.charge += error.charge();
         push_error(&mut self.body, error, true);
     }
 
@@ -337,12 +338,7 @@ fn push_error(body: &mut Vec<u8>, error: &ApiError, message: bool) {
         write_number(body, error.substatus);
     }
     body.extend_from_slice(b",\"requestCharge\":");
-    let charge = if error.status == StatusCode::FAILED_DEPENDENCY {
-        Charge::default()
-    } else {
-        Charge::METADATA
-    };
-    body.extend_from_slice(charge.to_text().as_bytes());
+    body.extend_from_slice(error.charge().to_text().as_bytes());
     if let Some(wait) = error.retry_after_ms {
         body.extend_from_slice(b",\"retryAfterMilliseconds\":");
         write_number(body, wait);

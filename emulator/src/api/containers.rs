@@ -29,20 +29,16 @@ const UNSUPPORTED: [&str; 6] = [
 pub fn create(account: &Account, db: &str, call: &Call<'_>) -> ApiResult {
     let database = owner(account, db)?;
     let definition = checked(call)?;
-    let own = offers::requested(call)?;
+    // Without throughput of its own a container shares that of its database, if that has any.
+    let content = match (offers::requested(call)?, account.offer_of(&database.rid)) {
+        (None, Some(_)) => None,
+        (own, _) => Some(own.unwrap_or_else(|| offers::default_content(account))),
+    };
     let now = account.environment().clock.now_seconds();
     let taken = ApiError::conflict(format!("a container named {}", definition.id));
     let container = account
-        .create_container(&database, definition, now)?
+        .create_container(&database, definition, content, now)?
         .ok_or(taken)?;
-    // Without throughput of its own a container shares that of its database, if that has any.
-    match (own, account.offer_of(&database.rid)) {
-        (None, Some(shared)) => account.enforce(&shared),
-        (own, _) => {
-            let content = own.unwrap_or_else(|| offers::default_content(account));
-            account.add_offer(&container.rid, &container.self_link, content, now)?;
-        }
-    }
     Ok(reply(StatusCode::CREATED, &container))
 }
 
@@ -68,7 +64,7 @@ pub fn replace(account: &Account, container: &Container, call: &Call<'_>) -> Api
         }
     }
     let now = account.environment().clock.now_seconds();
-    account.replace_container(container, definition.properties, now)?;
+    container.replace(definition.properties, now)?;
     Ok(reply(StatusCode::OK, container))
 }
 

@@ -14,16 +14,8 @@ pub fn create(account: &Account, call: &Call<'_>) -> ApiResult {
     let id = containers::checked_name(&body, "database")?;
     let now = account.environment().clock.now_seconds();
     let database = account
-        .create_database(id, now)?
+        .create_database(id, offers::requested(call)?, now)?
         .ok_or_else(|| ApiError::conflict(format!("a database named {id}")))?;
-    if let Some(content) = offers::requested(call)? {
-        account.add_offer(
-            &database.rid,
-            &format!("dbs/{}/", database.rid),
-            content,
-            now,
-        )?;
-    }
     Ok(reply(StatusCode::CREATED, &database.properties()).etag(database.etag()))
 }
 

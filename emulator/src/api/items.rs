@@ -40,7 +40,7 @@ pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
 pub fn patch(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let epk = required_key(container, call)?;
     let patch = Patch::parse(&call.json_value()?)?;
-    let intent = Intent::Patch(epk.clone(), id.into(), patch);
+    let intent = Intent::Patch(epk.clone(), id.into(), patch.into());
     write(container, &epk, intent, call)
 }
 
@@ -58,14 +58,14 @@ pub fn read(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let partition = map.of(&epk);
     let shard = container.reader(partition)?;
     session::check(call, partition, shard.lsn())?;
-    let current = shard
-        .get(&epk, id)
-        .map(|document| document.version.clone())
-        .ok_or_else(|| missing(id))?;
+    let current = shard.get(&epk, id).map(|document| document.version.clone());
     let lsn = shard.lsn();
     drop(shard);
-    let etag = current.etag(&container.rendering);
-    let done = judge_read(current, &etag, call.conditions())?;
+    let done = current.ok_or_else(|| missing(id)).and_then(|current| {
+        let etag = current.etag(&container.rendering);
+        judge_read(current, &etag, call.conditions())
+    });
+    let done = done.inspect_err(|error| partition.consume(error.charge()))?;
     let content = done.status == StatusCode::OK;
     Ok(item_reply(container, partition, done, content, lsn))
 }
@@ -74,7 +74,8 @@ fn write(container: &Container, epk: &Epk, intent: Intent, call: &Call<'_>) -> A
     let map = container.map();
     let partition = map.of(epk);
     let mut transaction = container.begin(partition)?;
-    let done = perform(container, &mut transaction, intent, call.conditions())?;
+    let done = perform(container, &mut transaction, intent, call.conditions())
+        .inspect_err(|error| partition.consume(error.charge()))?;
     let lsn = transaction.commit()?;
     Ok(item_reply(
         container,

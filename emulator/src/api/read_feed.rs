@@ -71,19 +71,23 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let pieces = scope::of(container, &map, call)?;
     let mut page = Page::new(container);
     let (mut last, mut more) = (None, false);
-    'pieces: for piece in &pieces {
+    for piece in &pieces {
         let shard = container.reader(piece.partition)?;
+        let charge = page.charge;
         for document in shard.scan(&piece.range, after.map(Place::key)) {
             if page.items >= most || page.body.len() >= PAGE_BYTES {
                 more = true;
-                break 'pieces;
+                break;
             }
             last = Some(Place::of(document));
             page.look_at(document);
             page.push(document);
         }
+        piece.partition.consume(page.charge - charge);
+        if more {
+            break;
+        }
     }
-    let charge = page.charge;
     let reply = match last {
         Some(last) if more => page
             .into_reply()
@@ -92,7 +96,7 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     };
     Ok(match pieces.first() {
         Some(piece) => {
-            piece.partition.consume(charge);
+            piece.partition.consume(Charge::PAGE);
             located(reply, container, piece.partition, piece.partition.lsn())
         }
         None => reply,

@@ -19,7 +19,7 @@ pub enum Intent {
     /// Replace; 404 if it does not exist.
     Replace(Draft),
     /// Change parts of it; 404 if it does not exist.
-    Patch(Epk, Box<str>, Patch),
+    Patch(Epk, Box<str>, Box<Patch>),
     /// Delete; 404 if it does not exist.
     Delete(Epk, Box<str>),
     /// Read; 404 if it does not exist.

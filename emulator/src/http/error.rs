@@ -188,10 +188,18 @@ impl ApiError {
         Self::too_large("the request body is larger than this server reads: send less at once")
     }
 
+    /// What the refused call is said to cost: nothing, if it was not even tried.
+    pub fn charge(&self) -> Charge {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::FAILED_DEPENDENCY => Charge::default(),
+            _ => Charge::METADATA,
+        }
+    }
+
     /// The reply that carries it.
     pub fn into_reply(self) -> Reply {
         let body = json!({"code": self.code, "message": self.message});
-        let mut reply = Reply::json(self.status, &body).charge(Charge::METADATA);
+        let mut reply = Reply::json(self.status, &body).charge(self.charge());
         if self.substatus != 0 {
             reply = reply.put(&headers::SUBSTATUS, self.substatus.to_string());
         }

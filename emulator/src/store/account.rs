@@ -3,23 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::container::{Container, Definition, Site};
 use super::environment::{Environment, StoreError};
-use super::journal::Event;
+use super::journal::{Event, as_text};
 use super::map::PartitionMap;
 use crate::ids::{self, Sequence};
 
+/// Number behind the entity tag of a new container.
+const FIRST_TAG: u64 = 1;
+
 /// The root of everything that is stored.
+///
+/// Locks are taken in the order databases, containers, offers, and held while a change is journaled and made.
 #[derive(Debug)]
 pub struct Account {
     environment: Arc<Environment>,
     numbers: Sequence,
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
     offers: RwLock<BTreeMap<String, Offer>>,
+    /// Held while offers are put in force, so that the newest is the last.
+    enforcing: Mutex<()>,
 }
 
 /// One database.
@@ -46,6 +53,7 @@ pub struct Offer {
     /// Self link of what it belongs to.
     pub resource_link: String,
     /// The `content` property.
+    #[serde(with = "as_text")]
     pub content: Value,
     /// Entity tag.
     pub etag: String,
@@ -71,6 +79,7 @@ impl Account {
             numbers: Sequence::default(),
             databases: RwLock::default(),
             offers: RwLock::default(),
+            enforcing: Mutex::default(),
         }
     }
 
@@ -98,33 +107,49 @@ impl Account {
         self.databases.read().values().cloned().collect()
     }
 
-    /// Creates a database; `None` if the name is taken.
+    /// Creates a database, with throughput if there is `content` for an offer; `None` if the name is taken.
     ///
     /// # Errors
     /// [`StoreError::Journal`].
-    pub fn create_database(&self, id: &str, now: u32) -> Result<Option<Arc<Database>>, StoreError> {
+    pub fn create_database(
+        &self,
+        id: &str,
+        content: Option<Value>,
+        now: u32,
+    ) -> Result<Option<Arc<Database>>, StoreError> {
         let mut databases = self.databases.write();
         if databases.contains_key(id) {
             return Ok(None);
         }
         let number = self.numbers.next() as u32;
-        let etag = self.tag();
-        self.journal(|| Event::DatabaseCreated {
+        let database = Arc::new(Database::new(id, number, self.tag(), now));
+        let link = format!("dbs/{}/", database.rid);
+        let offer = content.map(|content| self.offer_for(&database.rid, &link, content, now));
+        let created = Event::DatabaseCreated {
             id: id.to_owned(),
             number,
-            etag: etag.clone(),
+            etag: database.etag.clone(),
             ts: now,
-        })?;
-        let database = Arc::new(Database::new(id, number, etag, now));
+        };
+        self.create(created, offer)?;
         databases.insert(id.to_owned(), Arc::clone(&database));
         Ok(Some(database))
     }
 
     /// Puts back a database that the journal knows.
-    pub(super) fn restore_database(&self, id: &str, number: u32, etag: String, ts: u32) {
+    pub(super) fn restore_database(
+        &self,
+        id: &str,
+        number: u32,
+        etag: String,
+        ts: u32,
+    ) -> Arc<Database> {
         self.numbers.reach(u64::from(number));
+        self.numbers.reach(ids::etag_number(&etag).unwrap_or(0));
         let database = Arc::new(Database::new(id, number, etag, ts));
-        self.databases.write().insert(id.to_owned(), database);
+        let mut databases = self.databases.write();
+        databases.insert(id.to_owned(), Arc::clone(&database));
+        database
     }
 
     /// Deletes a database with its containers; false if it is gone already.
@@ -139,12 +164,15 @@ impl Account {
         {
             return Ok(false);
         }
-        self.journal(|| Event::DatabaseDeleted {
-            id: database.id.clone(),
+        let containers = database.containers();
+        let mut offers = self.offers.write();
+        self.environment.journal(|| {
+            vec![Event::DatabaseDeleted {
+                number: database.number,
+            }]
         })?;
         databases.remove(&database.id);
-        let containers = database.containers();
-        self.offers.write().retain(|_, offer| {
+        offers.retain(|_, offer| {
             offer.resource_rid != database.rid
                 && !containers
                     .iter()
@@ -153,7 +181,7 @@ impl Account {
         Ok(true)
     }
 
-    /// Creates a container; `None` if the name is taken.
+    /// Creates a container, with throughput of its own if there is `content` for an offer; `None` if the name is taken.
     ///
     /// # Errors
     /// [`StoreError::Journal`].
@@ -161,6 +189,7 @@ impl Account {
         &self,
         database: &Database,
         definition: Definition,
+        content: Option<Value>,
         now: u32,
     ) -> Result<Option<Arc<Container>>, StoreError> {
         let mut containers = database.containers.write();
@@ -169,17 +198,33 @@ impl Account {
         }
         let number = self.numbers.next() as u32;
         let partitions = self.environment.limits.partitions;
-        self.journal(|| Event::ContainerCreated {
-            database: database.id.clone(),
+        let created = Event::ContainerCreated {
+            database: database.number,
             number,
             partitions,
             properties: definition.properties.clone(),
             ts: now,
-        })?;
+        };
         let map = PartitionMap::even(partitions);
-        let container = self.build_container(database, number, definition, map, now);
+        let container = self.build_container(database, number, definition, map, FIRST_TAG, now);
+        let (rid, link) = (&container.rid, &container.self_link);
+        let offer = content.map(|content| self.offer_for(rid, link, content, now));
+        self.create(created, offer)?;
         containers.insert(container.id.clone(), Arc::clone(&container));
+        drop(containers);
+        self.enforce(database, &container);
         Ok(Some(container))
+    }
+
+    /// Makes a new resource durable with its offer, and the offer known.
+    fn create(&self, created: Event, offer: Option<Offer>) -> Result<(), StoreError> {
+        let mut offers = self.offers.write();
+        self.environment.journal(|| {
+            let offer = offer.clone().map(Event::OfferSet);
+            std::iter::once(created).chain(offer).collect()
+        })?;
+        offers.extend(offer.map(|offer| (offer.id.clone(), offer)));
+        Ok(())
     }
 
     /// Puts back a container that the journal knows.
@@ -192,7 +237,9 @@ impl Account {
         ts: u32,
     ) -> Arc<Container> {
         self.numbers.reach(u64::from(number));
-        let container = self.build_container(database, number, definition, map, ts);
+        let etag = definition.properties["_etag"].as_str();
+        let etag = etag.and_then(ids::etag_number).unwrap_or(FIRST_TAG);
+        let container = self.build_container(database, number, definition, map, etag, ts);
         let mut containers = database.containers.write();
         containers.insert(container.id.clone(), Arc::clone(&container));
         container
@@ -204,6 +251,7 @@ impl Account {
         number: u32,
         definition: Definition,
         map: PartitionMap,
+        etag: u64,
         now: u32,
     ) -> Arc<Container> {
         let site = Site {
@@ -212,26 +260,7 @@ impl Account {
             number,
             environment: Arc::clone(&self.environment),
         };
-        Arc::new(Container::new(site, definition, map, now))
-    }
-
-    /// Replaces the client's part of a container's properties.
-    ///
-    /// # Errors
-    /// [`StoreError::Journal`].
-    pub fn replace_container(
-        &self,
-        container: &Container,
-        properties: Value,
-        now: u32,
-    ) -> Result<(), StoreError> {
-        self.journal(|| Event::ContainerReplaced {
-            container: container.number,
-            properties: properties.clone(),
-            ts: now,
-        })?;
-        container.replace_properties(properties, now);
-        Ok(())
+        Arc::new(Container::new(site, definition, map, etag, now))
     }
 
     /// Deletes a container; false if it is gone already.
@@ -250,47 +279,32 @@ impl Account {
         {
             return Ok(false);
         }
-        self.journal(|| Event::ContainerDeleted {
-            container: container.number,
+        let mut offers = self.offers.write();
+        self.environment.journal(|| {
+            vec![Event::ContainerDeleted {
+                container: container.number,
+            }]
         })?;
         containers.remove(&container.id);
-        self.offers
-            .write()
-            .retain(|_, offer| offer.resource_rid != container.rid);
+        offers.retain(|_, offer| offer.resource_rid != container.rid);
         Ok(true)
     }
 
-    /// A container by its number.
-    pub fn container_by_number(&self, number: u32) -> Option<(Arc<Database>, Arc<Container>)> {
-        self.databases().into_iter().find_map(|database| {
-            let containers = database.containers();
-            let container = containers
-                .into_iter()
-                .find(|container| container.number == number)?;
-            Some((database, container))
-        })
-    }
-
-    /// Adds the throughput of a resource.
-    ///
-    /// # Errors
-    /// [`StoreError::Journal`].
-    pub fn add_offer(
+    fn offer_for(
         &self,
         resource_rid: &str,
         resource_link: &str,
         content: Value,
         now: u32,
-    ) -> Result<(), StoreError> {
-        let id = ids::rid_text(&(self.numbers.next() as u32 | 0x4000_0000).to_be_bytes()[1..]);
-        self.set_offer(Offer {
-            id,
+    ) -> Offer {
+        Offer {
+            id: ids::rid_text(&(self.numbers.next() as u32 | 0x4000_0000).to_be_bytes()[1..]),
             resource_rid: resource_rid.to_owned(),
             resource_link: resource_link.to_owned(),
             content,
             etag: self.tag(),
             ts: now,
-        })
+        }
     }
 
     /// All offers.
@@ -322,55 +336,56 @@ impl Account {
         content: Value,
         now: u32,
     ) -> Result<Option<Offer>, StoreError> {
-        let Some(mut offer) = self.offer(id) else {
-            return Ok(None);
+        let offer = {
+            let mut offers = self.offers.write();
+            let Some(known) = offers.get_mut(id) else {
+                return Ok(None);
+            };
+            let mut offer = known.clone();
+            offer.content = content;
+            offer.etag = self.tag();
+            offer.ts = now;
+            self.environment
+                .journal(|| vec![Event::OfferSet(offer.clone())])?;
+            known.clone_from(&offer);
+            offer
         };
-        offer.content = content;
-        offer.etag = self.tag();
-        offer.ts = now;
-        self.set_offer(offer.clone())?;
+        for database in self.databases() {
+            for container in database.containers() {
+                if [&database.rid, &container.rid].contains(&&offer.resource_rid) {
+                    self.enforce(&database, &container);
+                }
+            }
+        }
         Ok(Some(offer))
-    }
-
-    fn set_offer(&self, offer: Offer) -> Result<(), StoreError> {
-        self.journal(|| Event::OfferSet(offer.clone()))?;
-        self.enforce(&offer);
-        self.offers.write().insert(offer.id.clone(), offer);
-        Ok(())
     }
 
     /// Puts back an offer that the journal knows.
     pub(super) fn restore_offer(&self, offer: Offer) {
+        self.numbers
+            .reach(ids::etag_number(&offer.etag).unwrap_or(0));
         self.offers.write().insert(offer.id.clone(), offer);
     }
 
     /// Limits every container to its throughput, if throughput is enforced: after a restart, when all are known.
     pub fn enforce_all(&self) {
-        self.offers().iter().for_each(|offer| self.enforce(offer));
-    }
-
-    /// Limits what an offer belongs to, if throughput is enforced. The throughput of a database limits each of its
-    /// containers that has none of its own to all of it.
-    pub fn enforce(&self, offer: &Offer) {
-        if self.environment.limits.throughput.is_none() {
-            return;
-        }
         for database in self.databases() {
             for container in database.containers() {
-                let shares =
-                    database.rid == offer.resource_rid && self.offer_of(&container.rid).is_none();
-                if shares || container.rid == offer.resource_rid {
-                    container.set_throughput(offer.throughput());
-                }
+                self.enforce(&database, &container);
             }
         }
     }
 
-    fn journal(&self, event: impl FnOnce() -> Event) -> Result<(), StoreError> {
-        if let Some(journal) = self.environment.journal.get() {
-            journal.event(&event())?;
+    /// Limits a container to its throughput, if throughput is enforced. One without throughput of its own is limited to
+    /// all of its database's.
+    fn enforce(&self, database: &Database, container: &Container) {
+        if self.environment.limits.throughput.is_none() {
+            return;
         }
-        Ok(())
+        let _newest_last = self.enforcing.lock();
+        let own = self.offer_of(&container.rid);
+        let offer = own.or_else(|| self.offer_of(&database.rid));
+        container.set_throughput(offer.and_then(|offer| offer.throughput()));
     }
 
     fn tag(&self) -> String {

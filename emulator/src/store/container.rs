@@ -27,6 +27,9 @@ use crate::partition_key::PartitionKeyDefinition;
 /// The property by which a document overrides the container's time to live.
 const TTL_PROPERTY: &str = "ttl";
 
+/// Expiries that are journaled at once: any number may be due.
+const EXPIRIES_PER_RECORD: usize = 1_000;
+
 /// No time to live at all, not even a document's own.
 const TTL_OFF: i64 = i64::MIN;
 
@@ -69,6 +72,8 @@ pub struct Container {
     pub etags: Sequence,
     environment: Arc<Environment>,
     properties: RwLock<Value>,
+    /// Held while the properties are replaced.
+    replacing: Mutex<()>,
     default_ttl: AtomicI64,
     /// Seconds that AllVersionsAndDeletes can be read back.
     retention: AtomicU64,
@@ -119,8 +124,14 @@ impl Definition {
 }
 
 impl Container {
-    /// Creates a container.
-    pub fn new(site: Site<'_>, definition: Definition, map: PartitionMap, now: u32) -> Self {
+    /// Creates a container. `etag` is the number behind its entity tag.
+    pub fn new(
+        site: Site<'_>,
+        definition: Definition,
+        map: PartitionMap,
+        etag: u64,
+        now: u32,
+    ) -> Self {
         let bytes = ids::container_rid(site.database_rid, site.number);
         let rid = ids::rid_text(&bytes);
         let self_link = format!("dbs/{}/colls/{rid}/", ids::rid_text(&site.database_rid));
@@ -161,13 +172,14 @@ impl Container {
             etags: Sequence::default(),
             environment: site.environment,
             properties: RwLock::new(Value::Null),
+            replacing: Mutex::default(),
             default_ttl: AtomicI64::new(TTL_OFF),
             retention: AtomicU64::new(0),
             map: RwLock::new(map),
             throughput: Mutex::new(None),
             overgrown: AtomicU64::new(0),
         };
-        container.set_properties(properties, now);
+        container.set_properties(properties, etag, now);
         container
     }
 
@@ -182,18 +194,38 @@ impl Container {
     }
 
     /// Replaces the client's part of the properties.
-    pub fn replace_properties(&self, mut properties: Value, now: u32) {
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn replace(&self, properties: Value, now: u32) -> Result<(), StoreError> {
+        let _in_order = self.replacing.lock();
+        let etag = self.etags.next();
+        self.environment.journal(|| {
+            vec![Event::ContainerReplaced {
+                container: self.number,
+                properties: properties.clone(),
+                etag,
+                ts: now,
+            }]
+        })?;
+        self.replace_properties(properties, etag, now);
+        Ok(())
+    }
+
+    /// Puts properties in force that the journal knows.
+    pub(super) fn replace_properties(&self, mut properties: Value, etag: u64, now: u32) {
         {
             let current = self.properties.read();
             for name in SYSTEM_PROPERTIES {
                 properties[name] = current[name].clone();
             }
         }
-        self.set_properties(properties, now);
+        self.set_properties(properties, etag, now);
     }
 
-    fn set_properties(&self, mut properties: Value, now: u32) {
-        let tag = ids::etag(self.rendering.salt, self.etags.next());
+    fn set_properties(&self, mut properties: Value, etag: u64, now: u32) {
+        self.etags.reach(etag);
+        let tag = ids::etag(self.rendering.salt, etag);
         properties["_etag"] = json!(format!("\"{}\"", String::from_utf8_lossy(&tag)));
         properties["_ts"] = json!(now);
         let ttl = properties["defaultTtl"].as_i64().unwrap_or(TTL_OFF);
@@ -206,7 +238,8 @@ impl Container {
         self.retention
             .store(retention.unwrap_or(default), Ordering::Relaxed);
         if retention.is_some() {
-            self.start_history();
+            // The journal need not be told: this follows from the properties.
+            self.map().start_history();
         }
         if self.default_ttl.swap(ttl, Ordering::Relaxed) != ttl {
             for partition in self.map().partitions() {
@@ -302,7 +335,7 @@ impl Container {
         }
         let mut shard = partition.shard.write();
         let mut stamp = shard.stamp();
-        let mutations = shard
+        let mut mutations = shard
             .expired(now)
             .into_iter()
             .map(|(expiry, epk, id)| {
@@ -317,8 +350,12 @@ impl Container {
                     stamp,
                 }
             })
-            .collect();
-        self.apply(partition, &mut shard, mutations)
+            .peekable();
+        while mutations.peek().is_some() {
+            let some = mutations.by_ref().take(EXPIRIES_PER_RECORD).collect();
+            self.apply(partition, &mut shard, some)?;
+        }
+        Ok(())
     }
 
     /// Seconds that a document with the property `ttl` of this value lives; `None` for ever.
@@ -363,21 +400,23 @@ impl Container {
         self.ttl(members.find(TTL_PROPERTY).map(|raw| raw.get()))
     }
 
-    /// Records every change from now on, for AllVersionsAndDeletes.
-    pub fn start_history(&self) {
+    /// Records every change from now on, for AllVersionsAndDeletes: in all partitions or, if that fails, in none, because
+    /// a merged partition can only be read back if both its parts were recorded.
+    ///
+    /// # Errors
+    /// [`StoreError::Journal`].
+    pub fn start_history(&self) -> Result<(), StoreError> {
         let map = self.map();
-        for partition in map.partitions() {
-            let mut shard = partition.shard.write();
-            let lsn = shard.lsn();
-            if !shard.history().is_recording() {
-                shard.history_mut().start(&partition.range, lsn);
-                self.note(|| Event::HistoryStarted {
-                    container: self.number,
-                    partition: partition.id,
-                    lsn,
-                });
-            }
+        if map.is_recording() {
+            return Ok(());
         }
+        self.environment.journal(|| {
+            vec![Event::HistoryStarted {
+                container: self.number,
+            }]
+        })?;
+        map.start_history();
+        Ok(())
     }
 
     /// Drops the part of a partition's history that is past its retention.
@@ -404,7 +443,7 @@ impl Container {
     pub fn split(&self, id: u32, at: Option<u128>) -> Result<[u32; 2], String> {
         let mut map = self.map.write();
         let at = map.split_point(id, at)?;
-        self.journal(&Event::Split {
+        self.journal(Event::Split {
             container: self.number,
             partition: id,
             at: format!("{at:032X}"),
@@ -423,7 +462,7 @@ impl Container {
     pub fn merge(&self, a: u32, b: u32) -> Result<u32, String> {
         let mut map = self.map.write();
         map.check_merge(a, b)?;
-        self.journal(&Event::Merged {
+        self.journal(Event::Merged {
             container: self.number,
             partitions: [a, b],
         })?;
@@ -486,19 +525,9 @@ impl Container {
         }
     }
 
-    fn journal(&self, event: &Event) -> Result<(), String> {
-        match self.environment.journal.get() {
-            Some(journal) => journal.event(event).map_err(|error| error.to_string()),
-            None => Ok(()),
-        }
-    }
-
-    fn note(&self, event: impl FnOnce() -> Event) {
-        if self.environment.journal.get().is_some()
-            && let Err(error) = self.journal(&event())
-        {
-            tracing::error!(error, "cannot write the journal");
-        }
+    fn journal(&self, event: Event) -> Result<(), String> {
+        let outcome = self.environment.journal(|| vec![event]);
+        outcome.map_err(|error| error.to_string())
     }
 }
 

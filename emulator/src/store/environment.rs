@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::journal::Journal;
+use super::journal::{Event, Journal};
 use crate::clock::Clock;
 
 /// Highest throughput of a physical partition, in RU/s (service limit).
@@ -33,6 +33,16 @@ pub struct Environment {
     pub limits: Limits,
     /// See [`super::document::Rendering::salt`].
     pub salt: u32,
+}
+
+impl Environment {
+    /// Appends what a request changes to the journal, if there is one.
+    pub(super) fn journal(&self, events: impl FnOnce() -> Vec<Event>) -> std::io::Result<()> {
+        match self.journal.get() {
+            Some(journal) => journal.events(&events()),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,22 @@ impl PartitionMap {
         self.partitions.iter().find(|partition| partition.id == id)
     }
 
+    /// Whether every change is recorded, for AllVersionsAndDeletes.
+    pub fn is_recording(&self) -> bool {
+        self.partitions
+            .iter()
+            .all(|partition| partition.shard.read().history().is_recording())
+    }
+
+    /// Records every change from now on, where that is not done yet.
+    pub fn start_history(&self) {
+        for partition in &self.partitions {
+            let mut shard = partition.shard.write();
+            let lsn = shard.lsn();
+            shard.history_mut().start(&partition.range, lsn);
+        }
+    }
+
     /// The partition with the widest interval of keys.
     pub fn widest(&self) -> Option<u32> {
         let width = |partition: &&Partition| {

@@ -14,6 +14,8 @@ pub struct Meter {
     level: i64,
     /// When the level was last brought up to date, in milliseconds.
     at_ms: u64,
+    /// What that left over, in thousandths of a hundredth.
+    rest: u64,
 }
 
 impl Meter {
@@ -24,7 +26,16 @@ impl Meter {
             rate,
             level: rate as i64,
             at_ms: now_ms,
+            rest: 0,
         }
+    }
+
+    /// Changes the rate; what was saved up or overdrawn stays.
+    pub fn set_rate(&mut self, rate: f64, now_ms: u64) {
+        self.fill(now_ms);
+        let fresh = Self::new(rate, now_ms);
+        self.rate = fresh.rate;
+        self.level = self.level.min(fresh.level);
     }
 
     /// Whether a call may run.
@@ -46,14 +57,13 @@ impl Meter {
     }
 
     fn fill(&mut self, now_ms: u64) {
-        // A clock that was set back fills nothing.
+        // A clock that was set back fills nothing, until it is where it was.
         let elapsed = now_ms.saturating_sub(self.at_ms);
-        let gain = (u128::from(elapsed) * u128::from(self.rate) / 1_000) as i64;
-        // Time that is worth less than a hundredth is kept for later.
-        if gain > 0 {
-            self.level = self.level.saturating_add(gain).min(self.rate as i64);
-            self.at_ms = now_ms;
-        }
+        let gain = u128::from(elapsed) * u128::from(self.rate) + u128::from(self.rest);
+        let whole = i64::try_from(gain / 1_000).unwrap_or(i64::MAX);
+        self.level = self.level.saturating_add(whole).min(self.rate as i64);
+        self.rest = (gain % 1_000) as u64;
+        self.at_ms = self.at_ms.max(now_ms);
     }
 }
 
@@ -79,19 +89,42 @@ mod tests {
 
     #[test]
     fn the_long_run_average_is_the_rate() {
-        for step in [1, 3, 7, 50] {
-            let (mut meter, mut units) = (Meter::new(400.0, 0), 0.0);
+        for (step, rate) in [1, 3, 7, 50]
+            .into_iter()
+            .flat_map(|step| [1.23, 133.33, 400.0].map(|rate| (step, rate)))
+        {
+            let (mut meter, mut units) = (Meter::new(rate, 0), 0.0);
             let mut now = 0;
-            while now < 60_000 {
+            while now < 600_000 {
                 while meter.admit(now).is_ok() {
                     meter.consume(Charge::write(10));
                     units += 5.5;
                 }
                 now += step;
             }
-            let rate = units / 60.0;
-            assert!((396.0..=410.0).contains(&rate), "step {step}: {rate}");
+            // A second's worth is there at the beginning, and the last call may overdraw.
+            let (least, most) = (rate * 599.0, rate * 601.0 + 5.5);
+            assert!(
+                (least..=most).contains(&units),
+                "step {step}, {rate}: {units}"
+            );
         }
+    }
+
+    #[test]
+    fn a_new_rate_forgives_nothing_and_counts_from_now_on() {
+        let mut meter = Meter::new(100.0, 0);
+        while meter.admit(0).is_ok() {
+            meter.consume(Charge::write(1_000));
+        }
+        meter.set_rate(1_000.0, 0);
+        let wait = meter.admit(0).unwrap_err();
+        assert!((4..=6).contains(&wait), "{wait}");
+        let mut meter = Meter::new(1_000.0, 0);
+        meter.set_rate(5.0, 0);
+        assert!(meter.admit(0).is_ok());
+        meter.consume(Charge::write(1_000));
+        assert!(meter.admit(0).is_err(), "no more than a second's worth");
     }
 
     #[test]

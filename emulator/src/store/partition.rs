@@ -69,7 +69,11 @@ impl Partition {
 
     /// Limits the throughput, in request units per second; `None` lifts the limit.
     pub fn limit(&self, rate: Option<f64>, now_ms: u64) {
-        *self.meter.lock() = rate.map(|rate| Meter::new(rate, now_ms));
+        let mut meter = self.meter.lock();
+        match (meter.as_mut(), rate) {
+            (Some(meter), Some(rate)) => meter.set_rate(rate, now_ms),
+            (_, rate) => *meter = rate.map(|rate| Meter::new(rate, now_ms)),
+        }
         self.limited.store(rate.is_some(), Ordering::Relaxed);
     }
 

@@ -4,6 +4,7 @@ mod admin;
 mod binary_json;
 mod changes;
 mod common;
+mod durability;
 mod faults;
 mod feed_property;
 mod http;

@@ -63,7 +63,7 @@ struct Reading<'a> {
 pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let request = request(call)?;
     if request.mode == Mode::AllVersionsAndDeletes && request.start == Position::Now {
-        container.start_history();
+        container.start_history()?;
     }
     let map = container.map();
     let pieces = scope::of(container, &map, call)?;
@@ -74,7 +74,11 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let mut page = Page::new(container, request.most, request.envelope);
     for reading in &mut readings {
         let charge = page.charge;
-        reading.after = read_one(container, call, &request, reading, &mut page)?;
+        reading.after = match read_one(container, call, &request, reading, &mut page) {
+            // What is on the page already has been paid for.
+            Err(error) if error.status == StatusCode::TOO_MANY_REQUESTS && page.items > 0 => break,
+            outcome => outcome?,
+        };
         reading.piece.partition.consume(page.charge - charge);
         if page.is_full() {
             break;

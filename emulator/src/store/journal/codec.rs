@@ -1,6 +1,6 @@
 //! The payloads of a journal's records.
 //!
-//! The first byte tells the kind: `E` an event as JSON, `W` writes, `D` documents and `H` changes of a snapshot. Numbers
+//! The first byte tells the kind: `E` events as JSON, `W` writes, `D` documents and `H` changes of a snapshot. Numbers
 //! are little-endian; keys and ids are preceded by their length.
 
 use std::io;
@@ -15,8 +15,8 @@ use crate::store::transaction::Mutation;
 
 /// A record, read back.
 pub enum Record {
-    /// Anything but documents.
-    Event(Event),
+    /// Anything but documents: what one request changed.
+    Events(Vec<Event>),
     /// Writes of one request.
     Writes(Target, Vec<Written>),
     /// Documents of a snapshot, in LSN order.
@@ -45,10 +45,10 @@ pub struct Written {
     pub outcome: Result<Version, (ChangeKind, Stamp)>,
 }
 
-/// Appends an event.
-pub fn encode_event(out: &mut Vec<u8>, event: &Event) -> io::Result<()> {
+/// Appends events.
+pub fn encode_events(out: &mut Vec<u8>, events: &[Event]) -> io::Result<()> {
     out.push(b'E');
-    serde_json::to_writer(&mut *out, event).map_err(io::Error::other)
+    serde_json::to_writer(&mut *out, events).map_err(io::Error::other)
 }
 
 /// Appends the writes of one request.
@@ -142,7 +142,7 @@ fn put_version(out: &mut Vec<u8>, version: &Version) {
 pub fn decode(payload: &[u8]) -> Option<Record> {
     let (kind, rest) = payload.split_first()?;
     if *kind == b'E' {
-        return serde_json::from_slice(rest).ok().map(Record::Event);
+        return serde_json::from_slice(rest).ok().map(Record::Events);
     }
     let mut input = Input(rest);
     let target = Target {
@@ -256,3 +256,6 @@ impl<'a> Input<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,16 @@
 //!
 //! Rules:
 //! 1. A change is appended before it is made and before the client hears of it. An append that fails leaves no trace.
-//! 2. A record is whole or it is not there: length, checksum, payload. What a killed process or a power cut left half
-//!    written at the end is cut off; damage anywhere else is an error that names the file and the place.
+//! 2. A record is whole or it is not there: length, checksum, payload. What a request changes is one record. What a
+//!    killed process or a power cut left half written at the end is cut off; damage anywhere else is an error that names
+//!    the file and the place.
 //! 3. At a start the journal is replayed and what results is written to a fresh journal, so its size follows the data and
 //!    the writes since the last start. The old journal goes when the new one is on disk.
+//! 4. Records stand in the order in which their changes were made, as far as that matters: a change is made under the
+//!    lock under which it was appended. Containers are known by number, which are never used again, so what a request
+//!    that was under way did to a container after its end can be told, and is skipped.
+//! 5. The clock is not kept: a server whose clock was moved forward starts at the system's time again. LSNs and `_ts` do
+//!    not go backwards.
 //!
 //! An acknowledged write survives the process: it is with the operating system. Whether it survives the machine depends
 //! on [`FsyncPolicy`].
@@ -25,7 +31,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::file::LogFile;
+use self::file::{DirectoryLock, LogFile};
 use super::account::{Account, Offer};
 use super::transaction::Mutation;
 use crate::config::FsyncPolicy;
@@ -56,18 +62,19 @@ pub enum Event {
     },
     /// A database with all its containers.
     DatabaseDeleted {
-        /// Name.
-        id: String,
+        /// Number in the account.
+        number: u32,
     },
     /// A container with empty partitions of the same width.
     ContainerCreated {
-        /// Name of the database.
-        database: String,
+        /// Number of the database.
+        database: u32,
         /// Number in the account.
         number: u32,
         /// How many partitions.
         partitions: usize,
         /// As the client gave them, checked and completed.
+        #[serde(with = "as_text")]
         properties: Value,
         /// Seconds since 1970.
         ts: u32,
@@ -77,7 +84,10 @@ pub enum Event {
         /// Number in the account.
         container: u32,
         /// As at creation.
+        #[serde(with = "as_text")]
         properties: Value,
+        /// Number behind its entity tag.
+        etag: u64,
         /// Seconds since 1970.
         ts: u32,
     },
@@ -88,6 +98,8 @@ pub enum Event {
     },
     /// The state of a container without its documents; they follow.
     ContainerState(ContainerState),
+    /// The beginning of a journal ends here: all that was there has been told.
+    Complete,
     /// An offer, new or changed.
     OfferSet(Offer),
     /// A partition was split.
@@ -106,22 +118,20 @@ pub enum Event {
         /// Their partition key range ids.
         partitions: [u32; 2],
     },
-    /// A partition's history is recorded from here on.
+    /// A container's history is recorded from here on.
     HistoryStarted {
         /// Number in the account.
         container: u32,
-        /// Partition key range id.
-        partition: u32,
-        /// Everything after this LSN is held.
-        lsn: u64,
     },
 }
 
 /// See [`Event::ContainerState`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ContainerState {
-    database: String,
+    /// Number of the database.
+    database: u32,
     number: u32,
+    #[serde(with = "as_text")]
     properties: Value,
     ts: u32,
     rids: u64,
@@ -143,12 +153,28 @@ struct PartitionState {
     floors: Vec<(String, String, u64)>,
 }
 
+/// JSON as text within JSON. Clients' JSON may be as deep as the parser allows, so it cannot stand inside something else.
+pub(super) mod as_text {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+    use serde_json::Value;
+
+    pub fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map_err(D::Error::custom)
+    }
+}
+
 /// The journal of a running server.
 #[derive(Debug)]
 pub struct Journal {
     file: LogFile,
     /// Held until the last write is on disk: fields are dropped in order.
-    _lock: std::fs::File,
+    _lock: DirectoryLock,
 }
 
 impl Journal {
@@ -178,13 +204,13 @@ impl Journal {
             .append(|out| codec::encode_writes(out, container, partition, mutations))
     }
 
-    /// Appends another change.
+    /// Appends other changes, all or none.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn event(&self, event: &Event) -> std::io::Result<()> {
+    pub fn events(&self, events: &[Event]) -> std::io::Result<()> {
         let mut payload = Vec::new();
-        codec::encode_event(&mut payload, event)?;
+        codec::encode_events(&mut payload, events)?;
         self.file.append(|out| out.extend_from_slice(&payload))
     }
 }

@@ -1,28 +1,27 @@
 //! From a directory to an account.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::codec::{self, Record, Target, Written};
-use super::file::{FRAME_BYTES, LogFile, MAGIC, sync_directory};
-use super::{ContainerState, Event, Journal, snapshot};
+use super::file::{DirectoryLock, FRAME_BYTES, LogFile, MAGIC, sync_directory, unframe};
+use super::{ContainerState, Event, Journal, PartitionState, snapshot};
 use crate::config::FsyncPolicy;
 use crate::epk::{EpkRange, from_hex};
 use crate::ids;
 use crate::json::Members;
-use crate::store::account::Account;
+use crate::store::account::{Account, Database};
 use crate::store::container::{Container, Definition};
 use crate::store::history::{Change, History};
 use crate::store::map::{PartitionMap, shard_at};
 use crate::store::partition::Partition;
 use crate::store::shard::{Draft, Shard};
-
-/// Largest payload that is believed: a request's body, with room for its frame.
-const MAX_PAYLOAD_BYTES: u32 = 256 * 1024 * 1024;
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -84,16 +83,10 @@ pub(super) fn open(
     Ok(account)
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+fn lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match DirectoryLock::take(&path) {
+        Ok(lock) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse {
             path: directory.to_owned(),
         }),
@@ -137,19 +130,28 @@ fn replay(path: &Path, build: impl FnOnce(u32) -> Account) -> Result<Account, Op
         offset,
         what,
     };
-    let Some((_, Record::Event(Event::Opened { salt, numbers }))) = reader.next()? else {
+    let Some((first, Record::Events(opened))) = reader.next()? else {
         return Err(damaged(0, "it does not begin as a journal does"));
+    };
+    let [Event::Opened { salt, numbers }] = opened[..] else {
+        return Err(damaged(first, "it does not begin as a journal does"));
     };
     let account = build(salt);
     account.numbers().reach(numbers);
     let mut replay = Replay {
         account: &account,
-        last: None,
+        databases: HashMap::new(),
+        containers: HashMap::new(),
+        is_complete: false,
     };
     while let Some((offset, record)) = reader.next()? {
         replay
             .record(record)
             .ok_or_else(|| damaged(offset, "a record that does not fit the ones before it"))?;
+    }
+    if !replay.is_complete {
+        // The beginning was on disk before the journal got its name, so no crash cuts it short.
+        return Err(damaged(reader.offset, "its beginning is cut short"));
     }
     Ok(account)
 }
@@ -175,6 +177,7 @@ impl Reader {
         let mut magic = [0; MAGIC.len()];
         let read = reader.input.read_exact(&mut magic);
         if read.is_err() || magic != *MAGIC {
+            reader.offset = 0;
             return Err(reader.damaged("it is no journal of this version"));
         }
         Ok(reader)
@@ -196,20 +199,17 @@ impl Reader {
         }
         let mut head = [0; FRAME_BYTES];
         self.read(&mut head)?;
-        let (length, checksum) = head.split_at(4);
-        let length = u32::from_le_bytes(length.try_into().unwrap_or_default());
-        let checksum = u64::from_le_bytes(checksum.try_into().unwrap_or_default());
+        let Some((length, checksum)) = unframe(&head) else {
+            return self.torn_or_damaged("no record begins there");
+        };
         let end = FRAME_BYTES as u64 + u64::from(length);
         if end > left {
             return Ok(None);
         }
-        if length == 0 || length > MAX_PAYLOAD_BYTES {
-            return self.torn_or_damaged(&[], "a length that no record has");
-        }
         let mut payload = vec![0; length as usize];
         self.read(&mut payload)?;
         if xxh3_64(&payload) != checksum {
-            return self.torn_or_damaged(&payload, "its checksum does not match");
+            return self.torn_or_damaged("its checksum does not match");
         }
         let record = codec::decode(&payload)
             .ok_or_else(|| self.damaged("a record that this version does not know"))?;
@@ -218,24 +218,19 @@ impl Reader {
         Ok(Some((offset, record)))
     }
 
-    /// The end of an append that a power cut left: nothing good comes after it. Anything else is damage.
-    fn torn_or_damaged(
-        &mut self,
-        payload: &[u8],
-        what: &'static str,
-    ) -> Result<Option<(u64, Record)>, OpenError> {
-        let consumed = self.offset + (FRAME_BYTES + payload.len()) as u64;
-        if !payload.is_empty() && consumed == self.size {
-            return Ok(None);
+    /// After a power cut the last appends may be there in part, with zeros or nothing behind. Anything else is damage.
+    fn torn_or_damaged(&mut self, what: &'static str) -> Result<Option<(u64, Record)>, OpenError> {
+        loop {
+            let rest = self.input.fill_buf().map_err(failed(&self.path))?;
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            if rest.iter().any(|byte| *byte != 0) {
+                return Err(self.damaged(what));
+            }
+            let count = rest.len();
+            self.input.consume(count);
         }
-        let mut rest = Vec::new();
-        self.input
-            .read_to_end(&mut rest)
-            .map_err(failed(&self.path))?;
-        if payload.iter().chain(&rest).all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        Err(self.damaged(what))
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> Result<(), OpenError> {
@@ -245,15 +240,18 @@ impl Reader {
 
 struct Replay<'a> {
     account: &'a Account,
-    /// The container of the last record: most records are about the same as the one before.
-    last: Option<std::sync::Arc<Container>>,
+    /// By number; `None` when it is gone. Requests that were under way at its end may have left records behind it.
+    databases: HashMap<u32, Option<Arc<Database>>>,
+    /// As `databases`.
+    containers: HashMap<u32, Option<Arc<Container>>>,
+    is_complete: bool,
 }
 
 impl Replay<'_> {
     /// Carries a record out; `None` if it makes no sense here.
     fn record(&mut self, record: Record) -> Option<()> {
         match record {
-            Record::Event(event) => self.event(event),
+            Record::Events(events) => events.into_iter().try_for_each(|event| self.event(event)),
             Record::Writes(target, writes) => self.with_shard(target, |container, shard| {
                 for write in writes {
                     replay_write(container, shard, write)?;
@@ -278,17 +276,24 @@ impl Replay<'_> {
 
     fn event(&mut self, event: Event) -> Option<()> {
         let account = self.account;
-        self.last = None;
         match event {
             Event::Opened { .. } => return None,
+            Event::Complete => self.is_complete = true,
             Event::DatabaseCreated {
                 id,
                 number,
                 etag,
                 ts,
-            } => account.restore_database(&id, number, etag, ts),
-            Event::DatabaseDeleted { id } => {
-                account.delete_database(&*account.database(&id)?).ok()?;
+            } => {
+                let database = account.restore_database(&id, number, etag, ts);
+                self.databases.insert(number, Some(database));
+            }
+            Event::DatabaseDeleted { number } => {
+                let database = self.databases.insert(number, None)??;
+                for container in database.containers() {
+                    self.containers.insert(container.number, None);
+                }
+                account.delete_database(&database).ok()?;
             }
             Event::ContainerCreated {
                 database,
@@ -297,24 +302,32 @@ impl Replay<'_> {
                 properties,
                 ts,
             } => {
-                let database = account.database(&database)?;
-                let definition = definition(properties)?;
-                let map = PartitionMap::even(partitions);
-                account.restore_container(&database, number, definition, map, ts);
+                let container = match self.databases.get(&database)? {
+                    None => None,
+                    Some(database) => {
+                        let definition = definition(properties)?;
+                        let map = PartitionMap::even(partitions);
+                        Some(account.restore_container(database, number, definition, map, ts))
+                    }
+                };
+                self.containers.insert(number, container);
             }
             Event::ContainerReplaced {
                 container,
                 properties,
+                etag,
                 ts,
-            } => {
-                let (_, container) = account.container_by_number(container)?;
-                container.replace_properties(properties, ts);
-            }
+            } => self.with(container, |container| {
+                container.replace_properties(properties, etag, ts);
+                Some(())
+            })?,
             Event::ContainerDeleted { container } => {
-                let (database, container) = account.container_by_number(container)?;
-                account.delete_container(&database, &container).ok()?;
+                if let Some(container) = self.containers.insert(container, None)? {
+                    let database = account.database(&container.database)?;
+                    account.delete_container(&database, &container).ok()?;
+                }
             }
-            Event::ContainerState(state) => restore_container(account, state)?,
+            Event::ContainerState(state) => self.restore_container(state)?,
             Event::OfferSet(offer) => account.restore_offer(offer),
             Event::Split {
                 container,
@@ -322,49 +335,60 @@ impl Replay<'_> {
                 at,
             } => {
                 let at = u128::from_str_radix(&at, 16).ok()?;
-                let (_, container) = account.container_by_number(container)?;
-                container.split(partition, Some(at)).ok()?;
+                self.with(container, |container| {
+                    container.split(partition, Some(at)).ok().map(drop)
+                })?;
             }
             Event::Merged {
                 container,
                 partitions: [a, b],
-            } => {
-                let (_, container) = account.container_by_number(container)?;
-                container.merge(a, b).ok()?;
-            }
-            Event::HistoryStarted {
-                container,
-                partition,
-                lsn,
-            } => {
-                let (_, container) = account.container_by_number(container)?;
-                let map = container.map();
-                let partition = map.by_id(partition)?;
-                let mut shard = partition.shard.write();
-                shard.history_mut().start(&partition.range, lsn);
-            }
+            } => self.with(container, |container| container.merge(a, b).ok().map(drop))?,
+            Event::HistoryStarted { container } => self.with(container, |container| {
+                container.map().start_history();
+                Some(())
+            })?,
         }
         Some(())
     }
 
+    /// Does something to a container, unless it is gone.
+    fn with(&self, number: u32, work: impl FnOnce(&Container) -> Option<()>) -> Option<()> {
+        match self.containers.get(&number)? {
+            Some(container) => work(container),
+            None => Some(()),
+        }
+    }
+
     fn with_shard(
-        &mut self,
+        &self,
         target: Target,
         work: impl FnOnce(&Container, &mut Shard) -> Option<()>,
     ) -> Option<()> {
-        if self
-            .last
-            .as_ref()
-            .is_none_or(|container| container.number != target.container)
-        {
-            self.last = Some(self.account.container_by_number(target.container)?.1);
-        }
-        let container = self.last.as_ref()?;
-        let map = container.map();
-        let partition = map.by_id(target.partition)?;
-        let mut shard = partition.shard.write();
-        work(container, &mut shard)?;
-        partition.note_expiry(&shard);
+        self.with(target.container, |container| {
+            let map = container.map();
+            let partition = map.by_id(target.partition)?;
+            let mut shard = partition.shard.write();
+            work(container, &mut shard)?;
+            partition.note_expiry(&shard);
+            Some(())
+        })
+    }
+
+    fn restore_container(&mut self, state: ContainerState) -> Option<()> {
+        let database = self.databases.get(&state.database)?.as_ref()?;
+        let partitions = state
+            .partitions
+            .into_iter()
+            .map(partition)
+            .collect::<Option<_>>()?;
+        let map = PartitionMap::restore(partitions, state.map_version, state.next_partition);
+        let definition = definition(state.properties)?;
+        let account = self.account;
+        let container =
+            account.restore_container(database, state.number, definition, map, state.ts);
+        container.rids.reach(state.rids);
+        container.etags.reach(state.etags);
+        self.containers.insert(state.number, Some(container));
         Some(())
     }
 }
@@ -416,32 +440,19 @@ fn definition(properties: Value) -> Option<Definition> {
     Definition::from_properties(properties).ok()
 }
 
-fn restore_container(account: &Account, state: ContainerState) -> Option<()> {
-    let database = account.database(&state.database)?;
+fn partition(state: PartitionState) -> Option<Partition> {
     let range = |min: &str, max: &str| {
         Some(EpkRange {
             min: from_hex(min)?,
             max: from_hex(max)?,
         })
     };
-    let partitions = state
-        .partitions
-        .into_iter()
-        .map(|partition| {
-            let floors = partition
-                .floors
-                .iter()
-                .map(|(min, max, lsn)| Some((range(min, max)?, *lsn)))
-                .collect::<Option<_>>()?;
-            let shard = shard_at(partition.lsn, partition.ts, History::restore(floors));
-            let keys = range(&partition.min, &partition.max)?;
-            Some(Partition::new(partition.id, keys, partition.parents, shard))
-        })
+    let floors = state
+        .floors
+        .iter()
+        .map(|(min, max, lsn)| Some((range(min, max)?, *lsn)))
         .collect::<Option<_>>()?;
-    let map = PartitionMap::restore(partitions, state.map_version, state.next_partition);
-    let definition = definition(state.properties)?;
-    let container = account.restore_container(&database, state.number, definition, map, state.ts);
-    container.rids.reach(state.rids);
-    container.etags.reach(state.etags);
-    Some(())
+    let shard = shard_at(state.lsn, state.ts, History::restore(floors));
+    let keys = range(&state.min, &state.max)?;
+    Some(Partition::new(state.id, keys, state.parents, shard))
 }

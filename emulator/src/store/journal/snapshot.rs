@@ -8,10 +8,14 @@ use super::{ContainerState, Event, PartitionState};
 use crate::epk::{EpkRange, to_hex};
 use crate::store::account::Account;
 use crate::store::container::Container;
+use crate::store::document::Version;
 use crate::store::partition::Partition;
 
-/// Documents or changes in one record.
-const CHUNK: usize = 256;
+/// Bytes of documents after which a record ends, about.
+const RECORD_BYTES: usize = 1024 * 1024;
+
+/// What a document or change takes besides its text, about.
+const OVERHEAD_BYTES: usize = 64;
 
 /// Writes everything.
 pub fn write(account: &Account, out: &mut impl Write) -> io::Result<u64> {
@@ -20,35 +24,36 @@ pub fn write(account: &Account, out: &mut impl Write) -> io::Result<u64> {
         buffer: Vec::new(),
         length: 0,
     };
-    sink.event(&Event::Opened {
+    sink.event(Event::Opened {
         salt: account.environment().salt,
         numbers: account.numbers().last(),
     })?;
     for database in account.databases() {
-        sink.event(&Event::DatabaseCreated {
+        sink.event(Event::DatabaseCreated {
             id: database.id.clone(),
             number: database.number,
             etag: database.etag().to_owned(),
             ts: database.ts(),
         })?;
         for container in database.containers() {
-            sink.event(&Event::ContainerState(state(&database.id, &container)))?;
+            sink.event(Event::ContainerState(state(database.number, &container)))?;
             for partition in container.map().partitions() {
                 sink.partition(&container, partition)?;
             }
         }
     }
     for offer in account.offers() {
-        sink.event(&Event::OfferSet(offer))?;
+        sink.event(Event::OfferSet(offer))?;
     }
+    sink.event(Event::Complete)?;
     Ok(sink.length)
 }
 
-fn state(database: &str, container: &Container) -> ContainerState {
+fn state(database: u32, container: &Container) -> ContainerState {
     let map = container.map();
     let properties = container.properties();
     ContainerState {
-        database: database.to_owned(),
+        database,
         number: container.number,
         ts: properties["_ts"].as_u64().unwrap_or_default() as u32,
         properties,
@@ -73,6 +78,22 @@ fn partition_state(partition: &Partition) -> PartitionState {
     })
 }
 
+/// Divides items so that no part is much larger than a record should be.
+fn chunks<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let count = rest.iter().take_while(|item| {
+            let begun = bytes;
+            bytes += size(item) + OVERHEAD_BYTES;
+            begun < RECORD_BYTES
+        });
+        let (chunk, behind) = rest.split_at(count.count());
+        rest = behind;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
 struct Sink<'a, W> {
     out: &'a mut W,
     buffer: Vec<u8>,
@@ -80,9 +101,9 @@ struct Sink<'a, W> {
 }
 
 impl<W: Write> Sink<'_, W> {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
+    fn event(&mut self, event: Event) -> io::Result<()> {
         let mut payload = Vec::new();
-        codec::encode_event(&mut payload, event)?;
+        codec::encode_events(&mut payload, &[event])?;
         self.record(|out| out.extend_from_slice(&payload))
     }
 
@@ -93,11 +114,14 @@ impl<W: Write> Sink<'_, W> {
         };
         partition.inspect(|shard| {
             let documents: Vec<_> = shard.changes_after(0).collect();
-            for chunk in documents.chunks(CHUNK) {
+            for chunk in chunks(&documents, |document| document.version.size()) {
                 self.record(|out| codec::encode_documents(out, target, chunk))?;
             }
             let changes: Vec<_> = shard.history().parts().1.collect();
-            for chunk in changes.chunks(CHUNK) {
+            let size = |version: &Option<Version>| version.as_ref().map_or(0, Version::size);
+            for chunk in chunks(&changes, |change| {
+                size(&change.current) + size(&change.previous)
+            }) {
                 self.record(|out| codec::encode_changes(out, target, chunk))?;
             }
             Ok(())
@@ -106,7 +130,7 @@ impl<W: Write> Sink<'_, W> {
 
     fn record(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.buffer.clear();
-        frame(&mut self.buffer, fill);
+        frame(&mut self.buffer, fill)?;
         self.length += self.buffer.len() as u64;
         self.out.write_all(&self.buffer)
     }

@@ -10,6 +10,27 @@ use tidefeed_emulator::{Emulator, EmulatorConfig};
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// A small deterministic source of numbers.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// A number from the environment.
+pub fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
 /// A server with `partitions` physical partitions.
 pub fn server(partitions: usize) -> Emulator {
     Emulator::start(EmulatorConfig {

@@ -65,11 +65,15 @@ impl Reply {
 
 impl Raw {
     pub fn connect(emulator: &Emulator) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", emulator.port()))?;
+        Self::connect_to(emulator.port(), emulator.key())
+    }
+
+    pub fn connect_to(port: u16, key: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: BufReader::new(stream),
-            key: emulator.key().to_owned(),
+            key: key.to_owned(),
         })
     }
 
@@ -136,7 +140,10 @@ impl Raw {
         let mut headers = Vec::new();
         loop {
             line.clear();
-            if self.stream.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.trim().is_empty() {
                 break;
             }
             if let Some((name, value)) = line.trim().split_once(": ") {

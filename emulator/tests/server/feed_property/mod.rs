@@ -7,15 +7,11 @@
 //!
 //! `TIDEFEED_FEED_SEEDS=n` runs n seeds instead of a few, `TIDEFEED_SEED=s` begins at another one.
 
-mod reader;
+pub mod reader;
 mod world;
 
 use self::world::World;
-use crate::common::server;
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect(name))
-}
+use crate::common::{from_environment, server};
 
 #[test]
 fn readers_see_what_happened_whatever_moves_in_between() {
@@ -29,21 +25,5 @@ fn readers_see_what_happened_whatever_moves_in_between() {
             world.step().unwrap();
         }
         world.finish().unwrap();
-    }
-}
-
-/// A small deterministic source of numbers.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
     }
 }

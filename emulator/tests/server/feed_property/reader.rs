@@ -59,7 +59,7 @@ impl Reader {
 
     /// Reads a page of the next part; returns whether it was empty.
     pub fn read_page(&mut self, raw: &mut Raw, most: usize) -> std::io::Result<bool> {
-        let Some(mut part) = self.parts.pop_front() else {
+        let Some(mut part) = self.parts.front().cloned() else {
             return Ok(true);
         };
         let map = ranges(raw)?;
@@ -69,6 +69,7 @@ impl Reader {
             .collect();
         if owners.len() > 1 {
             // Its partition was split: each child continues at the parent's place.
+            self.parts.pop_front();
             for (_, min, max) in owners.into_iter().rev() {
                 self.parts.push_front(Part {
                     min: min.clone().max(part.min.clone()),
@@ -95,6 +96,10 @@ impl Reader {
             headers.push(("if-none-match", token));
         }
         let reply = raw.call("GET", &format!("{CONTAINER}/docs"), &headers, b"")?;
+        if reply.status == 410 {
+            // Split or merged since the map was read.
+            return Ok(false);
+        }
         assert!(
             [200, 304].contains(&reply.status),
             "{} {}",
@@ -102,6 +107,7 @@ impl Reader {
             reply.text()
         );
         part.token = Some(reply.header("etag").expect("an etag").to_owned());
+        self.parts.pop_front();
         self.parts.push_back(part);
         let items = match reply.status {
             200 => reply.json()["Documents"].as_array().cloned(),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 use tidefeed_emulator::Emulator;
 
-use super::Random;
 use super::reader::{Change, Mode, Reader, ranges};
+use crate::common::Random;
 use crate::common::raw::Raw;
 
 const DOCS: &str = "/dbs/db/colls/items/docs";
