@@ -17,3 +17,5 @@ mod sdk_items;
 mod sdk_partition_keys;
 mod sdk_queries;
 mod seed_file;
+mod size_splits;
+mod throughput;

@@ -351,7 +351,7 @@ async fn all_versions_and_deletes_come_once_and_in_order_across_a_split() -> Out
     let resumed = options().with_continuation_token(token);
     let mut pages = open(&items, whole(), ChangeFeedStartFrom::Beginning, resumed).await?;
     let (_, mut second) = drain(&mut pages, 4).await?;
-    second.sort_by_key(|item| identity(item));
+    second.sort_by_key(identity);
     assert_eq!(
         happened(&second),
         [

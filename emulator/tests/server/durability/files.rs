@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use tidefeed_emulator::{Emulator, EmulatorConfig};
+
 use super::program::{Directory, Program, prepare, refused};
 use crate::common::raw::Raw;
 use crate::common::{Random, from_environment};
-use serde_json::{Value, json};
-use tidefeed_emulator::{Emulator, EmulatorConfig};
 
 const DOCS: &str = "/dbs/db/colls/items/docs";
 

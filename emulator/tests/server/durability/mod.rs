@@ -8,6 +8,7 @@
 //! begins at another seed.
 
 mod clerk;
+mod figures;
 mod files;
 mod program;
 mod writer;
@@ -16,13 +17,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use self::clerk::Clerk;
 use self::program::{Directory, Program, prepare};
 use self::writer::{Place, Stored, TTL, Writer, everything};
 use crate::common::raw::Raw;
 use crate::common::{Random, from_environment};
-use crate::feed_property::reader::{Change, Mode, Reader};
-use serde_json::json;
+use crate::feed_property::reader::{self, Mode, Reader};
 
 /// How long a server may take for what it does in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -163,7 +165,7 @@ impl Run {
 }
 
 /// What is seen is a subsequence of what was written, none twice, with the newest version of all that is left.
-fn check_latest(reader: &Reader, truth: &HashMap<String, Vec<Change>>, writers: &[Writer]) {
+fn check_latest(reader: &Reader, truth: &HashMap<String, Vec<reader::Change>>, writers: &[Writer]) {
     for (key, changes) in &reader.seen {
         let mut written = truth[key].iter().map(|change| change.2);
         for change in changes {

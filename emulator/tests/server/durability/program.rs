@@ -1,5 +1,4 @@
 //! The server as a program over a directory.
-#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -84,6 +83,18 @@ impl Program {
         Self::spawn(command(directory, flags))
     }
 
+    /// Starts a program without a directory.
+    pub fn start_in_memory() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidefeed-emulator"));
+        command
+            .args(["--port", "0"])
+            .env_remove("COSMOS_KEY")
+            .env_remove("COSMOS_PORT")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self::spawn(command)
+    }
+
     /// Starts a program that cannot write files larger than `kilobytes`.
     pub fn start_on_small_disk(directory: &Directory, kilobytes: u64) -> Self {
         let program = command(directory, &[]);
@@ -123,10 +134,6 @@ impl Program {
 
     pub fn connect(&self) -> Raw {
         Raw::connect_to(self.port, WELL_KNOWN_KEY).expect("a connection")
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     pub fn kill(mut self) {
