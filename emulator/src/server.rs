@@ -23,6 +23,9 @@ use crate::store::{Account, Container, Environment, Journal, Limits, OpenError};
 /// Stack of a serving thread: enough for the deepest tree that the query parser lets through.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
 
+/// Longest wait for the requests under way when a server stops.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
 /// Why a server did not start. Its text is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -168,7 +171,8 @@ impl Emulator {
                         _ = stopped => {}
                     }
                 });
-                runtime.shutdown_background();
+                // Requests under way hold what is stored, and with it the data directory.
+                runtime.shutdown_timeout(SHUTDOWN);
             })
             .map_err(StartError::Threads)?;
         Ok(Self {
