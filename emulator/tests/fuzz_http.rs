@@ -163,7 +163,8 @@ impl Fuzz {
 
 /// Whether the request line and the headers are such that HTTP/1.1 has a meaning for them.
 fn is_http(request: &Request) -> bool {
-    let path_is_plain = request.path.iter().all(|byte| (0x21..0x7F).contains(byte));
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.~%!$&'()*+,;=:@?".contains(byte);
+    let path_is_plain = request.path.starts_with(b"/") && request.path.iter().all(plain);
     let fields = |bytes: &[u8]| bytes.iter().all(|byte| *byte >= 0x20 && *byte != 0x7F);
     path_is_plain && request.headers.iter().all(|(_, value)| fields(value))
 }

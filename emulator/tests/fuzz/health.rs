@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::requests::{CONTAINERS, Request};
 use super::wire::{DEADLINE, Outcome, Reply, send};
@@ -123,6 +124,19 @@ pub fn check_containers(port: u16) {
     }
 }
 
+/// Items may be nested deeper than a value tree is read, so only what is needed is taken out.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(rename = "Documents")]
+    documents: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(rename = "_rid")]
+    rid: String,
+}
+
 /// All documents of a feed by resource id; each may come once.
 fn drain(port: u16, docs: &str, headers: &[(&str, &str)], position: &str) -> BTreeSet<String> {
     let (mut rids, mut token) = (BTreeSet::new(), None::<String>);
@@ -142,9 +156,8 @@ fn drain(port: u16, docs: &str, headers: &[(&str, &str)], position: &str) -> BTr
             "{docs} {headers:?}: {}",
             String::from_utf8_lossy(&reply.body)
         );
-        let page = serde_json::from_slice::<Value>(&reply.body).expect("a page is JSON");
-        for document in page["Documents"].as_array().expect("documents") {
-            let rid = document["_rid"].as_str().expect("a resource id").to_owned();
+        let page: Page = serde_json::from_slice(&reply.body).expect("a page");
+        for Item { rid } in page.documents {
             assert!(rids.insert(rid), "{docs}: a document came twice");
         }
         let next = if position == "if-none-match" {
