@@ -12,11 +12,12 @@ use crate::store::Account;
 pub fn create(account: &Account, call: &Call<'_>) -> ApiResult {
     let body = call.json_value()?;
     let id = containers::checked_name(&body, "database")?;
+    let offer = offers::requested(call)?;
     let now = account.environment().clock.now_seconds();
     let database = account
         .create_database(id, now)?
         .ok_or_else(|| ApiError::conflict(format!("a database named {id}")))?;
-    if let Some(content) = offers::requested(call)? {
+    if let Some(content) = offer {
         account.add_offer(
             &database.rid,
             &format!("dbs/{}/", database.rid),
