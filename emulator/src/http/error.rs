@@ -188,6 +188,11 @@ impl ApiError {
         Self::too_large("the request body is larger than this server reads: send less at once")
     }
 
+    /// 400 for a body that ended early or was framed wrongly.
+    pub fn body_unreadable(error: &dyn std::error::Error) -> Self {
+        Self::bad_request(format!("the request body cannot be read: {error}"))
+    }
+
     /// The reply that carries it.
     pub fn into_reply(self) -> Reply {
         let body = json!({"code": self.code, "message": self.message});
