@@ -122,9 +122,10 @@ impl Parser {
         if self.take("-") {
             let inner = self.nested(7)?;
             return Ok(match &inner {
-                Expr::Literal(Value::Number(number)) => match number.as_i64() {
-                    Some(whole) => Expr::Literal(Value::from(-whole)),
-                    None => Expr::Negate(inner.into()),
+                Expr::Literal(Value::Number(number)) => match number.as_i64().map(i64::checked_neg)
+                {
+                    Some(Some(whole)) => Expr::Literal(Value::from(whole)),
+                    _ => Expr::Negate(inner.into()),
                 },
                 _ => Expr::Negate(inner.into()),
             });

@@ -15,6 +15,9 @@ use super::aggregate::Aggregation;
 use super::ast::{Expr, Query};
 use super::lex::{Token, tokens};
 
+/// Most bytes that parameters may come to where a query names them: as much as a request can hold twice.
+const MAX_PARAMETER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Deepest nesting of expressions; more would only exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
@@ -36,6 +39,7 @@ pub fn parse(text: &str, parameters: HashMap<String, Value>) -> Result<Query, St
         alias: None,
         aggregates: Vec::new(),
         depth: 0,
+        parameter_bytes: 0,
     };
     parser.query()
 }
@@ -47,6 +51,8 @@ struct Parser {
     alias: Option<String>,
     aggregates: Vec<(Aggregation, Expr)>,
     depth: usize,
+    /// Bytes of the parameters put in so far.
+    parameter_bytes: usize,
 }
 
 impl Parser {

@@ -6,7 +6,7 @@ use super::super::aggregate::Aggregation;
 use super::super::ast::Expr;
 use super::super::function::Function;
 use super::super::lex::Token;
-use super::{Parser, unsupported};
+use super::{MAX_PARAMETER_BYTES, Parser, unsupported};
 
 impl Parser {
     pub(super) fn primary(&mut self) -> Result<Expr, String> {
@@ -18,11 +18,7 @@ impl Parser {
         match token {
             Token::Number(number) => Ok(Expr::Literal(Value::Number(number))),
             Token::Text(text) => Ok(Expr::Literal(Value::String(text))),
-            Token::Parameter(name) => self
-                .parameters
-                .get(&name)
-                .map(|value| Expr::Literal(value.clone()))
-                .ok_or_else(|| format!("the query parameter {name} has no value")),
+            Token::Parameter(name) => self.parameter(&name),
             Token::Symbol("(") => {
                 if self.is_word("SELECT") {
                     return Err(unsupported("a subquery"));
@@ -48,6 +44,23 @@ impl Parser {
                 Err(self.unexpected("an expression"))
             }
         }
+    }
+
+    /// A parameter's value, which every place that names it gets a copy of.
+    fn parameter(&mut self, name: &str) -> Result<Expr, String> {
+        let value = self
+            .parameters
+            .get(name)
+            .ok_or_else(|| format!("the query parameter {name} has no value"))?;
+        self.parameter_bytes += match value {
+            Value::String(text) => text.len(),
+            Value::Array(_) | Value::Object(_) => value.to_string().len(),
+            _ => 0,
+        };
+        if self.parameter_bytes > MAX_PARAMETER_BYTES {
+            return Err("the query names large parameters too often: name each once".to_owned());
+        }
+        Ok(Expr::Literal(value.clone()))
     }
 
     pub(super) fn object(&mut self) -> Result<Expr, String> {
