@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde_json::{Value, json};
 
 use super::document::{Rendering, Version};
@@ -199,7 +199,7 @@ impl Container {
         let default = self.environment.limits.retention.as_secs();
         let retention = minutes
             .filter(|minutes| *minutes > 0)
-            .map(|minutes| minutes * 60);
+            .map(|minutes| minutes.saturating_mul(60));
         self.retention
             .store(retention.unwrap_or(default), Ordering::Relaxed);
         if retention.is_some() {
@@ -277,6 +277,8 @@ impl Container {
         for mutation in mutations {
             mutation.apply(shard);
         }
+        // Whoever asked for the history once may never read it.
+        self.trim(shard);
         partition.note_expiry(shard);
         if let Some(most) = self.environment.limits.split_at_bytes
             && shard.footprint() as u64 > most
@@ -379,11 +381,16 @@ impl Container {
 
     /// Drops the part of a partition's history that is past its retention.
     pub fn trim_history(&self, partition: &Partition) {
-        let retention = self.retention.load(Ordering::Relaxed);
-        let now = u64::from(self.environment.clock.now_seconds());
-        let horizon = now.saturating_sub(retention) as u32;
-        let mut shard: RwLockWriteGuard<'_, Shard> = partition.shard.write();
-        shard.history_mut().retain_since(horizon);
+        self.trim(&mut partition.shard.write());
+    }
+
+    fn trim(&self, shard: &mut Shard) {
+        if shard.history().is_recording() {
+            let retention = self.retention.load(Ordering::Relaxed);
+            let now = u64::from(self.environment.clock.now_seconds());
+            let horizon = now.saturating_sub(retention) as u32;
+            shard.history_mut().retain_since(horizon);
+        }
     }
 
     /// Tells clients that name one of these partitions to look for others, or takes that back.
