@@ -187,7 +187,11 @@ fn offer(random: &mut Random, seen: &Seen) -> Request {
                 "{\"offerAutopilotSettings\":7}",
                 "[]",
             ]);
-            Request::new("PUT", &path, &[], &format!("{{\"content\":{content}}}"))
+            let body = match random.below(5) {
+                0 => content.to_owned(),
+                _ => format!("{{\"content\":{content}}}"),
+            };
+            Request::new("PUT", &path, &[], &body)
         }
     }
 }
