@@ -6,7 +6,7 @@ use common::raw::{Raw, Reply};
 use common::{Outcome, server};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
@@ -269,5 +269,42 @@ fn a_retention_without_end_is_one() -> Outcome {
     emulator.advance_clock(Duration::from_secs(3_600));
     let page = raw.call("GET", DOCS, &[feed, ("if-none-match", &token)], b"")?;
     assert_eq!(page.json()["_count"], 1, "{}", page.text());
+    Ok(())
+}
+
+#[test]
+fn a_split_that_comes_after_the_end_of_its_container_does_not_spoil_the_journal() -> Outcome {
+    let directory = std::env::temp_dir().join(format!("tidefeed-hostile-{}", std::process::id()));
+    let config = EmulatorConfig {
+        data: Some(directory.clone()),
+        ..EmulatorConfig::default()
+    };
+    let emulator = Emulator::start(config.clone())?;
+    let mut raw = Raw::connect(&emulator)?;
+    raw.prepare("/pk")?;
+    let split = "/_emulator/dbs/db/colls/items/ranges/0/split";
+    assert_eq!(
+        raw.call("POST", split, &[], br#"{"moving_ms":20}"#)?.status,
+        202
+    );
+    assert_eq!(
+        raw.call("DELETE", "/dbs/db/colls/items", &[], b"")?.status,
+        204
+    );
+    // The split is journaled some time after; then nothing more is.
+    let journal = directory.join("journal-00000001.log");
+    let (begun, before) = (Instant::now(), std::fs::metadata(&journal)?.len());
+    while std::fs::metadata(&journal)?.len() == before {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the split is not in the journal"
+        );
+        std::thread::yield_now();
+    }
+    drop(emulator);
+    let again = Emulator::start(config)?;
+    assert_eq!(again.stats().containers, 0);
+    drop(again);
+    std::fs::remove_dir_all(directory)?;
     Ok(())
 }

@@ -211,6 +211,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Throttled { retry_after_ms } => Self::throttled(retry_after_ms),
+            StoreError::DatabaseGone => Self::owner_not_found("the database"),
             error => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ pub struct Account {
     numbers: Sequence,
     databases: RwLock<BTreeMap<String, Arc<Database>>>,
     offers: RwLock<BTreeMap<String, Offer>>,
+    /// Held while something that exists is replaced, so that the journal has the order of memory.
+    replacing: Mutex<()>,
 }
 
 /// One database.
@@ -71,6 +73,7 @@ impl Account {
             numbers: Sequence::default(),
             databases: RwLock::default(),
             offers: RwLock::default(),
+            replacing: Mutex::default(),
         }
     }
 
@@ -156,13 +159,21 @@ impl Account {
     /// Creates a container; `None` if the name is taken.
     ///
     /// # Errors
-    /// [`StoreError::Journal`].
+    /// [`StoreError::Journal`]; [`StoreError::DatabaseGone`] if the database was deleted since it was found.
     pub fn create_container(
         &self,
         database: &Database,
         definition: Definition,
         now: u32,
     ) -> Result<Option<Arc<Container>>, StoreError> {
+        // Kept until the end, so that the journal does not create in a database that it has deleted.
+        let databases = self.databases.read();
+        if databases
+            .get(&database.id)
+            .is_none_or(|known| known.rid != database.rid)
+        {
+            return Err(StoreError::DatabaseGone);
+        }
         let mut containers = database.containers.write();
         if containers.contains_key(&definition.id) {
             return Ok(None);
@@ -225,6 +236,7 @@ impl Account {
         properties: Value,
         now: u32,
     ) -> Result<(), StoreError> {
+        let _order = self.replacing.lock();
         self.journal(|| Event::ContainerReplaced {
             container: container.number,
             properties: properties.clone(),
@@ -333,6 +345,7 @@ impl Account {
     }
 
     fn set_offer(&self, offer: Offer) -> Result<(), StoreError> {
+        let _order = self.replacing.lock();
         self.journal(|| Event::OfferSet(offer.clone()))?;
         self.enforce(&offer);
         self.offers.write().insert(offer.id.clone(), offer);

@@ -1,5 +1,6 @@
 //! From a directory to an account.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -145,6 +146,7 @@ fn replay(path: &Path, build: impl FnOnce(u32) -> Account) -> Result<Account, Op
     let mut replay = Replay {
         account: &account,
         last: None,
+        gone: HashSet::new(),
     };
     while let Some((offset, record)) = reader.next()? {
         replay
@@ -247,6 +249,8 @@ struct Replay<'a> {
     account: &'a Account,
     /// The container of the last record: most records are about the same as the one before.
     last: Option<std::sync::Arc<Container>>,
+    /// Numbers of containers that were deleted. Requests that had found one before may have written after.
+    gone: HashSet<u32>,
 }
 
 impl Replay<'_> {
@@ -279,6 +283,9 @@ impl Replay<'_> {
     fn event(&mut self, event: Event) -> Option<()> {
         let account = self.account;
         self.last = None;
+        if container_of(&event).is_some_and(|number| self.gone.contains(&number)) {
+            return Some(());
+        }
         match event {
             Event::Opened { .. } => return None,
             Event::DatabaseCreated {
@@ -288,7 +295,11 @@ impl Replay<'_> {
                 ts,
             } => account.restore_database(&id, number, etag, ts),
             Event::DatabaseDeleted { id } => {
-                account.delete_database(&*account.database(&id)?).ok()?;
+                let database = account.database(&id)?;
+                let containers = database.containers();
+                self.gone
+                    .extend(containers.iter().map(|container| container.number));
+                account.delete_database(&database).ok()?;
             }
             Event::ContainerCreated {
                 database,
@@ -313,6 +324,7 @@ impl Replay<'_> {
             Event::ContainerDeleted { container } => {
                 let (database, container) = account.container_by_number(container)?;
                 account.delete_container(&database, &container).ok()?;
+                self.gone.insert(container.number);
             }
             Event::ContainerState(state) => restore_container(account, state)?,
             Event::OfferSet(offer) => account.restore_offer(offer),
@@ -352,6 +364,9 @@ impl Replay<'_> {
         target: Target,
         work: impl FnOnce(&Container, &mut Shard) -> Option<()>,
     ) -> Option<()> {
+        if self.gone.contains(&target.container) {
+            return Some(());
+        }
         if self
             .last
             .as_ref()
@@ -366,6 +381,18 @@ impl Replay<'_> {
         work(container, &mut shard)?;
         partition.note_expiry(&shard);
         Some(())
+    }
+}
+
+/// The number of the container that an event changes.
+fn container_of(event: &Event) -> Option<u32> {
+    match event {
+        Event::ContainerReplaced { container, .. }
+        | Event::ContainerDeleted { container }
+        | Event::Split { container, .. }
+        | Event::Merged { container, .. }
+        | Event::HistoryStarted { container, .. } => Some(*container),
+        _ => None,
     }
 }
 
