@@ -308,3 +308,40 @@ fn a_split_that_comes_after_the_end_of_its_container_does_not_spoil_the_journal(
     std::fs::remove_dir_all(directory)?;
     Ok(())
 }
+
+#[test]
+fn an_item_that_does_not_fit_into_the_reply_of_a_batch_is_not_passed_over() -> Outcome {
+    let emulator = server(1);
+    let mut raw = Raw::connect(&emulator)?;
+    raw.prepare("/pk")?;
+    for id in ["a", "b", "c"] {
+        let item = json!({"id": id, "pk": "p", "f": "f".repeat(1_500_000)}).to_string();
+        assert_eq!(raw.call("POST", DOCS, &[], item.as_bytes())?.status, 201);
+    }
+    let reads: Vec<_> = ["a", "b", "c"]
+        .map(|id| json!({"operationType": "Read", "id": id, "partitionKey": "[\"p\"]"}))
+        .into();
+    let batch = ("x-ms-cosmos-is-batch-request", "true");
+    for headers in [
+        [
+            batch,
+            ("x-ms-documentdb-partitionkey", "[\"p\"]"),
+            ("x-ms-cosmos-batch-atomic", "true"),
+        ],
+        [
+            batch,
+            ("x-ms-documentdb-partitionkeyrangeid", "0"),
+            ("x-ms-cosmos-batch-atomic", "false"),
+        ],
+    ] {
+        let reply = raw.call("POST", DOCS, &headers, json!(reads).to_string().as_bytes())?;
+        let results = reply.json();
+        assert_eq!(reply.status, 207);
+        assert_eq!(results[1]["resourceBody"]["id"], "b");
+        assert_eq!(
+            (&results[2]["statusCode"], &results[2]["subStatusCode"]),
+            (&json!(413), &json!(3402))
+        );
+    }
+    Ok(())
+}

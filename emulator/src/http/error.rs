@@ -183,6 +183,15 @@ impl ApiError {
         )
     }
 
+    /// 413/3402: the item of an operation does not fit into the reply of its batch.
+    pub fn reply_too_large() -> Self {
+        let message = "the reply would be larger than 4 MB: read this item in another request";
+        Self {
+            substatus: 3402,
+            ..Self::too_large(message)
+        }
+    }
+
     /// 413 for a body that was not read to its end.
     pub fn body_too_large() -> Self {
         Self::too_large("the request body is larger than this server reads: send less at once")

@@ -1,7 +1,7 @@
 //! A container: its definition, its physical partitions and the counters behind its ids.
 //!
-//! Whoever reads or writes documents first takes [`Container::map`], and keeps it while it works: splits and merges wait
-//! for that, so a partition that was found stays what it is.
+//! Whoever reads or writes documents first takes [`Container::map`], and keeps it while it works: splits, merges and a new
+//! time to live wait for that, so a partition that was found stays what it is, and so does what was made of a document.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -205,8 +205,10 @@ impl Container {
         if retention.is_some() {
             self.start_history();
         }
+        // Alone with the partitions: a write that has read the old time to live is done, or begins with the new one.
+        let map = self.map.write();
         if self.default_ttl.swap(ttl, Ordering::Relaxed) != ttl {
-            for partition in self.map().partitions() {
+            for partition in map.partitions() {
                 let mut shard = partition.shard.write();
                 shard.reset_expiries(|version| self.ttl_of_version(version));
                 partition.note_expiry(&shard);
