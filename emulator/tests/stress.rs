@@ -7,7 +7,7 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ const DOCS: &str = "/dbs/db/colls/items/docs";
 const WRITERS: usize = 3;
 
 /// Time for everything; a deadlock ends here.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Writes between two splits or merges.
+const WRITES_PER_MOVE: u64 = 15;
 
 /// By logical partition: the number that a change left in an item, `None` for a deletion.
 type Changes = HashMap<String, Vec<(String, Option<u64>)>>;
@@ -57,12 +60,13 @@ fn nothing_is_lost_while_partitions_split_and_merge_under_load() {
     let modes = ["Incremental Feed", "Full-Fidelity Feed"];
     let starts = modes.map(|mode| start(&mut raw, mode));
     let (written, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let count = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let (reports, results) = channel();
-        let (emulator, written, stop) = (&emulator, &written, &stop);
+        let (emulator, written, stop, count) = (&emulator, &written, &stop, &count);
         for writer in 0..WRITERS {
             let reports = reports.clone();
-            scope.spawn(move || Writer::new(emulator, writer).run(writes, &reports));
+            scope.spawn(move || Writer::new(emulator, writer).run(writes, count, &reports));
         }
         for (mode, start) in modes.into_iter().zip(starts) {
             let reports = reports.clone();
@@ -71,13 +75,15 @@ fn nothing_is_lost_while_partitions_split_and_merge_under_load() {
                 reports.send(Report::Read(mode, follow(&mut raw, mode, start, written)))
             });
         }
-        scope.spawn(move || reports.send(Report::Moved(move_partitions(emulator, stop))));
+        scope.spawn(move || reports.send(Report::Moved(move_partitions(emulator, stop, count))));
         let (mut truth, mut read, mut writers, mut moves) = (Changes::new(), HashMap::new(), 0, 0);
         while moves == 0 {
-            match results
-                .recv_timeout(PATIENCE)
-                .expect("a thread hangs or has panicked")
-            {
+            let Ok(report) = results.recv_timeout(PATIENCE) else {
+                // A panic would wait for the threads.
+                eprintln!("a thread hangs or has panicked");
+                std::process::exit(101);
+            };
+            match report {
                 Report::Written(changes) => {
                     truth.extend(changes);
                     writers += 1;
@@ -145,8 +151,9 @@ impl Writer {
         }
     }
 
-    fn run(mut self, writes: u64, reports: &Sender<Report>) {
+    fn run(mut self, writes: u64, count: &AtomicU64, reports: &Sender<Report>) {
         for _ in 0..writes {
+            count.fetch_add(1, Ordering::SeqCst);
             let pk = format!("w{}-{}", self.name, self.random.below(9));
             match self.random.below(6) {
                 0 => self.delete(&pk),
@@ -356,10 +363,14 @@ fn follow(raw: &mut Raw, mode: &str, mut token: String, written: &AtomicBool) ->
 }
 
 /// Splits and merges until it is told to stop; returns how often.
-fn move_partitions(emulator: &Emulator, stop: &AtomicBool) -> u64 {
+fn move_partitions(emulator: &Emulator, stop: &AtomicBool, count: &AtomicU64) -> u64 {
     let (mut random, mut raw) = (Random(7), Raw::connect(emulator).unwrap());
     let mut moves = 0;
     while !stop.load(Ordering::SeqCst) {
+        if count.load(Ordering::SeqCst) < moves * WRITES_PER_MOVE {
+            std::thread::yield_now();
+            continue;
+        }
         let ids: Vec<u32> = range_ids(&mut raw)
             .iter()
             .map(|id| id.parse().unwrap())
@@ -377,4 +388,58 @@ fn move_partitions(emulator: &Emulator, stop: &AtomicBool) -> u64 {
         moves += u64::from(moved);
     }
     moves
+}
+
+#[test]
+fn no_item_keeps_a_time_to_live_that_its_container_has_given_up() {
+    let emulator = Emulator::start(EmulatorConfig {
+        worker_threads: 4,
+        ..EmulatorConfig::default()
+    })
+    .unwrap();
+    Raw::connect(&emulator).unwrap().prepare("/pk").unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (emulator, stop) = (&emulator, &stop);
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let (mut raw, mut count) = (Raw::connect(emulator).unwrap(), 0);
+                    while !stop.load(Ordering::SeqCst) {
+                        let item =
+                            json!({"id": format!("w{writer}-{count}"), "pk": "p"}).to_string();
+                        assert_eq!(
+                            raw.call("POST", DOCS, &[], item.as_bytes()).unwrap().status,
+                            201
+                        );
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        let mut raw = Raw::connect(emulator).unwrap();
+        for _ in 0..100 {
+            for ttl in [json!(100_000), json!(null)] {
+                let definition = json!({"id": "items", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": ttl});
+                let replaced = raw
+                    .call(
+                        "PUT",
+                        "/dbs/db/colls/items",
+                        &[],
+                        definition.to_string().as_bytes(),
+                    )
+                    .unwrap();
+                assert_eq!(replaced.status, 200, "{}", replaced.text());
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        let written: usize = writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .sum();
+        emulator.advance_clock(Duration::from_secs(1_000_000));
+        assert_eq!(page(&mut raw, "Incremental Feed", "0").status, 200);
+        assert_eq!(emulator.stats().documents, written);
+    });
 }
