@@ -13,6 +13,7 @@ use crate::store::{Container, Partition};
 /// `POST docs`: create, or upsert.
 pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult {
     let addressed = addressed_key(container, call)?;
+    let _map = container.map();
     let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
     let epk = draft.epk.clone();
     let intent = if upsert {
@@ -26,6 +27,7 @@ pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult
 /// `PUT docs/{id}`.
 pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let addressed = addressed_key(container, call)?;
+    let _map = container.map();
     let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
     if *draft.id != *id {
         return Err(ApiError::bad_request(
