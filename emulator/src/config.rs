@@ -10,7 +10,7 @@ pub const WELL_KNOWN_KEY: &str =
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 
 /// Highest throughput of a container, in RU/s (service limit).
-const MAX_THROUGHPUT: u32 = 1_000_000;
+pub(crate) const MAX_THROUGHPUT: u32 = 1_000_000;
 
 /// Smallest size at which a partition may be told to split, in bytes: below, every document would be a split.
 const MIN_SPLIT_BYTES: u64 = 1_024;

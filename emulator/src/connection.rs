@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::ORIGIN;
 use hyper::http::request::Parts;
@@ -53,10 +53,8 @@ async fn serve(stream: TcpStream, peer: IpAddr, service: Arc<Service>) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .pipeline_flush(true);
+    // Not `pipeline_flush`: a reply would wait behind half a request for the other half.
+    builder.http1().timer(TokioTimer::new());
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -97,8 +95,9 @@ impl Connection {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let (parts, body) = request.into_parts();
         let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-            Ok(collected) => Some(collected.to_bytes()),
-            Err(_) => None,
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large()),
+            Err(error) => Err(ApiError::body_unreadable(&*error)),
         };
         let service = &*self.service;
         if admin::owns(parts.uri.path()) {
@@ -110,7 +109,7 @@ impl Connection {
         Ok(self.answer_with_faults(&parts, body).await)
     }
 
-    fn administer(&self, parts: &Parts, body: Option<Bytes>) -> Response<Full<Bytes>> {
+    fn administer(&self, parts: &Parts, body: Result<Bytes, ApiError>) -> Response<Full<Bytes>> {
         let service = &*self.service;
         let reply = if parts.headers.contains_key(ORIGIN) {
             // A browser names the page that sends: no page has business here, and it could send from this machine.
@@ -118,7 +117,7 @@ impl Connection {
                 "the admin API answers no requests of web pages: leave out the Origin header",
             ))
         } else {
-            body.ok_or_else(ApiError::body_too_large).and_then(|body| {
+            body.and_then(|body| {
                 admin::answer(service, self.peer, &parts.method, parts.uri.path(), &body)
             })
         };
@@ -128,7 +127,7 @@ impl Connection {
     async fn answer_with_faults(
         &self,
         parts: &Parts,
-        body: Option<Bytes>,
+        body: Result<Bytes, ApiError>,
     ) -> Response<Full<Bytes>> {
         let service = &*self.service;
         loop {

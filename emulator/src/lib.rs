@@ -52,6 +52,8 @@ mod binary_json;
 mod clock;
 mod config;
 mod connection;
+#[doc(hidden)]
+pub mod direct;
 mod epk;
 mod faults;
 mod http;

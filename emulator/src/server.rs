@@ -142,22 +142,7 @@ impl Emulator {
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let endpoint = format!("http://{address}");
-        let authorizer = Authorizer::new(&config.key)
-            .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
-        let clock = Arc::new(Clock::default());
-        let service = Arc::new(Service::new(
-            account(&config, &clock)?,
-            endpoint.clone(),
-            authorizer,
-            clock,
-        ));
-        if let Some(file) = &config.seed_file {
-            seed::load(&service, file).map_err(|problem| StartError::Seed {
-                file: file.clone(),
-                problem,
-            })?;
-        }
-
+        let service = Arc::new(service(&config, endpoint.clone())?);
         let runtime = runtime(config.worker_threads).map_err(StartError::Threads)?;
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&service);
@@ -307,6 +292,22 @@ impl Drop for Emulator {
             let _ = thread.join();
         }
     }
+}
+
+/// What answers the requests of a server: everything but its socket.
+pub(crate) fn service(config: &EmulatorConfig, endpoint: String) -> Result<Service, StartError> {
+    let authorizer = Authorizer::new(&config.key)
+        .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
+    let clock = Arc::new(Clock::default());
+    let account = account(config, &clock)?;
+    let service = Service::new(account, endpoint, authorizer, clock);
+    if let Some(file) = &config.seed_file {
+        seed::load(&service, file).map_err(|problem| StartError::Seed {
+            file: file.clone(),
+            problem,
+        })?;
+    }
+    Ok(service)
 }
 
 fn account(config: &EmulatorConfig, clock: &Arc<Clock>) -> Result<Account, OpenError> {

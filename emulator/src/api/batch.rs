@@ -30,7 +30,8 @@ use crate::store::{Container, Partition, Transaction, Version};
 /// Most operations in a batch (service limit).
 const MAX_OPERATIONS: usize = 100;
 
-/// Largest reply (service limit); results beyond it are 413.
+/// Largest reply (service limit). An item that was read and does not fit is a 413 of its operation; one that was written
+/// is left out.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -137,11 +138,11 @@ fn transactional(
     operations: &[Operation<'_>],
 ) -> ApiResult {
     let epk = required_key(container, call)?;
+    let map = container.map();
     let intents = operations
         .iter()
         .map(|operation| operation.intent(container, epk.clone()))
         .collect::<Result<Vec<_>, _>>()?;
-    let map = container.map();
     let partition = map.of(&epk);
     let mut transaction = container.begin(partition)?;
     let mut results = Results::new(container, call);
@@ -163,7 +164,7 @@ fn transactional(
         }
     }
     let lsn = transaction.commit()?;
-    let (charge, reply) = results.into_reply(StatusCode::OK);
+    let (charge, reply) = results.into_reply();
     partition.consume(charge);
     Ok(located(reply, container, partition, lsn).charge(charge))
 }
@@ -230,12 +231,7 @@ fn bulk(
         }
     }
     let lsn = transaction.commit()?;
-    let status = if results.failed {
-        StatusCode::MULTI_STATUS
-    } else {
-        StatusCode::OK
-    };
-    let (charge, reply) = results.into_reply(status);
+    let (charge, reply) = results.into_reply();
     Ok(located(reply, container, partition, lsn).charge(charge))
 }
 
@@ -288,6 +284,14 @@ impl<'a> Results<'a> {
     }
 
     fn push(&mut self, done: Done) {
+        let read = done
+            .version
+            .as_ref()
+            .filter(|_| done.status == StatusCode::OK && done.is_read);
+        if read.is_some_and(|version| self.body.len() + version.size() > MAX_REPLY_BYTES) {
+            self.charge += done.charge;
+            return self.push_error(&ApiError::reply_too_large());
+        }
         let body = &mut self.body;
         separate(body);
         body.extend_from_slice(b"{\"statusCode\":");
@@ -312,8 +316,13 @@ impl<'a> Results<'a> {
         push_error(&mut self.body, error, true);
     }
 
-    fn into_reply(mut self, status: StatusCode) -> (Charge, Reply) {
+    fn into_reply(mut self) -> (Charge, Reply) {
         self.body.push(b']');
+        let status = if self.failed {
+            StatusCode::MULTI_STATUS
+        } else {
+            StatusCode::OK
+        };
         (self.charge, Reply::text(status, self.body))
     }
 }
@@ -323,7 +332,7 @@ fn push_version(body: &mut Vec<u8>, version: &Version, container: &Container, co
     body.extend_from_slice(b",\"eTag\":\"\\\"");
     body.extend_from_slice(&version.etag(rendering));
     body.extend_from_slice(b"\\\"\"");
-    if content && body.len() < MAX_REPLY_BYTES {
+    if content && body.len() + version.size() <= MAX_REPLY_BYTES {
         body.extend_from_slice(b",\"resourceBody\":");
         version.render(rendering, false, body);
     }

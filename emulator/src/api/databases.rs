@@ -12,9 +12,10 @@ use crate::store::Account;
 pub fn create(account: &Account, call: &Call<'_>) -> ApiResult {
     let body = call.json_value()?;
     let id = containers::checked_name(&body, "database")?;
+    let offer = offers::requested(call)?;
     let now = account.environment().clock.now_seconds();
     let database = account
-        .create_database(id, offers::requested(call)?, now)?
+        .create_database(id, offer, now)?
         .ok_or_else(|| ApiError::conflict(format!("a database named {id}")))?;
     Ok(reply(StatusCode::CREATED, &database.properties()).etag(database.etag()))
 }

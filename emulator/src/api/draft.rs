@@ -14,7 +14,8 @@ const MAX_ID_BYTES: usize = 1023;
 /// Largest document, as JSON text.
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
 
-/// Checks a document and turns it into a draft. `addressed` is the key that the call named, if it did.
+/// Checks a document and turns it into a draft. `addressed` is the key that the call named, if it did. The caller holds
+/// the container's map until the draft is written: it depends on the container's time to live.
 ///
 /// # Errors
 /// 400, with sub-status 1001 if document and call disagree about the partition key; 413 if it is too large.

@@ -13,6 +13,7 @@ use crate::store::{Container, Partition};
 /// `POST docs`: create, or upsert.
 pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult {
     let addressed = addressed_key(container, call)?;
+    let _map = container.map();
     let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
     let epk = draft.epk.clone();
     let intent = if upsert {
@@ -26,6 +27,7 @@ pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult
 /// `PUT docs/{id}`.
 pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let addressed = addressed_key(container, call)?;
+    let _map = container.map();
     let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
     if *draft.id != *id {
         return Err(ApiError::bad_request(
@@ -115,10 +117,11 @@ fn item_reply(
 
 /// Adds what every reply from one partition carries.
 pub fn located(reply: Reply, container: &Container, partition: &Partition, lsn: u64) -> Reply {
+    let [name, rid] = &container.owner;
     reply
         .put(&headers::SESSION_TOKEN, partition.session_token(lsn))
         .put_number(&headers::LSN, lsn)
         .put_number(&headers::PARTITION_KEY_RANGE_ID, u64::from(partition.id))
-        .put(&headers::OWNER_NAME, container.name_link.as_str())
-        .put(&headers::OWNER_RID, container.rid.as_str())
+        .put_value(&headers::OWNER_NAME, name.clone())
+        .put_value(&headers::OWNER_RID, rid.clone())
 }

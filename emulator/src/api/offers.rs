@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::queries;
+use crate::config::MAX_THROUGHPUT;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
 use crate::ru::Charge;
 use crate::store::{Account, Offer};
@@ -20,9 +21,10 @@ pub fn requested(call: &Call<'_>) -> Result<Option<Value>, ApiError> {
         let settings: Value = serde_json::from_str(text).map_err(|_| {
             ApiError::bad_request("x-ms-cosmos-offer-autopilot-settings must be a JSON object")
         })?;
-        let most = settings["maxThroughput"]
-            .as_u64()
-            .ok_or_else(|| ApiError::bad_request("the autopilot settings need a maxThroughput"))?;
+        let most = allowed(
+            &settings["maxThroughput"],
+            "the autopilot settings' maxThroughput",
+        )?;
         return Ok(Some(
             json!({"offerThroughput": most / 10, "offerAutopilotSettings": settings}),
         ));
@@ -30,11 +32,18 @@ pub fn requested(call: &Call<'_>) -> Result<Option<Value>, ApiError> {
     let Some(text) = call.header(&headers::OFFER_THROUGHPUT) else {
         return Ok(None);
     };
-    let throughput: u64 = text
-        .trim()
-        .parse()
-        .map_err(|_| ApiError::bad_request("x-ms-offer-throughput must be a number of RU/s"))?;
+    let throughput = text.trim().parse::<u64>().map_or(Value::Null, Value::from);
+    let throughput = allowed(&throughput, "x-ms-offer-throughput")?;
     Ok(Some(json!({"offerThroughput": throughput})))
+}
+
+/// A throughput in RU/s within the service's limit: a container gets a partition for every 10,000.
+fn allowed(throughput: &Value, name: &str) -> Result<u64, ApiError> {
+    let most = u64::from(MAX_THROUGHPUT);
+    let given = throughput.as_u64();
+    given
+        .filter(|given| (1..=most).contains(given))
+        .ok_or_else(|| ApiError::bad_request(format!("{name} must be 1 to {most} RU/s")))
 }
 
 /// The content of the offer of a container that was created without throughput.
@@ -63,14 +72,15 @@ pub fn read(account: &Account, id: &str) -> ApiResult {
 
 /// `PUT /offers/{id}`.
 pub fn replace(account: &Account, id: &str, call: &Call<'_>) -> ApiResult {
-    let mut body = call.json_value()?;
-    let content = body["content"].take();
-    if content["offerThroughput"].as_u64().is_none() && content["offerAutopilotSettings"].is_null()
-    {
-        return Err(ApiError::bad_request(
-            "an offer needs content.offerThroughput or content.offerAutopilotSettings",
-        ));
-    }
+    let body = call.json_value()?;
+    let content = body["content"].clone();
+    match &content["offerAutopilotSettings"] {
+        Value::Null => allowed(&content["offerThroughput"], "content.offerThroughput")?,
+        settings => allowed(
+            &settings["maxThroughput"],
+            "content.offerAutopilotSettings.maxThroughput",
+        )?,
+    };
     account
         .replace_offer(id, content, account.environment().clock.now_seconds())?
         .map(|offer| reply(&offer))

@@ -183,6 +183,15 @@ impl ApiError {
         )
     }
 
+    /// 413/3402: the item of an operation does not fit into the reply of its batch.
+    pub fn reply_too_large() -> Self {
+        let message = "the reply would be larger than 4 MB: read this item in another request";
+        Self {
+            substatus: 3402,
+            ..Self::too_large(message)
+        }
+    }
+
     /// 413 for a body that was not read to its end.
     pub fn body_too_large() -> Self {
         Self::too_large("the request body is larger than this server reads: send less at once")
@@ -194,6 +203,11 @@ impl ApiError {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::FAILED_DEPENDENCY => Charge::default(),
             _ => Charge::METADATA,
         }
+    }
+
+    /// 400 for a body that ended early or was framed wrongly.
+    pub fn body_unreadable(error: &dyn std::error::Error) -> Self {
+        Self::bad_request(format!("the request body cannot be read: {error}"))
     }
 
     /// The reply that carries it.
@@ -214,6 +228,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Throttled { retry_after_ms } => Self::throttled(retry_after_ms),
+            StoreError::DatabaseGone => Self::owner_not_found("the database"),
             error => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 0,

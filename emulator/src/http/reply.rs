@@ -50,6 +50,12 @@ impl Reply {
         self
     }
 
+    /// Sets a header to a value that is one already.
+    pub fn put_value(mut self, name: &'static HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
     /// Sets a header to a number.
     pub fn put_number(mut self, name: &'static HeaderName, value: u64) -> Self {
         self.headers.insert(name, HeaderValue::from(value));

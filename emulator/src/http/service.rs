@@ -73,12 +73,10 @@ impl Service {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Carries out and answers one signed request; a body of `None` was too large to be read.
-    pub fn answer(&self, parts: &Parts, body: Option<Bytes>) -> Response<Full<Bytes>> {
-        let reply = match body {
-            Some(body) => self.signed(&parts.method, &parts.headers, body, parts.uri.path()),
-            None => Err(ApiError::body_too_large()),
-        };
+    /// Carries out and answers one signed request, whose body may have been refused already.
+    pub fn answer(&self, parts: &Parts, body: Result<Bytes, ApiError>) -> Response<Full<Bytes>> {
+        let reply = body
+            .and_then(|body| self.signed(&parts.method, &parts.headers, body, parts.uri.path()));
         self.respond(parts, reply.unwrap_or_else(ApiError::into_reply))
     }
 

@@ -31,10 +31,9 @@ pub fn within(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Null, Value::Null) => Some(Ordering::Equal),
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => Some(a.cmp(&b)),
-            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
-        },
+        // Numbers are doubles. Comparing some of them as integers would not be an order: 2^53 and 2^53 + 1 differ, but
+        // both are equal to 2^53 as a double.
+        (Value::Number(a), Value::Number(b)) => a.as_f64()?.partial_cmp(&b.as_f64()?),
         (Value::String(a), Value::String(b)) if a.is_ascii() && b.is_ascii() => Some(a.cmp(b)),
         (Value::String(a), Value::String(b)) => Some(a.encode_utf16().cmp(b.encode_utf16())),
         _ => None,
@@ -75,5 +74,13 @@ mod tests {
         );
         assert_eq!(within(&json!(1), &json!(1.0)), Some(Ordering::Equal));
         assert_eq!(within(&json!(1), &json!("1")), None);
+        let big = [
+            json!(1u64 << 53),
+            json!((1u64 << 53) + 1),
+            json!((1u64 << 53) as f64),
+        ];
+        for (a, b) in big.iter().flat_map(|a| big.iter().map(move |b| (a, b))) {
+            assert_eq!(within(a, b), Some(Ordering::Equal), "{a} {b}");
+        }
     }
 }

@@ -184,7 +184,7 @@ impl Account {
     /// Creates a container, with throughput of its own if there is `content` for an offer; `None` if the name is taken.
     ///
     /// # Errors
-    /// [`StoreError::Journal`].
+    /// [`StoreError::Journal`]; [`StoreError::DatabaseGone`] if the database was deleted since it was found.
     pub fn create_container(
         &self,
         database: &Database,
@@ -192,6 +192,14 @@ impl Account {
         content: Option<Value>,
         now: u32,
     ) -> Result<Option<Arc<Container>>, StoreError> {
+        // Kept until the end, so that the journal does not create in a database that it has deleted.
+        let databases = self.databases.read();
+        if databases
+            .get(&database.id)
+            .is_none_or(|known| known.rid != database.rid)
+        {
+            return Err(StoreError::DatabaseGone);
+        }
         let mut containers = database.containers.write();
         if containers.contains_key(&definition.id) {
             return Ok(None);

@@ -1,12 +1,14 @@
 //! A container: its definition, its physical partitions and the counters behind its ids.
 //!
-//! Whoever reads or writes documents first takes [`Container::map`], and keeps it while it works: splits and merges wait
-//! for that, so a partition that was found stays what it is.
+//! Whoever reads or writes documents first takes [`Container::map`], and keeps it while it works: splits, merges and a new
+//! time to live wait for that, so a partition that was found stays what it is, and so does what was made of a document.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use hyper::header::HeaderValue;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::document::{Rendering, Version};
@@ -55,8 +57,9 @@ pub struct Container {
     pub rid: String,
     /// `dbs/{rid}/colls/{rid}/`.
     pub self_link: String,
-    /// `dbs/{name}/colls/{name}`, which some clients use to keep session tokens.
-    pub name_link: String,
+    /// `dbs/{name}/colls/{name}` and the resource id, which some clients use to keep session tokens: as header values,
+    /// because every reply carries them.
+    pub owner: [HeaderValue; 2],
     /// How documents are placed.
     pub key: PartitionKeyDefinition,
     /// What no two documents of a logical partition may share.
@@ -152,7 +155,7 @@ impl Container {
         }
         let salt = site.environment.salt;
         let container = Self {
-            name_link: format!("dbs/{}/colls/{id}", site.database),
+            owner: [format!("dbs/{}/colls/{id}", site.database), rid.clone()].map(header_value),
             rendering: Rendering {
                 container_rid: bytes,
                 self_prefix: format!("{self_link}docs/").into_boxed_str(),
@@ -231,15 +234,17 @@ impl Container {
         let default = self.environment.limits.retention.as_secs();
         let retention = minutes
             .filter(|minutes| *minutes > 0)
-            .map(|minutes| minutes * 60);
+            .map(|minutes| minutes.saturating_mul(60));
         self.retention
             .store(retention.unwrap_or(default), Ordering::Relaxed);
         if retention.is_some() {
             // The journal need not be told: this follows from the properties.
             self.map().start_history();
         }
+        // Alone with the partitions: a write that has read the old time to live is done, or begins with the new one.
+        let map = self.map.write();
         if self.default_ttl.swap(ttl, Ordering::Relaxed) != ttl {
-            for partition in self.map().partitions() {
+            for partition in map.partitions() {
                 let mut shard = partition.shard.write();
                 shard.reset_expiries(|version| self.ttl_of_version(version));
                 partition.note_expiry(&shard);
@@ -310,6 +315,8 @@ impl Container {
         for mutation in mutations {
             mutation.apply(shard);
         }
+        // Whoever asked for the history once may never read it.
+        self.trim(shard);
         partition.note_expiry(shard);
         if let Some(most) = self.environment.limits.split_at_bytes
             && shard.footprint() as u64 > most
@@ -418,11 +425,16 @@ impl Container {
 
     /// Drops the part of a partition's history that is past its retention.
     pub fn trim_history(&self, partition: &Partition) {
-        let retention = self.retention.load(Ordering::Relaxed);
-        let now = u64::from(self.environment.clock.now_seconds());
-        let horizon = now.saturating_sub(retention) as u32;
-        let mut shard: RwLockWriteGuard<'_, Shard> = partition.shard.write();
-        shard.history_mut().retain_since(horizon);
+        self.trim(&mut partition.shard.write());
+    }
+
+    fn trim(&self, shard: &mut Shard) {
+        if shard.history().is_recording() {
+            let retention = self.retention.load(Ordering::Relaxed);
+            let now = u64::from(self.environment.clock.now_seconds());
+            let horizon = now.saturating_sub(retention) as u32;
+            shard.history_mut().retain_since(horizon);
+        }
     }
 
     /// Tells clients that name one of these partitions to look for others, or takes that back.
@@ -526,4 +538,12 @@ impl Container {
         let outcome = self.environment.journal(|| vec![event]);
         outcome.map_err(|error| error.to_string())
     }
+}
+
+/// A name as a header value; what no header can carry is percent-encoded.
+fn header_value(text: String) -> HeaderValue {
+    let encoded = || utf8_percent_encode(&text, CONTROLS).to_string();
+    HeaderValue::try_from(&text)
+        .or_else(|_| HeaderValue::try_from(encoded()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }

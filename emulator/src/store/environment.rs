@@ -72,6 +72,9 @@ pub enum StoreError {
         /// Milliseconds after which it is not.
         retry_after_ms: u64,
     },
+    /// The database of what was to be created is gone.
+    #[error("the database does not exist any more")]
+    DatabaseGone,
     /// The journal could not be written.
     #[error("the write could not be made durable, and was not made: {0}")]
     Journal(#[from] std::io::Error),

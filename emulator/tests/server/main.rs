@@ -2,10 +2,12 @@
 
 mod admin;
 mod binary_json;
+mod changes;
 mod common;
 mod durability;
 mod faults;
 mod feed_property;
+mod hostile;
 mod http;
 mod port_in_use;
 mod program;
@@ -17,4 +19,5 @@ mod sdk_partition_keys;
 mod sdk_queries;
 mod seed_file;
 mod size_splits;
+mod stress;
 mod throughput;

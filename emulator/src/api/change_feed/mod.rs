@@ -114,6 +114,7 @@ fn request(call: &Call<'_>) -> Result<Request, ApiError> {
         })?,
     };
     let since = call.header(&IF_MODIFIED_SINCE).map(second).transpose()?;
+    let begun = call.header(&IF_NONE_MATCH).and_then(token::since);
     if mode == Mode::AllVersionsAndDeletes && (since.is_some() || start == Position::Beginning) {
         return Err(ApiError::bad_request(
             "the change feed mode AllVersionsAndDeletes can be started now or at a continuation, not at the beginning or at a time",
@@ -124,7 +125,7 @@ fn request(call: &Call<'_>) -> Result<Request, ApiError> {
         envelope,
         most: call.page_items()?,
         start,
-        since,
+        since: since.or(begun),
     })
 }
 
@@ -247,6 +248,26 @@ fn read_one(
     Ok(resume.unwrap_or_else(|| shard.lsn()))
 }
 
+/// What a continuation has to say: neighbours in one partition that stand at the same LSN are one part again, so that it
+/// does not grow with every split and merge.
+fn joined(readings: &[Reading<'_>]) -> Vec<(EpkRange, u64)> {
+    let mut parts: Vec<(EpkRange, u64)> = Vec::with_capacity(readings.len());
+    let mut last = None;
+    for Reading { piece, after } in readings {
+        let id = piece.partition.id;
+        match parts.last_mut() {
+            Some((range, lsn))
+                if last == Some(id) && lsn == after && range.max == piece.range.min =>
+            {
+                range.max = piece.range.max.clone();
+            }
+            _ => parts.push((piece.range.clone(), *after)),
+        }
+        last = Some(id);
+    }
+    parts
+}
+
 fn expired() -> ApiError {
     ApiError::bad_request(
         "the continuation is older than the retention of AllVersionsAndDeletes: the changes behind it are gone, so start now and load the current items anew",
@@ -262,12 +283,8 @@ fn reply(
     let now = container.environment().clock.now_seconds();
     // A start that is still to come must not be forgotten by clients that do not send it again.
     let since = request.since.filter(|since| *since > now);
-    let etag = token::write(
-        readings
-            .iter()
-            .map(|reading| (&reading.piece.range, reading.after)),
-        since,
-    );
+    let parts = joined(readings);
+    let etag = token::write(parts.iter().map(|(range, after)| (range, *after)), since);
     let (items, charge) = (page.items, page.charge);
     let reply = match page.into_body() {
         None => Reply::empty(StatusCode::NOT_MODIFIED),

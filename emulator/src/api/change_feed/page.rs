@@ -124,7 +124,9 @@ impl<'a> Page<'a> {
     fn begin_item(&mut self, size: usize) {
         let body = &mut self.body;
         if self.items == 0 {
-            body.reserve((size + 320) * self.most.min(1_000));
+            // Room for as many like the first, but not for more bytes than a page has.
+            let expected = (size + 320).saturating_mul(self.most);
+            body.reserve(expected.min(PAGE_BYTES + size));
             body.extend_from_slice(b"{\"_rid\":\"");
             body.extend_from_slice(self.container.rid.as_bytes());
             body.extend_from_slice(b"\",\"Documents\":[");

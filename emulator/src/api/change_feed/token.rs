@@ -2,9 +2,10 @@
 //!
 //! Of one partition or a part of one: `"17"`, the LSN. Of several: `"-1F:17;1F-FF:40"`, key ranges with an LSN each. Splits
 //! and merges keep LSNs, so the LSN of a parent is good for each child's keys, and the LSN of a merged partition's part for
-//! the keys of that part. `@` and a second follow if the feed starts in the future.
+//! the keys of that part. `@` and a second follow if the feed starts in the future. Ranges are in key order and do not
+//! overlap, so a continuation never asks for anything twice.
 
-use crate::epk::{EpkRange, from_hex, to_hex};
+use crate::epk::{EpkRange, cmp_padded, from_hex, to_hex};
 
 /// Where a read begins.
 #[derive(Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Part {
 }
 
 impl Position {
-    /// Reads a continuation, with its quotes or without. A start in the future comes again in its own header.
+    /// Reads a continuation, with its quotes or without; [`since`] reads its start in the future.
     pub fn from_token(token: &str) -> Option<Self> {
         let token = token.trim_matches('"');
         let token = token.split_once('@').map_or(token, |(token, _)| token);
@@ -47,9 +48,17 @@ impl Position {
                 after: lsn.parse().ok()?,
             })
         };
-        let parts = token.split(';').map(part).collect::<Option<_>>()?;
-        Some(Self::Parts(parts))
+        let parts = token.split(';').map(part).collect::<Option<Vec<_>>>()?;
+        let proper = |part: &Part| cmp_padded(&part.range.min, &part.range.max).is_lt();
+        let ordered = |pair: &[Part]| cmp_padded(&pair[0].range.max, &pair[1].range.min).is_le();
+        let tiles = parts.iter().all(proper) && parts.windows(2).all(ordered);
+        tiles.then_some(Self::Parts(parts))
     }
+}
+
+/// The second at which a feed starts that was to start in the future when the continuation was written.
+pub fn since(token: &str) -> Option<u32> {
+    token.trim_matches('"').split_once('@')?.1.parse().ok()
 }
 
 /// Writes a continuation, with its quotes.
@@ -92,7 +101,20 @@ mod tests {
             .map(|(range, after)| Part { range, after })
             .collect();
         assert_eq!(Position::from_token(&three), Some(Position::Parts(parts)));
-        for bad in ["", "x", "-FF", "-FF:x", "G-FF:1", "1;2"] {
+        assert_eq!(since(&three), Some(99));
+        assert_eq!(since(&one), None);
+        for bad in [
+            "",
+            "x",
+            "-FF",
+            "-FF:x",
+            "G-FF:1",
+            "1;2",
+            "-:1",
+            "FF-10:1",
+            "-10:1;-20:1",
+            "10-20:1;-10:1",
+        ] {
             assert_eq!(Position::from_token(bad), None, "{bad}");
         }
     }

@@ -144,9 +144,10 @@ impl Parser<'_> {
         if self.take("-") {
             let inner = self.enter(|parser| parser.level(UNARY))?;
             return Ok(match &inner {
-                Expr::Literal(Value::Number(number)) => match number.as_i64() {
-                    Some(whole) => Expr::Literal(Value::from(-whole)),
-                    None => Expr::Negate(inner.into()),
+                Expr::Literal(Value::Number(number)) => match number.as_i64().map(i64::checked_neg)
+                {
+                    Some(Some(whole)) => Expr::Literal(Value::from(whole)),
+                    _ => Expr::Negate(inner.into()),
                 },
                 _ => Expr::Negate(inner.into()),
             });

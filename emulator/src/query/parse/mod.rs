@@ -23,6 +23,9 @@ use super::lex::{Lexeme, Token, tokens};
 
 type Parsed<T> = Result<T, QueryError>;
 
+/// Most bytes that parameters may come to where a query names them: as much as a request can hold twice.
+const MAX_PARAMETER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Deepest nesting of expressions and subqueries; more would only exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
@@ -65,6 +68,8 @@ struct Parser<'a> {
     aggregates: Vec<(Aggregation, Spanned)>,
     aggregates_allowed: bool,
     depth: usize,
+    /// Bytes of the parameters put in so far.
+    parameter_bytes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -78,6 +83,7 @@ impl<'a> Parser<'a> {
             aggregates: Vec::new(),
             aggregates_allowed: false,
             depth: 0,
+            parameter_bytes: 0,
         })
     }
 

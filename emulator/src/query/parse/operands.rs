@@ -7,7 +7,7 @@ use super::super::ast::Expr;
 use super::super::error::{QueryError, Span};
 use super::super::function::Function;
 use super::super::lex::Token;
-use super::{Parsed, Parser, is_reserved};
+use super::{MAX_PARAMETER_BYTES, Parsed, Parser, is_reserved};
 
 impl Parser<'_> {
     pub(super) fn primary(&mut self) -> Parsed<Expr> {
@@ -20,11 +20,7 @@ impl Parser<'_> {
         match token {
             Token::Number(number) => Ok(Expr::Literal(Value::Number(number))),
             Token::Text(text) => Ok(Expr::Literal(Value::String(text))),
-            Token::Parameter(name) => self
-                .parameters
-                .get(&name)
-                .map(|value| Expr::Literal(value.clone()))
-                .ok_or_else(|| QueryError::unknown_name(&name, location)),
+            Token::Parameter(name) => self.parameter(&name, location),
             Token::Symbol("(") => {
                 let expr = self.expr()?;
                 self.expect(")")?;
@@ -50,6 +46,23 @@ impl Parser<'_> {
             items.push(self.expr()?);
         }
         Ok(items)
+    }
+
+    /// A parameter's value, which every place that names it gets a copy of.
+    fn parameter(&mut self, name: &str, location: Span) -> Parsed<Expr> {
+        let Some(value) = self.parameters.get(name) else {
+            return Err(QueryError::unknown_name(name, location));
+        };
+        self.parameter_bytes += match value {
+            Value::String(text) => text.len(),
+            Value::Array(_) | Value::Object(_) => value.to_string().len(),
+            _ => 0,
+        };
+        if self.parameter_bytes > MAX_PARAMETER_BYTES {
+            let message = "the query names large parameters too often: name each once";
+            return Err(QueryError::at(message, location));
+        }
+        Ok(Expr::Literal(value.clone()))
     }
 
     fn object(&mut self) -> Parsed<Expr> {
