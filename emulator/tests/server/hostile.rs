@@ -11,6 +11,7 @@ use tidefeed_emulator::{Emulator, EmulatorConfig};
 
 const DOCS: &str = "/dbs/db/colls/items/docs";
 const QUERY: (&str, &str) = ("x-ms-documentdb-isquery", "true");
+const RANGE: (&str, &str) = ("x-ms-documentdb-partitionkeyrangeid", "0");
 
 fn refused(reply: &Reply, status: u16) -> String {
     assert_eq!(reply.status, status, "{}", reply.text());
@@ -43,7 +44,7 @@ fn items_that_could_not_be_queried_are_refused() -> Outcome {
     let rows = raw.call(
         "POST",
         DOCS,
-        &[QUERY],
+        &[QUERY, RANGE],
         br#"{"query":"SELECT VALUE c.x[2] FROM c"}"#,
     )?;
     assert_eq!(rows.json()["Documents"], json!(["\u{1F600}"]));
@@ -144,11 +145,11 @@ fn numbers_beyond_exact_doubles_can_be_sorted() -> Outcome {
     for order in ["ASC", "DESC"] {
         let body =
             json!({"query": format!("SELECT VALUE c.n FROM c ORDER BY c.n {order}")}).to_string();
-        let rows = raw.call("POST", DOCS, &[QUERY], body.as_bytes())?;
+        let rows = raw.call("POST", DOCS, &[QUERY, RANGE], body.as_bytes())?;
         assert_eq!(rows.json()["_count"], 100, "{}", rows.text());
     }
     let body = json!({"query": "SELECT VALUE -@p FROM c", "parameters": [{"name": "@p", "value": i64::MIN}]});
-    let rows = raw.call("POST", DOCS, &[QUERY], body.to_string().as_bytes())?;
+    let rows = raw.call("POST", DOCS, &[QUERY, RANGE], body.to_string().as_bytes())?;
     assert_eq!(rows.json()["Documents"][0], 9_223_372_036_854_775_808.0);
     Ok(())
 }
@@ -161,7 +162,7 @@ fn parameters_are_not_multiplied_without_end() -> Outcome {
     let query = format!("SELECT VALUE [{}1] FROM c", "@p,".repeat(5_000));
     let body =
         json!({"query": query, "parameters": [{"name": "@p", "value": "x".repeat(1_000_000)}]});
-    let reply = raw.call("POST", DOCS, &[QUERY], body.to_string().as_bytes())?;
+    let reply = raw.call("POST", DOCS, &[QUERY, RANGE], body.to_string().as_bytes())?;
     assert!(refused(&reply, 400).contains("parameters"));
     Ok(())
 }
