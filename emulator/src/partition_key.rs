@@ -31,10 +31,12 @@ impl Component {
         Ok(match value {
             Value::Null => Self::Null,
             Value::Bool(flag) => Self::Bool(flag),
+            // Zero has two forms and is one key: adding zero leaves one.
             Value::Number(number) => Self::Number(
                 number
                     .as_f64()
-                    .ok_or_else(|| format!("the partition key number {number} is not a double"))?,
+                    .ok_or_else(|| format!("the partition key number {number} is not a double"))?
+                    + 0.0,
             ),
             Value::String(text) if text.len() > MAX_COMPONENT_BYTES => {
                 return Err(format!(

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::draft::{draft, full_key, required_key};
+use super::draft::{Addressed, draft, full_key, required_key};
 use super::items::located;
 use super::patch::Patch;
 use super::scope;
@@ -75,7 +75,7 @@ impl Operation<'_> {
     }
 
     fn draft(&self, container: &Container, epk: &Epk) -> Result<crate::store::Draft, ApiError> {
-        let draft = draft(container, self.body()?.as_bytes(), Some(epk))?;
+        let draft = draft(container, self.body()?.as_bytes(), &Addressed::Key(epk))?;
         match &self.id {
             Some(id) if **id != *draft.id => Err(ApiError::bad_request(
                 "a batch operation's id is not the id in its item",

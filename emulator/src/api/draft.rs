@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::epk::Epk;
 use crate::http::{ApiError, Call, headers};
 use crate::json::Members;
-use crate::partition_key::parse_components;
+use crate::partition_key::{Component, parse_components};
 use crate::store::{Container, Draft};
 
 /// Longest id of an item.
@@ -13,6 +13,14 @@ const MAX_ID_BYTES: usize = 1023;
 
 /// Largest document, as JSON text.
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
+
+/// The key that a call named beside the document.
+pub enum Addressed<'a> {
+    /// As the header has it; none if there is no header.
+    Header(Option<Vec<Component>>),
+    /// Worked out before.
+    Key(&'a Epk),
+}
 
 /// Checks a document and turns it into a draft. `addressed` is the key that the call named, if it did. The caller holds
 /// the container's map until the draft is written: it depends on the container's time to live.
@@ -22,7 +30,7 @@ pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
 pub fn draft(
     container: &Container,
     text: &[u8],
-    addressed: Option<&Epk>,
+    addressed: &Addressed<'_>,
 ) -> Result<Draft, ApiError> {
     if text.len() > MAX_ITEM_BYTES {
         return Err(ApiError::too_large(
@@ -36,7 +44,13 @@ pub fn draft(
         .extract(&members)
         .map_err(ApiError::bad_request)?;
     let epk = container.key.epk(&components);
-    if addressed.is_some_and(|addressed| *addressed != epk) {
+    // Values are compared where there are values: hashing is what costs.
+    let fits = match addressed {
+        Addressed::Header(None) => true,
+        Addressed::Header(Some(named)) => *named == components,
+        Addressed::Key(key) => **key == epk,
+    };
+    if !fits {
         return Err(ApiError::key_mismatch(
             "the partition key in the item is not the one in the x-ms-documentdb-partitionkey header",
         ));
@@ -68,23 +82,26 @@ fn checked_id(id: Option<Cow<'_, str>>) -> Result<Cow<'_, str>, ApiError> {
     Ok(id)
 }
 
-/// The full key in the partition key header, if there is one.
+/// The partition key header, if there is one.
 ///
 /// # Errors
 /// 400 if it is malformed or a prefix.
-pub fn addressed_key(container: &Container, call: &Call<'_>) -> Result<Option<Epk>, ApiError> {
+pub fn addressed(container: &Container, call: &Call<'_>) -> Result<Addressed<'static>, ApiError> {
     call.header(&headers::PARTITION_KEY)
-        .map(|text| full_key(container, text))
+        .map(|text| full_components(container, text))
         .transpose()
+        .map(Addressed::Header)
 }
 
-/// Like [`addressed_key`], for calls that cannot do without.
+/// The key in the partition key header, for calls that cannot do without.
 ///
 /// # Errors
 /// As above, and 400 if the header is missing.
 pub fn required_key(container: &Container, call: &Call<'_>) -> Result<Epk, ApiError> {
-    addressed_key(container, call)?
-        .ok_or_else(|| ApiError::bad_request("the x-ms-documentdb-partitionkey header is missing"))
+    let text = call.header(&headers::PARTITION_KEY).ok_or_else(|| {
+        ApiError::bad_request("the x-ms-documentdb-partitionkey header is missing")
+    })?;
+    full_key(container, text)
 }
 
 /// The key that a JSON array of components stands for.
@@ -92,11 +109,15 @@ pub fn required_key(container: &Container, call: &Call<'_>) -> Result<Epk, ApiEr
 /// # Errors
 /// 400 if it is malformed or a prefix.
 pub fn full_key(container: &Container, text: &str) -> Result<Epk, ApiError> {
+    Ok(container.key.epk(&full_components(container, text)?))
+}
+
+fn full_components(container: &Container, text: &str) -> Result<Vec<Component>, ApiError> {
     let components = parse_components(text).map_err(ApiError::bad_request)?;
-    if components.len() != container.key.len() {
-        return Err(ApiError::key_mismatch(
-            container.key.arity_error(components.len()),
-        ));
+    if components.len() == container.key.len() {
+        return Ok(components);
     }
-    Ok(container.key.epk(&components))
+    Err(ApiError::key_mismatch(
+        container.key.arity_error(components.len()),
+    ))
 }

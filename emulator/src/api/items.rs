@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::draft::{addressed_key, draft, required_key};
+use super::draft::{addressed, draft, required_key};
 use super::patch::Patch;
 use super::session;
 use super::write::{Done, Intent, missing, perform, read as judge_read};
@@ -12,9 +12,9 @@ use crate::store::{Container, Partition};
 
 /// `POST docs`: create, or upsert.
 pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult {
-    let addressed = addressed_key(container, call)?;
+    let addressed = addressed(container, call)?;
     let _map = container.map();
-    let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
+    let draft = draft(container, &call.json_text()?, &addressed)?;
     let epk = draft.epk.clone();
     let intent = if upsert {
         Intent::Upsert(draft)
@@ -26,9 +26,9 @@ pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult
 
 /// `PUT docs/{id}`.
 pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
-    let addressed = addressed_key(container, call)?;
+    let addressed = addressed(container, call)?;
     let _map = container.map();
-    let draft = draft(container, &call.json_text()?, addressed.as_ref())?;
+    let draft = draft(container, &call.json_text()?, &addressed)?;
     if *draft.id != *id {
         return Err(ApiError::bad_request(
             "the id in the item is not the id in the path, and ids cannot be changed",

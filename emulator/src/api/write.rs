@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::draft::draft;
+use super::draft::{Addressed, draft};
 use super::patch::Patch;
 use crate::epk::Epk;
 use crate::http::ApiError;
@@ -70,7 +70,7 @@ pub fn perform(
         Intent::Upsert(draft) | Intent::Replace(draft) => put(transaction, draft, StatusCode::OK),
         Intent::Patch(epk, _, patch) => {
             let text = patch.apply(container, current)?;
-            let draft = draft(container, &text, Some(&epk))?;
+            let draft = draft(container, &text, &Addressed::Key(&epk))?;
             put(transaction, draft, StatusCode::OK)
         }
         Intent::Delete(epk, id) => {

@@ -11,27 +11,17 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::document::{Rendering, Version};
-use super::environment::{Environment, MAX_PARTITION_THROUGHPUT, StoreError};
-use super::history::ChangeKind;
+use super::document::Rendering;
+use super::environment::{Environment, StoreError};
+use super::expiry::TTL_OFF;
 use super::journal::Event;
 use super::map::PartitionMap;
 use super::partition::Partition;
-use super::shard::{Shard, Stamp};
+use super::shard::Shard;
 use super::transaction::{Mutation, Transaction};
 use super::unique::UniqueKeys;
 use crate::ids::{self, Sequence};
-use crate::json::Members;
 use crate::partition_key::PartitionKeyDefinition;
-
-/// The property by which a document overrides the container's time to live.
-const TTL_PROPERTY: &str = "ttl";
-
-/// Expiries that are journaled at once: any number may be due.
-const EXPIRIES_PER_RECORD: usize = 1_000;
-
-/// No time to live at all, not even a document's own.
-const TTL_OFF: i64 = i64::MIN;
 
 /// Properties that the server adds to a container.
 const SYSTEM_PROPERTIES: [&str; 7] = [
@@ -70,18 +60,18 @@ pub struct Container {
     pub rids: Sequence,
     /// Numbers of entity tags.
     pub etags: Sequence,
-    environment: Arc<Environment>,
+    pub(super) environment: Arc<Environment>,
     properties: RwLock<Value>,
     /// Held while the properties are replaced.
     replacing: Mutex<()>,
-    default_ttl: AtomicI64,
+    pub(super) default_ttl: AtomicI64,
     /// Seconds that AllVersionsAndDeletes can be read back.
     retention: AtomicU64,
-    map: RwLock<PartitionMap>,
+    pub(super) map: RwLock<PartitionMap>,
     /// Throughput of the whole container in RU/s, if it is limited.
-    throughput: Mutex<Option<f64>>,
+    pub(super) throughput: Mutex<Option<f64>>,
     /// A partition that has grown too large: its id and one.
-    overgrown: AtomicU64,
+    pub(super) overgrown: AtomicU64,
 }
 
 /// Where a container is created.
@@ -327,83 +317,6 @@ impl Container {
         Ok(())
     }
 
-    /// Removes what has expired, each document under an LSN of its own, at the second in which it expired.
-    fn expire(&self, partition: &Partition) -> Result<(), StoreError> {
-        let due = partition.next_expiry.load(Ordering::Relaxed);
-        if due == u64::from(super::document::NEVER) {
-            return Ok(());
-        }
-        let now = self.environment.clock.now_seconds();
-        if due > u64::from(now) {
-            return Ok(());
-        }
-        let mut shard = partition.shard.write();
-        let mut stamp = shard.stamp();
-        let mut mutations = shard
-            .expired(now)
-            .into_iter()
-            .map(|(expiry, epk, id)| {
-                stamp = Stamp {
-                    lsn: stamp.lsn + 1,
-                    ts: stamp.ts.max(expiry),
-                };
-                Mutation::Remove {
-                    epk,
-                    id,
-                    kind: ChangeKind::Expire,
-                    stamp,
-                }
-            })
-            .peekable();
-        while mutations.peek().is_some() {
-            let some = mutations.by_ref().take(EXPIRIES_PER_RECORD).collect();
-            self.apply(partition, &mut shard, some)?;
-        }
-        Ok(())
-    }
-
-    /// Seconds that a document with the property `ttl` of this value lives; `None` for ever.
-    ///
-    /// # Errors
-    /// One clause, if the value is none that the property may have.
-    pub fn ttl(&self, own: Option<&str>) -> Result<Option<u32>, String> {
-        let default = self.default_ttl.load(Ordering::Relaxed);
-        if default == TTL_OFF {
-            return Ok(None);
-        }
-        let seconds = match own {
-            None => default,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|ttl| *ttl == -1 || (1..=i64::from(i32::MAX)).contains(ttl))
-                .ok_or_else(|| {
-                    format!("the ttl {text} is invalid: use a positive number of seconds, or -1")
-                })?,
-        };
-        Ok(u32::try_from(seconds).ok())
-    }
-
-    /// Whether something follows from a document's text besides its place.
-    pub(super) fn needs_text(&self) -> bool {
-        self.default_ttl.load(Ordering::Relaxed) != TTL_OFF || !self.unique.is_empty()
-    }
-
-    fn ttl_of_version(&self, version: &Version) -> Option<u32> {
-        let text = version.to_json_text();
-        let members = Members::parse(&text).ok()?;
-        let own = members.find(TTL_PROPERTY).map(|raw| raw.get());
-        self.ttl(own).ok().flatten()
-    }
-
-    /// See [`Self::ttl`], for a document that is about to be written.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn ttl_of(&self, members: &Members<'_>) -> Result<Option<u32>, String> {
-        self.ttl(members.find(TTL_PROPERTY).map(|raw| raw.get()))
-    }
-
     /// Records every change from now on, for AllVersionsAndDeletes: in all partitions or, if that fails, in none, because
     /// a merged partition can only be read back if both its parts were recorded.
     ///
@@ -435,108 +348,6 @@ impl Container {
             let horizon = now.saturating_sub(retention) as u32;
             shard.history_mut().retain_since(horizon);
         }
-    }
-
-    /// Tells clients that name one of these partitions to look for others, or takes that back.
-    pub fn set_moving(&self, ids: &[u32], moving: bool) {
-        let map = self.map();
-        for partition in ids.iter().filter_map(|id| map.by_id(*id)) {
-            partition.set_moving(moving);
-        }
-    }
-
-    /// Splits a partition at the hash `at`, or in the middle of its keys; returns the children's ids.
-    ///
-    /// # Errors
-    /// One clause, if there is no such partition or it cannot be split there.
-    pub fn split(&self, id: u32, at: Option<u128>) -> Result<[u32; 2], String> {
-        let mut map = self.map.write();
-        let at = map.split_point(id, at)?;
-        self.journal(Event::Split {
-            container: self.number,
-            partition: id,
-            at: format!("{at:032X}"),
-        })?;
-        let children = map
-            .split(id, at)
-            .ok_or_else(|| format!("partition key range {id} does not exist"))?;
-        self.share_throughput(&map);
-        Ok(children)
-    }
-
-    /// Merges two neighbouring partitions; returns the new one's id.
-    ///
-    /// # Errors
-    /// One clause, if one of them does not exist or they are not neighbours.
-    pub fn merge(&self, a: u32, b: u32) -> Result<u32, String> {
-        let mut map = self.map.write();
-        map.check_merge(a, b)?;
-        self.journal(Event::Merged {
-            container: self.number,
-            partitions: [a, b],
-        })?;
-        let id = map
-            .merge(a, b)
-            .ok_or_else(|| format!("partition key ranges {a} and {b} are not neighbours"))?;
-        self.share_throughput(&map);
-        Ok(id)
-    }
-
-    /// Splits a partition that has grown too large. To be called between requests.
-    pub fn settle(&self) {
-        let overgrown = self.overgrown.swap(0, Ordering::Relaxed);
-        let Some(id) = overgrown.checked_sub(1) else {
-            return;
-        };
-        let id = id as u32;
-        let middle = self
-            .map()
-            .by_id(id)
-            .and_then(|partition| partition.inspect(Shard::median_head));
-        // A single logical partition cannot be divided.
-        if let Some(middle) = middle
-            && let Err(error) = self.split(id, Some(middle))
-        {
-            tracing::debug!(container = self.id, partition = id, error, "cannot split");
-        }
-    }
-
-    /// Sets the throughput of the container in RU/s; `None` for no limit. Partitions that would get more than the service
-    /// allows one are split.
-    pub fn set_throughput(&self, throughput: Option<f64>) {
-        *self.throughput.lock() = throughput;
-        if let Some(total) = throughput {
-            let wanted = (total / MAX_PARTITION_THROUGHPUT).ceil() as usize;
-            loop {
-                let widest = {
-                    let map = self.map();
-                    if map.partitions().len() >= wanted {
-                        break;
-                    }
-                    map.widest()
-                };
-                if widest.is_none_or(|id| self.split(id, None).is_err()) {
-                    break;
-                }
-            }
-        }
-        self.share_throughput(&self.map());
-    }
-
-    fn share_throughput(&self, map: &PartitionMap) {
-        let share = self
-            .throughput
-            .lock()
-            .map(|total| total / map.partitions().len() as f64);
-        let now = self.environment.clock.now_millis();
-        for partition in map.partitions() {
-            partition.limit(share, now);
-        }
-    }
-
-    fn journal(&self, event: Event) -> Result<(), String> {
-        let outcome = self.environment.journal(|| vec![event]);
-        outcome.map_err(|error| error.to_string())
     }
 }
 

@@ -9,6 +9,7 @@ mod account;
 mod container;
 mod document;
 mod environment;
+mod expiry;
 mod history;
 mod journal;
 mod log;
@@ -17,6 +18,7 @@ mod meter;
 mod partition;
 mod reshape;
 mod shard;
+mod topology;
 mod transaction;
 mod unique;
 
