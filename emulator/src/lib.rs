@@ -30,6 +30,15 @@
 //!
 //! There is one region, one replica and no TLS.
 //!
+//! # Known differences from the service
+//! - AllVersionsAndDeletes needs no continuous backup: it is recorded from the first read in that mode on, and it can be
+//!   read across a merge.
+//! - A replace cannot change the `id` of an item, and items are nested 127 levels deep at most, not 128.
+//! - Throughput is not enforced unless [`EmulatorConfig::throughput`] is set; a database's throughput then limits each of
+//!   its containers to all of it. There is no burst capacity.
+//! - A partition splits at a size only if the server is told to, and two merge only on command.
+//! - Charges follow a simple model of document sizes, not of indexes.
+//!
 //! # Admin API
 //! Without signatures, for clients on the same machine, and never hit by faults:
 //!
