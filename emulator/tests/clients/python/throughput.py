@@ -4,6 +4,7 @@ import unittest
 import uuid
 
 from azure.cosmos import PartitionKey, ThroughputProperties
+from azure.cosmos.exceptions import CosmosHttpResponseError
 from common import CosmosTest
 
 
@@ -12,6 +13,9 @@ class Throughput(CosmosTest):
         database = self.client.create_database(f"py-{uuid.uuid4().hex[:8]}", offer_throughput=throughput)
         self.addCleanup(self.client.delete_database, database.id)
         return database
+
+    def offers(self):
+        return list(self.client.client_connection.QueryOffers({"query": "SELECT * FROM root r"}))
 
     def test_manual_of_a_container(self):
         items = self.container(offer_throughput=500)
@@ -60,8 +64,13 @@ class Throughput(CosmosTest):
         database = self.database_with(800)
         shared = database.create_container("shared", PartitionKey("/pk"))
         own = database.create_container("own", PartitionKey("/pk"), offer_throughput=400)
-        with self.refused(404):
+        # The SDK makes a 404 of its own of a missing offer, and then stumbles over it while it looks for a container that was
+        # created anew (seen with 4.17.1); a later one may get it right.
+        with self.assertRaises((CosmosHttpResponseError, AttributeError)):
             shared.get_throughput()
+        links = [offer["resource"] for offer in self.offers()]
+        self.assertNotIn(shared.read()["_self"], links)
+        self.assertIn(own.read()["_self"], links)
         self.assertEqual(own.get_throughput().offer_throughput, 400)
 
 
