@@ -86,13 +86,11 @@ impl<'a> Scope<'a> {
             Expr::Aggregate(index) => self.results.get(*index)?.as_ref().map(Cow::Borrowed),
             Expr::GroupKey(index) => self.keys.get(*index)?.as_ref().map(Cow::Borrowed),
             Expr::Array(items) => {
-                // An element that is undefined keeps its place.
+                // An element that is undefined is left out, as the SDK's own emulator does it.
                 let items: Option<Vec<Value>> = items
                     .iter()
-                    .map(|item| {
-                        self.eval(item)
-                            .map_or(Some(Value::Null), |item| self.keep(item))
-                    })
+                    .filter_map(|item| self.eval(item))
+                    .map(|item| self.keep(item))
                     .collect();
                 Some(Cow::Owned(Value::Array(items?)))
             }
