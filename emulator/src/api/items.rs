@@ -6,51 +6,48 @@ use super::draft::{addressed, draft, required_key};
 use super::patch::Patch;
 use super::session;
 use super::write::{Done, Intent, missing, perform, read as judge_read};
-use crate::epk::Epk;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
-use crate::store::{Container, Partition};
+use crate::store::{Container, Partition, PartitionMap};
 
 /// `POST docs`: create, or upsert.
 pub fn create(container: &Container, call: &Call<'_>, upsert: bool) -> ApiResult {
     let addressed = addressed(container, call)?;
-    let _map = container.map();
+    let map = container.map();
     let draft = draft(container, &call.json_text()?, &addressed)?;
-    let epk = draft.epk.clone();
     let intent = if upsert {
         Intent::Upsert(draft)
     } else {
         Intent::Create(draft)
     };
-    write(container, &epk, intent, call)
+    write(container, &map, intent, call)
 }
 
 /// `PUT docs/{id}`.
 pub fn replace(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let addressed = addressed(container, call)?;
-    let _map = container.map();
+    let map = container.map();
     let draft = draft(container, &call.json_text()?, &addressed)?;
     if *draft.id != *id {
         return Err(ApiError::bad_request(
             "the id in the item is not the id in the path, and ids cannot be changed",
         ));
     }
-    let epk = draft.epk.clone();
-    write(container, &epk, Intent::Replace(draft), call)
+    write(container, &map, Intent::Replace(draft), call)
 }
 
 /// `PATCH docs/{id}`.
 pub fn patch(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let epk = required_key(container, call)?;
     let patch = Patch::parse(&call.json_value()?)?;
-    let intent = Intent::Patch(epk.clone(), id.into(), patch.into());
-    write(container, &epk, intent, call)
+    let intent = Intent::Patch(epk, id.into(), patch.into());
+    write(container, &container.map(), intent, call)
 }
 
 /// `DELETE docs/{id}`.
 pub fn delete(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     let epk = required_key(container, call)?;
-    let intent = Intent::Delete(epk.clone(), id.into());
-    write(container, &epk, intent, call)
+    let intent = Intent::Delete(epk, id.into());
+    write(container, &container.map(), intent, call)
 }
 
 /// `GET docs/{id}`.
@@ -72,9 +69,8 @@ pub fn read(container: &Container, id: &str, call: &Call<'_>) -> ApiResult {
     Ok(item_reply(container, partition, done, content, lsn))
 }
 
-fn write(container: &Container, epk: &Epk, intent: Intent, call: &Call<'_>) -> ApiResult {
-    let map = container.map();
-    let partition = map.of(epk);
+fn write(container: &Container, map: &PartitionMap, intent: Intent, call: &Call<'_>) -> ApiResult {
+    let partition = map.of(intent.key().0);
     let mut transaction = container.begin(partition)?;
     let done = perform(container, &mut transaction, intent, call.conditions())
         .inspect_err(|error| partition.consume(error.charge()))?;

@@ -26,6 +26,18 @@ pub enum Intent {
     Read(Epk, Box<str>),
 }
 
+impl Intent {
+    /// Key of the item.
+    pub fn key(&self) -> (&Epk, &str) {
+        match self {
+            Self::Create(draft) | Self::Upsert(draft) | Self::Replace(draft) => {
+                (&draft.epk, &draft.id)
+            }
+            Self::Patch(epk, id, _) | Self::Delete(epk, id) | Self::Read(epk, id) => (epk, id),
+        }
+    }
+}
+
 /// What an operation did.
 pub struct Done {
     /// 200, 201, 204 or 304.
@@ -48,30 +60,24 @@ pub fn perform(
     intent: Intent,
     conditions: Conditions<'_>,
 ) -> Result<Done, ApiError> {
-    let (epk, id) = match &intent {
-        Intent::Create(draft) | Intent::Upsert(draft) | Intent::Replace(draft) => {
-            (&draft.epk, &*draft.id)
-        }
-        Intent::Patch(epk, id, _) | Intent::Delete(epk, id) | Intent::Read(epk, id) => (epk, &**id),
-    };
+    let (epk, id) = intent.key();
     let Some(current) = transaction.find(epk, id) else {
         return match intent {
-            Intent::Create(draft) | Intent::Upsert(draft) => {
-                put(transaction, draft, StatusCode::CREATED)
-            }
+            Intent::Create(draft) | Intent::Upsert(draft) => put(transaction, draft, None),
             _ => Err(missing(id)),
         };
     };
     let etag = current.etag(&container.rendering);
+    let rid = Some(current.rid);
     match intent {
         Intent::Create(draft) => Err(ApiError::conflict(format!("an item with id {}", draft.id))),
         Intent::Read(..) => Ok(read(current.clone(), &etag, conditions)?),
         _ if !conditions.allow_write(&etag) => Err(ApiError::precondition_failed()),
-        Intent::Upsert(draft) | Intent::Replace(draft) => put(transaction, draft, StatusCode::OK),
+        Intent::Upsert(draft) | Intent::Replace(draft) => put(transaction, draft, rid),
         Intent::Patch(epk, _, patch) => {
             let text = patch.apply(container, current)?;
             let draft = draft(container, &text, &Addressed::Key(&epk))?;
-            put(transaction, draft, StatusCode::OK)
+            put(transaction, draft, rid)
         }
         Intent::Delete(epk, id) => {
             let charge = Charge::write(current.size());
@@ -110,21 +116,21 @@ pub fn read(current: Version, etag: &[u8], conditions: Conditions<'_>) -> Result
     })
 }
 
+/// Writes a document that exists under the number `rid`, or does not exist yet.
 fn put(
     transaction: &mut Transaction<'_>,
     draft: Draft,
-    status: StatusCode,
+    rid: Option<u64>,
 ) -> Result<Done, ApiError> {
     if transaction.violates_unique_key(&draft) {
         return Err(ApiError::unique_key_violation());
     }
     let bytes = draft.text.len();
-    let charge = if status == StatusCode::CREATED {
-        Charge::write(bytes)
-    } else {
-        Charge::replace(bytes)
+    let (status, charge) = match rid {
+        None => (StatusCode::CREATED, Charge::write(bytes)),
+        Some(_) => (StatusCode::OK, Charge::replace(bytes)),
     };
-    let version = transaction.put(draft);
+    let version = transaction.put(draft, rid);
     Ok(Done {
         status,
         charge,

@@ -59,16 +59,26 @@ impl Container {
         Ok(())
     }
 
-    /// Seconds that a document with the property `ttl` of this value lives; `None` for ever.
+    /// Whether something follows from a document's text besides its place.
+    pub(super) fn needs_text(&self) -> bool {
+        self.default_ttl.load(Ordering::Relaxed) != TTL_OFF || !self.unique.is_empty()
+    }
+
+    pub(super) fn ttl_of_version(&self, version: &Version) -> Option<u32> {
+        let text = version.to_json_text();
+        self.ttl_of(&Members::parse(&text).ok()?).ok().flatten()
+    }
+
+    /// Seconds that a document lives; `None` for ever.
     ///
     /// # Errors
-    /// One clause, if the value is none that the property may have.
-    pub fn ttl(&self, own: Option<&str>) -> Result<Option<u32>, String> {
+    /// One clause, if its property `ttl` has a value that it may not have.
+    pub fn ttl_of(&self, members: &Members<'_>) -> Result<Option<u32>, String> {
         let default = self.default_ttl.load(Ordering::Relaxed);
         if default == TTL_OFF {
             return Ok(None);
         }
-        let seconds = match own {
+        let seconds = match members.find(TTL_PROPERTY).map(|raw| raw.get()) {
             None => default,
             Some(text) => text
                 .parse()
@@ -79,25 +89,5 @@ impl Container {
                 })?,
         };
         Ok(u32::try_from(seconds).ok())
-    }
-
-    /// Whether something follows from a document's text besides its place.
-    pub(super) fn needs_text(&self) -> bool {
-        self.default_ttl.load(Ordering::Relaxed) != TTL_OFF || !self.unique.is_empty()
-    }
-
-    pub(super) fn ttl_of_version(&self, version: &Version) -> Option<u32> {
-        let text = version.to_json_text();
-        let members = Members::parse(&text).ok()?;
-        let own = members.find(TTL_PROPERTY).map(|raw| raw.get());
-        self.ttl(own).ok().flatten()
-    }
-
-    /// See [`Self::ttl`], for a document that is about to be written.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn ttl_of(&self, members: &Members<'_>) -> Result<Option<u32>, String> {
-        self.ttl(members.find(TTL_PROPERTY).map(|raw| raw.get()))
     }
 }

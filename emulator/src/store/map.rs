@@ -1,8 +1,7 @@
 //! The physical partitions of a container, in key order.
 
-use super::history::History;
 use super::partition::Partition;
-use super::shard::{Shard, Stamp};
+use super::shard::Shard;
 use crate::epk::{Epk, EpkRange};
 
 /// End of the space of hashed keys: the two top bits are clear.
@@ -185,9 +184,4 @@ impl PartitionMap {
             .iter()
             .position(|partition| partition.id == id)
     }
-}
-
-/// An empty shard that continues where another one stood.
-pub fn shard_at(lsn: u64, ts: u32, history: History) -> Shard {
-    Shard::at(Stamp { lsn, ts }, history)
 }

@@ -132,11 +132,9 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// Writes a document and returns the new version.
-    pub fn put(&mut self, draft: Draft) -> Version {
-        let rid = self
-            .find(&draft.epk, &draft.id)
-            .map_or_else(|| self.container.rids.next(), |version| version.rid);
+    /// Writes a document and returns the new version. `rid` is that of the version that [`Self::find`] found, if any.
+    pub fn put(&mut self, draft: Draft, rid: Option<u64>) -> Version {
+        let rid = rid.unwrap_or_else(|| self.container.rids.next());
         let version = Version {
             text: draft.text.clone(),
             rid,

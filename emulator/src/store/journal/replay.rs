@@ -19,9 +19,9 @@ use crate::json::Members;
 use crate::store::account::{Account, Database};
 use crate::store::container::{Container, Definition};
 use crate::store::history::{Change, History};
-use crate::store::map::{PartitionMap, shard_at};
+use crate::store::map::PartitionMap;
 use crate::store::partition::Partition;
-use crate::store::shard::{Draft, Shard};
+use crate::store::shard::{Draft, Shard, Stamp};
 
 /// Why a directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -452,7 +452,11 @@ fn partition(state: PartitionState) -> Option<Partition> {
         .iter()
         .map(|(min, max, lsn)| Some((range(min, max)?, *lsn)))
         .collect::<Option<_>>()?;
-    let shard = shard_at(state.lsn, state.ts, History::restore(floors));
+    let stamp = Stamp {
+        lsn: state.lsn,
+        ts: state.ts,
+    };
+    let shard = Shard::at(stamp, History::restore(floors));
     let keys = range(&state.min, &state.max)?;
     Some(Partition::new(state.id, keys, state.parents, shard))
 }
