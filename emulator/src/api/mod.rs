@@ -8,6 +8,7 @@ pub mod databases;
 mod draft;
 pub mod items;
 pub mod offers;
+mod page_body;
 mod patch;
 pub mod queries;
 pub mod ranges;

@@ -5,15 +5,12 @@
 use hyper::StatusCode;
 
 use super::items::located;
+use super::page_body::PageBody;
 use super::scope;
 use crate::epk::{from_hex, to_hex};
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
-use crate::json::write_number;
 use crate::ru::Charge;
 use crate::store::{Container, Document};
-
-/// Bytes after which a page ends.
-pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A place in the order of a container's documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,30 +66,34 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
     let after = place(call)?;
     let map = container.map();
     let pieces = scope::of(container, &map, call)?;
-    let mut page = Page::new(container);
+    let mut page = PageBody::new(&container.rid);
+    let mut charge = Charge::PAGE;
     let (mut last, mut more) = (None, false);
     for piece in &pieces {
         let shard = container.reader(piece.partition)?;
-        let charge = page.charge;
+        let before = charge;
         for document in shard.scan(&piece.range, after.map(Place::key)) {
-            if page.items >= most || page.body.len() >= PAGE_BYTES {
+            if page.is_full(most) {
                 more = true;
                 break;
             }
             last = Some(Place::of(document));
-            page.look_at(document);
-            page.push(document);
+            charge += Charge::scan(document.version.size());
+            let version = &document.version;
+            version.render(&container.rendering, false, page.next());
         }
-        piece.partition.consume(page.charge - charge);
+        piece.partition.consume(charge - before);
         if more {
             break;
         }
     }
+    let items = page.items() as u64;
+    let reply = Reply::text(StatusCode::OK, page.finish())
+        .charge(charge)
+        .put_number(&headers::ITEM_COUNT, items);
     let reply = match last {
-        Some(last) if more => page
-            .into_reply()
-            .put(&headers::CONTINUATION, last.to_token()),
-        _ => page.into_reply(),
+        Some(last) if more => reply.put(&headers::CONTINUATION, last.to_token()),
+        _ => reply,
     };
     Ok(match pieces.first() {
         Some(piece) => {
@@ -101,58 +102,4 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
         }
         None => reply,
     })
-}
-
-/// A page of documents or rows.
-pub struct Page<'a> {
-    container: &'a Container,
-    /// Documents so far.
-    pub items: usize,
-    /// Bytes so far.
-    pub body: Vec<u8>,
-    /// What it has cost so far.
-    pub charge: Charge,
-}
-
-impl<'a> Page<'a> {
-    /// An empty page.
-    pub fn new(container: &'a Container) -> Self {
-        let body = format!("{{\"_rid\":\"{}\",\"Documents\":[", container.rid).into_bytes();
-        Self {
-            container,
-            items: 0,
-            body,
-            charge: Charge::PAGE,
-        }
-    }
-
-    /// Notes that a document was looked at, whether or not it will be on the page.
-    pub fn look_at(&mut self, document: &Document) {
-        self.charge += Charge::scan(document.version.size());
-    }
-
-    /// Adds a document.
-    pub fn push(&mut self, document: &Document) {
-        self.next_item();
-        document
-            .version
-            .render(&self.container.rendering, false, &mut self.body);
-    }
-
-    fn next_item(&mut self) {
-        if self.items > 0 {
-            self.body.push(b',');
-        }
-        self.items += 1;
-    }
-
-    /// The finished page.
-    pub fn into_reply(mut self) -> Reply {
-        self.body.extend_from_slice(b"],\"_count\":");
-        write_number(&mut self.body, self.items);
-        self.body.push(b'}');
-        Reply::text(StatusCode::OK, self.body)
-            .charge(self.charge)
-            .put_number(&headers::ITEM_COUNT, self.items as u64)
-    }
 }

@@ -76,7 +76,9 @@ pub fn read(container: &Container, call: &Call<'_>) -> ApiResult {
         let charge = page.charge;
         reading.after = match read_one(container, call, &request, reading, &mut page) {
             // What is on the page already has been paid for.
-            Err(error) if error.status == StatusCode::TOO_MANY_REQUESTS && page.items > 0 => break,
+            Err(error) if error.status == StatusCode::TOO_MANY_REQUESTS && page.items() > 0 => {
+                break;
+            }
             outcome => outcome?,
         };
         reading.piece.partition.consume(page.charge - charge);
@@ -285,7 +287,7 @@ fn reply(
     let since = request.since.filter(|since| *since > now);
     let parts = joined(readings);
     let etag = token::write(parts.iter().map(|(range, after)| (range, *after)), since);
-    let (items, charge) = (page.items, page.charge);
+    let (items, charge) = (page.items(), page.charge);
     let reply = match page.into_body() {
         None => Reply::empty(StatusCode::NOT_MODIFIED),
         Some(body) => {

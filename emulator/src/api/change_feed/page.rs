@@ -1,6 +1,6 @@
 //! One page of the change feed under construction.
 
-use crate::api::read_feed::PAGE_BYTES;
+use crate::api::page_body::{PAGE_BYTES, PageBody};
 use crate::json::{Members, write_number, write_text};
 use crate::ru::Charge;
 use crate::store::{Change, ChangeKind, Container, Document, Version};
@@ -10,11 +10,9 @@ pub struct Page<'a> {
     container: &'a Container,
     most: usize,
     envelope: bool,
-    /// Changes so far.
-    pub items: usize,
     /// What it has cost so far.
     pub charge: Charge,
-    body: Vec<u8>,
+    body: PageBody,
 }
 
 impl<'a> Page<'a> {
@@ -24,15 +22,19 @@ impl<'a> Page<'a> {
             container,
             most,
             envelope,
-            items: 0,
             charge: Charge::PAGE,
-            body: Vec::new(),
+            body: PageBody::new(&container.rid),
         }
     }
 
     /// Whether no LSN may be begun any more.
     pub fn is_full(&self) -> bool {
-        self.items >= self.most || self.body.len() >= PAGE_BYTES
+        self.body.is_full(self.most)
+    }
+
+    /// Changes so far.
+    pub fn items(&self) -> usize {
+        self.body.items()
     }
 
     /// Adds current documents. Returns the LSN of the last one, if the page is full before they end.
@@ -46,11 +48,11 @@ impl<'a> Page<'a> {
             last = version.lsn;
             self.begin_item(version.size());
             if self.envelope {
-                self.body.extend_from_slice(b"{\"current\":");
+                self.body.text().extend_from_slice(b"{\"current\":");
                 self.render(version);
-                self.body.extend_from_slice(b",\"metadata\":{");
+                self.body.text().extend_from_slice(b",\"metadata\":{");
                 self.stamp(version.lsn, version.ts);
-                self.body.extend_from_slice(b"}}");
+                self.body.text().extend_from_slice(b"}}");
             } else {
                 self.render(version);
             }
@@ -74,36 +76,38 @@ impl<'a> Page<'a> {
     fn push_change(&mut self, change: &Change) {
         let newest = change.current.as_ref().or(change.previous.as_ref());
         self.begin_item(newest.map_or(0, Version::size));
-        self.body.extend_from_slice(b"{\"current\":");
+        self.body.text().extend_from_slice(b"{\"current\":");
         match &change.current {
             Some(version) => self.render(version),
-            None => self.body.extend_from_slice(b"{}"),
+            None => self.body.text().extend_from_slice(b"{}"),
         }
         if let Some(previous) = &change.previous {
-            self.body.extend_from_slice(b",\"previous\":");
+            self.body.text().extend_from_slice(b",\"previous\":");
             self.render(previous);
         }
-        self.body.extend_from_slice(b",\"metadata\":{");
+        self.body.text().extend_from_slice(b",\"metadata\":{");
         self.stamp(change.stamp.lsn, change.stamp.ts);
-        self.body.extend_from_slice(match change.kind {
+        self.body.text().extend_from_slice(match change.kind {
             ChangeKind::Create => b",\"operationType\":\"create\"".as_slice(),
             ChangeKind::Replace => b",\"operationType\":\"replace\"",
             ChangeKind::Delete => b",\"operationType\":\"delete\",\"timeToLiveExpired\":false",
             ChangeKind::Expire => b",\"operationType\":\"delete\",\"timeToLiveExpired\":true",
         });
         if let Some(previous) = &change.previous {
-            self.body.extend_from_slice(b",\"previousImageLSN\":");
-            write_number(&mut self.body, previous.lsn);
+            self.body
+                .text()
+                .extend_from_slice(b",\"previousImageLSN\":");
+            write_number(self.body.text(), previous.lsn);
             if change.current.is_none() {
                 self.key(change, previous);
             }
         }
-        self.body.extend_from_slice(b"}}");
+        self.body.text().extend_from_slice(b"}}");
     }
 
     /// `id` and partition key of a document that is gone.
     fn key(&mut self, change: &Change, previous: &Version) {
-        let body = &mut self.body;
+        let body = self.body.text();
         body.extend_from_slice(b",\"id\":");
         write_text(body, &change.id);
         body.extend_from_slice(b",\"partitionKey\":{");
@@ -122,40 +126,28 @@ impl<'a> Page<'a> {
     }
 
     fn begin_item(&mut self, size: usize) {
-        let body = &mut self.body;
-        if self.items == 0 {
+        if self.body.items() == 0 {
             // Room for as many like the first, but not for more bytes than a page has.
             let expected = (size + 320).saturating_mul(self.most);
-            body.reserve(expected.min(PAGE_BYTES + size));
-            body.extend_from_slice(b"{\"_rid\":\"");
-            body.extend_from_slice(self.container.rid.as_bytes());
-            body.extend_from_slice(b"\",\"Documents\":[");
-        } else {
-            body.push(b',');
+            self.body.text().reserve(expected.min(PAGE_BYTES + size));
         }
-        self.items += 1;
+        self.body.next();
         self.charge += Charge::read(size);
     }
 
     fn render(&mut self, version: &Version) {
-        version.render(&self.container.rendering, true, &mut self.body);
+        version.render(&self.container.rendering, true, self.body.text());
     }
 
     fn stamp(&mut self, lsn: u64, ts: u32) {
-        self.body.extend_from_slice(b"\"lsn\":");
-        write_number(&mut self.body, lsn);
-        self.body.extend_from_slice(b",\"crts\":");
-        write_number(&mut self.body, ts);
+        self.body.text().extend_from_slice(b"\"lsn\":");
+        write_number(self.body.text(), lsn);
+        self.body.text().extend_from_slice(b",\"crts\":");
+        write_number(self.body.text(), ts);
     }
 
     /// The finished page; none if nothing is on it.
-    pub fn into_body(mut self) -> Option<Vec<u8>> {
-        if self.items == 0 {
-            return None;
-        }
-        self.body.extend_from_slice(b"],\"_count\":");
-        write_number(&mut self.body, self.items);
-        self.body.push(b'}');
-        Some(self.body)
+    pub fn into_body(self) -> Option<Vec<u8>> {
+        (self.body.items() > 0).then(|| self.body.finish())
     }
 }
