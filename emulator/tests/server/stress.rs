@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use crate::common::Random;
 use crate::common::raw::{Raw, Reply};
 use serde_json::{Value, json};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
@@ -24,17 +25,6 @@ const WRITES_PER_MOVE: u64 = 15;
 
 /// By logical partition: the number that a change left in an item, `None` for a deletion.
 type Changes = HashMap<String, Vec<(String, Option<u64>)>>;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// What a thread brings back.
 enum Report {
@@ -141,7 +131,7 @@ impl Writer {
     fn new(emulator: &Emulator, name: usize) -> Self {
         Self {
             raw: Raw::connect(emulator).unwrap(),
-            random: Random(name as u64 + 11),
+            random: Random::new(name as u64 + 11),
             name,
             number: 0,
             live: HashMap::new(),
@@ -166,7 +156,7 @@ impl Writer {
     fn item(&mut self, pk: &str) -> (String, u64, Value) {
         let id = format!("i{}", self.random.below(5));
         self.number += 1;
-        let filler = "f".repeat(self.random.below(900) as usize);
+        let filler = "f".repeat(self.random.below(900));
         let item = json!({"id": id, "pk": pk, "n": self.number, "f": filler});
         (id, self.number, item)
     }
@@ -362,7 +352,7 @@ fn follow(raw: &mut Raw, mode: &str, mut token: String, written: &AtomicBool) ->
 
 /// Splits and merges until it is told to stop; returns how often.
 fn move_partitions(emulator: &Emulator, stop: &AtomicBool, count: &AtomicU64) -> u64 {
-    let (mut random, mut raw) = (Random(7), Raw::connect(emulator).unwrap());
+    let (mut random, mut raw) = (Random::new(7), Raw::connect(emulator).unwrap());
     let mut moves = 0;
     while !stop.load(Ordering::SeqCst) {
         if count.load(Ordering::SeqCst) < moves * WRITES_PER_MOVE {
@@ -373,7 +363,7 @@ fn move_partitions(emulator: &Emulator, stop: &AtomicBool, count: &AtomicU64) ->
             .iter()
             .map(|id| id.parse().unwrap())
             .collect();
-        let at = random.below(ids.len() as u64) as usize;
+        let at = random.below(ids.len());
         // Another split, by size, may be first.
         let moved = if ids.len() < 3 || ids.len() < 8 && random.below(2) == 0 {
             emulator.split("db", "items", ids[at]).is_ok()

@@ -11,18 +11,15 @@ use tidefeed_emulator::{Emulator, EmulatorConfig};
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A small deterministic source of numbers.
-pub struct Random(u64);
+pub struct Random(fastrand::Rng);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
+        self.0.usize(..limit)
     }
 }
 
