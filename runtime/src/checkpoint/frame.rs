@@ -223,10 +223,10 @@ mod tests {
         );
         let newer = String::from_utf8(bytes.to_vec())
             .unwrap()
-            .replacen(" 1 ", " 2 ", 1);
+            .replacen(&format!(" {FORMAT} "), " 99 ", 1);
         assert_eq!(
             unframe(commit(7), &Bytes::from(newer)),
-            Err(Damage::OtherFormat(2))
+            Err(Damage::OtherFormat(99))
         );
         assert_eq!(unframe(commit(7), &Bytes::new()), Err(Damage::NoHeader));
     }
