@@ -1,0 +1,546 @@
+//! One run of the job: the real lease, fence and writers, around a model source and a model sink.
+//!
+//! It does what a job does, in one task: seal what can be read, write what is sealed, commit what is acknowledged, and now
+//! and then compact and collect garbage. A failure ends the run in order: what is under way is finished, and then the
+//! lease is given back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::feed::{
+    Change, Position, RANGES, SOURCE, position_of, to_record, token, tokens_of,
+};
+use super::network::send;
+use super::oracle::{Found, Write, replayed};
+use super::remote::Remote;
+use super::world::{FAULT, LEASE, SETTLE, World};
+use super::*;
+use crate::checkpoint::lock::Place as LockPlace;
+use crate::checkpoint::names::ObjectName;
+use crate::{Error, ErrorKind, Fence, Generation, Result};
+
+type Received<T> = mpsc::UnboundedReceiver<T>;
+type Sender<T> = mpsc::UnboundedSender<T>;
+
+/// Epochs that may be sealed and not committed.
+const IN_FLIGHT: usize = 4;
+
+/// When a run ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    UntilTold,
+    /// When everything is read, written, committed and tidied up.
+    CaughtUp,
+}
+
+/// The keyed state of the model job: the view itself.
+pub(super) struct State;
+
+impl State {
+    pub(super) const NAME: &'static str = "state:view";
+}
+
+/// What a commit says about a view.
+pub(super) fn sink_state(view: &BTreeMap<u64, u64>) -> SinkState {
+    let row = |(key, version): (&u64, &u64)| u128::from(key * 1_000_003 + version * 7919);
+    SinkState {
+        rows: view.len() as u64,
+        hash: view.iter().map(row).sum(),
+        ..SinkState::default()
+    }
+}
+
+/// An epoch that is sealed.
+struct Sealed {
+    epoch: Epoch,
+    changes: Vec<Change>,
+    position: Position,
+    /// `None` if an earlier run sealed it.
+    seal: Option<SealRef>,
+}
+
+/// Epochs that the sink has acknowledged.
+struct Acked {
+    epoch: Epoch,
+    position: Position,
+    seals: Vec<SealRef>,
+    sink: SinkState,
+}
+
+struct Run {
+    world: Arc<World>,
+    process: usize,
+    generation: Generation,
+    fence: Fence,
+    goal: Goal,
+    told: watch::Receiver<bool>,
+    failure: Mutex<Option<Error>>,
+    failed: watch::Sender<bool>,
+    in_flight: AtomicUsize,
+    /// A write to the sink that nobody waits for any more may still be carried out.
+    abandoned: AtomicBool,
+}
+
+/// Runs the job in `process` until it is told to end, has reached its goal, or fails.
+pub(super) async fn run(
+    world: Arc<World>,
+    process: usize,
+    told: watch::Receiver<bool>,
+    goal: Goal,
+) -> Result<()> {
+    let remote = Arc::new(Remote::new(&world, process));
+    let store = CheckpointStore::over(remote, "job", LockPlace::Shared);
+    let options = Options {
+        fresh: false,
+        retain_commits: world.knobs.retain_commits,
+        lease: LeaseConfig {
+            duration: LEASE,
+            settle: SETTLE,
+        },
+    };
+    let taken = take_over(&store, &identity(), options).await?;
+    let generation = taken.resume().generation;
+    world.ask(|oracle, _| oracle.took_over(process, generation));
+    world.trace(format!("p{process} runs as generation {generation}"));
+    world.count("generations");
+    let Opened {
+        resume,
+        seals,
+        states,
+        commits,
+        mut lease,
+        ..
+    } = taken.start(Default::default()).await?;
+    let run = Run {
+        process,
+        generation,
+        fence: lease.fence().clone(),
+        goal,
+        told,
+        failure: Mutex::new(None),
+        failed: watch::Sender::new(false),
+        in_flight: AtomicUsize::new(0),
+        abandoned: AtomicBool::new(false),
+        world: Arc::clone(&world),
+    };
+    let settle = lease.settle();
+    let ended = tokio::select! {
+        biased;
+        lost = lease.keep() => Err(lost),
+        ended = run.work(&store, resume, (seals, states, commits), settle) => ended,
+    };
+    if ended.as_ref().is_err_and(|e| e.kind() == ErrorKind::Fenced) && run.fence.check().is_ok() {
+        world.violation(format!(
+            "generation {generation} is fenced while it holds its lease"
+        ));
+    }
+    if run.fence.check().is_err() || run.abandoned.load(Ordering::Relaxed) {
+        return ended;
+    }
+    let released = lease.release().await;
+    world.trace(format!("p{process} released {:?}", released.is_ok()));
+    match &released {
+        Ok(()) => world.count("released"),
+        Err(error) if world.calm() => world.violation(format!("not released: {}", error.report())),
+        Err(_) => world.count("not released"),
+    }
+    ended
+}
+
+async fn rehydrate(store: &CheckpointStore, resume: &Resume) -> Result<(Rehydrated, Found)> {
+    let state = resume.rehydrate(store).await?;
+    let found = (collected(&state), state.replay.clone());
+    Ok((state, found))
+}
+
+impl Run {
+    async fn work(
+        &self,
+        store: &CheckpointStore,
+        resume: Resume,
+        (seals, states, mut commits): (SealWriter, SealWriter, CommitWriter),
+        settle: Duration,
+    ) -> Result<()> {
+        let (state, found) = rehydrate(store, &resume).await?;
+        self.world
+            .ask(|oracle, feed| oracle.resumed(feed, &resume, &found));
+        if self.world.dice(0..2) == 0
+            && let Some(base) = resume.compact(store, &state).await?
+        {
+            commits.set_base(base)?;
+        }
+        let committed = resume
+            .commit
+            .as_ref()
+            .map(|commit| position_of(&commit.tokens));
+        let committed = committed.unwrap_or_default();
+        let last = resume.last_sealed.unwrap_or_default();
+        let (sealed, sealed_in) = mpsc::unbounded_channel();
+        let (acked, acked_in) = mpsc::unbounded_channel();
+        let (compactions, compactions_in) = mpsc::unbounded_channel();
+        let (bases, bases_in) = mpsc::unbounded_channel();
+        let (collections, collections_in) = mpsc::unbounded_channel();
+        let mut position = committed;
+        for (epoch, parts) in &found.1 {
+            let changes;
+            (changes, position) = replayed(&self.world.feed, position, parts);
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            let replay = Sealed {
+                epoch: *epoch,
+                changes,
+                position,
+                seal: None,
+            };
+            let _ = sealed.send(replay);
+        }
+        let view = self.world.feed.view(committed);
+        let replayed_through = found.1.last().map(|(epoch, _)| *epoch);
+        tokio::join!(
+            self.seal(seals, position, last, sealed),
+            self.write((states, view, replayed_through), settle, sealed_in, acked),
+            self.commit(commits, acked_in, (compactions, bases_in), collections),
+            self.compact(compactions_in, bases),
+            self.collect(collections_in),
+        );
+        self.failure.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first failure and lets everything come to its end.
+    fn fail(&self, error: Error) {
+        self.world
+            .trace(format!("p{} fails: {}", self.process, error.report()));
+        self.failure.lock().get_or_insert(error);
+        self.failed.send_replace(true);
+    }
+
+    fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
+    /// Waits; true if the run is to end instead.
+    async fn pause(&self, time: Duration) -> bool {
+        let (mut told, mut failed) = (self.told.clone(), self.failed.subscribe());
+        tokio::select! {
+            biased;
+            _ = failed.wait_for(|failed| *failed) => true,
+            Ok(_) = told.wait_for(|told| *told) => true,
+            () = sleep(time) => false,
+        }
+    }
+
+    async fn seal(
+        &self,
+        mut seals: SealWriter,
+        mut position: Position,
+        mut last: Epoch,
+        out: Sender<Sealed>,
+    ) {
+        let ms = Duration::from_millis;
+        let skew = self.world.dice(0..10_000);
+        let mut sequence = 0;
+        while !self.pause(self.world.time_in(ms(200)..ms(4000))).await {
+            if self.goal == Goal::CaughtUp && position == self.world.feed.end() {
+                return;
+            }
+            let (changes, to) = self.read(position);
+            if changes.is_empty() || self.in_flight.load(Ordering::Relaxed) >= IN_FLIGHT {
+                continue;
+            }
+            let epoch = Epoch((millis(self.world.now()) + skew).max(last.0 + 1));
+            sequence += 1;
+            let name = ObjectName::Seal {
+                kind: SealKind::Input,
+                generation: self.generation,
+                process: 0,
+                sequence,
+            };
+            self.world
+                .ask(|oracle, _| oracle.intend(name, epoch, &changes));
+            let part = part_of(position, to, &changes);
+            match seals.write(epoch, vec![part]).await {
+                Ok(seal) => {
+                    (last, position) = (epoch, to);
+                    self.world.ask(|oracle, _| oracle.told_sealed(position));
+                    self.world.count("seals");
+                    self.in_flight.fetch_add(1, Ordering::Relaxed);
+                    let sealed = Sealed {
+                        epoch,
+                        changes,
+                        position,
+                        seal: Some(seal),
+                    };
+                    // The sink is gone when the run is told to end.
+                    let _ = out.send(sealed);
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// What can be read now of each range, and where that leads to.
+    fn read(&self, from: Position) -> (Vec<Change>, Position) {
+        let (mut changes, mut to) = (Vec::new(), from);
+        for (range, read) in to.iter_mut().enumerate() {
+            let most = match self.goal {
+                Goal::UntilTold => self.world.dice(0..6) as usize,
+                // Small steps, so that there is something to compact.
+                Goal::CaughtUp => 1,
+            };
+            let page = self.world.feed.read(range, *read, self.world.now(), most);
+            changes.extend_from_slice(page);
+            *read += page.len() as u64;
+        }
+        (changes, to)
+    }
+
+    async fn write(
+        &self,
+        (mut states, mut view, replayed_through): (SealWriter, BTreeMap<u64, u64>, Option<Epoch>),
+        settle: Duration,
+        mut sealed: Received<Sealed>,
+        out: Sender<Acked>,
+    ) {
+        if self.pause(settle).await {
+            return;
+        }
+        let seen = self.world.ask(|oracle, _| Ok(oracle.seen()));
+        let drain = self.world.dice(0..10) < self.world.knobs.drain;
+        while let Some(first) = sealed.recv().await {
+            if self.has_failed() || (*self.told.borrow() && !drain) {
+                return;
+            }
+            let mut batch = vec![first];
+            while self.world.dice(0..2) == 0
+                && let Ok(more) = sealed.try_recv()
+            {
+                batch.push(more);
+            }
+            let last = batch.last().expect("not empty");
+            let (epoch, position) = (last.epoch, last.position);
+            match self.write_batch(&mut states, &mut view, &batch).await {
+                Ok(state_seals) => {
+                    if replayed_through.is_some_and(|through| epoch >= through) {
+                        self.world.ask(|oracle, _| oracle.replayed(&seen));
+                    }
+                    let inputs = batch.iter().filter_map(|sealed| sealed.seal);
+                    let acked = Acked {
+                        epoch,
+                        position,
+                        seals: inputs.chain(state_seals).collect(),
+                        sink: sink_state(&view),
+                    };
+                    self.in_flight.fetch_sub(batch.len(), Ordering::Relaxed);
+                    let _ = out.send(acked);
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// Writes the newest version of each document of some epochs, and how the keyed state changes.
+    async fn write_batch(
+        &self,
+        states: &mut SealWriter,
+        view: &mut BTreeMap<u64, u64>,
+        batch: &[Sealed],
+    ) -> Result<Option<SealRef>> {
+        let mut newest = BTreeMap::new();
+        for sealed in batch {
+            for change in &sealed.changes {
+                newest.insert(change.key, (sealed.epoch, *change));
+                match change.live {
+                    true => view.insert(change.key, change.version),
+                    false => view.remove(&change.key),
+                };
+            }
+        }
+        let writes = newest.values().map(|(epoch, change)| Write {
+            generation: self.generation,
+            epoch: *epoch,
+            change: *change,
+        });
+        let written = join_all(writes.map(|write| self.write_document(write))).await;
+        written.into_iter().collect::<Result<()>>()?;
+        let epoch = batch.last().expect("not empty").epoch;
+        let state = SealPart {
+            source: State::NAME.to_owned(),
+            ranges: Vec::new(),
+            records: newest
+                .values()
+                .map(|(_, change)| to_record(change))
+                .collect(),
+        };
+        states.write(epoch, vec![state]).await.map(Some)
+    }
+
+    /// Writes one document until the sink has acknowledged it.
+    async fn write_document(&self, write: Write) -> Result<()> {
+        loop {
+            let sent = self.fence.guard(timeout(SETTLE, self.send(write))).await?;
+            match sent {
+                Ok(true) => return Ok(()),
+                Ok(false) => sleep(Duration::from_millis(100)).await,
+                Err(_) => {
+                    self.abandoned.store(true, Ordering::Relaxed);
+                    let what = format!("{FAULT}: the sink does not answer");
+                    return Err(Error::new(ErrorKind::Unreachable, what));
+                }
+            }
+            // As a sink that lost its batch half way: the rest is written no more.
+            if self.has_failed() {
+                return Err(Error::new(ErrorKind::Unreachable, FAULT));
+            }
+        }
+    }
+
+    /// One request to the sink. False if it failed.
+    async fn send(&self, write: Write) -> bool {
+        let number = self.world.ask(|oracle, _| oracle.begin_write(&write));
+        let Write { epoch, change, .. } = write;
+        let line = format!("p{} sink {epoch} {change:?}", self.process);
+        self.world.trace(line.clone());
+        let world = Arc::clone(&self.world);
+        let about = line.clone();
+        let effect = async move {
+            world.trace(format!("{about}: done"));
+            world.ask(|oracle, _| oracle.carry_out(&write, number));
+        };
+        let answer = send(self.world.plan_sink(self.process), effect).await;
+        self.world
+            .trace(format!("{line}: answered {}", answer.is_ok()));
+        self.world.count("writes");
+        answer.is_ok()
+    }
+
+    async fn commit(
+        &self,
+        mut commits: CommitWriter,
+        mut acked: Received<Acked>,
+        (compactions, mut bases): (Sender<Compaction>, Received<Option<BaseRef>>),
+        collections: Sender<Collection>,
+    ) {
+        let mut compacting = false;
+        let mut last = None;
+        while let Some(mut next) = acked.recv().await {
+            while let Ok(newer) = acked.try_recv() {
+                let mut seals = std::mem::take(&mut next.seals);
+                seals.extend(newer.seals);
+                next = Acked { seals, ..newer };
+            }
+            if self.has_failed() {
+                return;
+            }
+            if let Ok(base) = bases.try_recv() {
+                compacting = false;
+                if let Some(Err(error)) = base.map(|base| commits.set_base(base)) {
+                    return self.fail(error);
+                }
+            }
+            let position = next.position;
+            match commits.commit(request(next)).await {
+                Ok(commit) => last = Some(commit),
+                Err(error) => return self.fail(error),
+            }
+            self.world.ask(|oracle, _| oracle.told_committed(position));
+            self.world.count("commits");
+            let due = |percent| self.world.dice(0..100) < percent;
+            if !compacting && due(self.world.knobs.compact) {
+                compacting = true;
+                // Gone only after a failure.
+                commits
+                    .compaction()
+                    .map(|compaction| compactions.send(compaction));
+            }
+            if due(self.world.knobs.collect) {
+                commits
+                    .collection()
+                    .map(|collection| collections.send(collection));
+            }
+        }
+        if let (Goal::CaughtUp, Some(last)) = (self.goal, last)
+            && let Err(error) = self.tidy_up(&mut commits, last).await
+        {
+            self.fail(error);
+        }
+    }
+
+    /// Compacts, commits until no older commit is kept, and collects garbage: nothing of the past is left.
+    async fn tidy_up(&self, commits: &mut CommitWriter, last: CommitRecord) -> Result<()> {
+        let compaction = commits.compaction().expect("this run has committed");
+        if let Some(base) = compaction.run().await? {
+            commits.set_base(base)?;
+        }
+        for later in 1..=self.world.knobs.retain_commits as u64 {
+            let request = CommitRequest {
+                epoch: Epoch(last.epoch.0 + later),
+                loading: false,
+                tokens: last.tokens.clone(),
+                seals: Vec::new(),
+                sinks: last.sinks.clone(),
+            };
+            commits.commit(request).await?;
+        }
+        commits.collect_garbage().await.map(drop)
+    }
+
+    async fn compact(&self, mut due: Received<Compaction>, out: Sender<Option<BaseRef>>) {
+        while let Some(compaction) = due.recv().await {
+            match compaction.run().await {
+                Ok(base) => {
+                    self.world.count(match base {
+                        Some(_) => "bases",
+                        None => "compactions without need",
+                    });
+                    let _ = out.send(base);
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// A collection that failed is tried again later.
+    async fn collect(&self, mut due: Received<Collection>) {
+        while let Some(collection) = due.recv().await {
+            match collection.run().await {
+                Ok(_) => self.world.count("collections"),
+                Err(error) => judge(&self.world, &error),
+            }
+        }
+    }
+}
+
+fn part_of(from: Position, to: Position, changes: &[Change]) -> SealPart {
+    let moved = (0..RANGES.len()).filter(|range| to[*range] > from[*range]);
+    SealPart {
+        source: SOURCE.to_owned(),
+        ranges: moved.map(|range| token(RANGES[range], to[range])).collect(),
+        records: changes.iter().map(to_record).collect(),
+    }
+}
+
+fn request(acked: Acked) -> CommitRequest {
+    CommitRequest {
+        epoch: acked.epoch,
+        loading: false,
+        tokens: tokens_of(acked.position),
+        seals: acked.seals,
+        sinks: BTreeMap::from([("view".to_owned(), acked.sink)]),
+    }
+}
+
+/// Nothing is ever lost or damaged here, so a run may only fail because of a fault, or because another one has taken over.
+pub(super) fn judge(world: &World, error: &Error) {
+    let report = error.report();
+    world.trace(format!("ended: {report}"));
+    match error.kind() {
+        _ if report.contains(FAULT) => world.count("failed by a fault"),
+        ErrorKind::Fenced => world.count("fenced"),
+        _ => world.violation(format!("a run failed without a fault: {report}")),
+    }
+}
