@@ -119,9 +119,11 @@
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
+mod chain;
 mod commit_writer;
 mod frame;
 mod garbage;
+pub mod inspect;
 mod lease;
 mod ledger;
 mod lock;
