@@ -67,8 +67,8 @@
 //! | in 7, after the seal exists | a seal beyond C, of perhaps not all processes | replays it and goes on from its tokens; the processes without one read again |
 //! | in 8, before the commit exists | everything is beyond C still | replays; the sinks write the same content again |
 //! | in 8, after the commit exists | commit n+1 | starts from it, whether or not the writer had its answer |
-//! | in 10 | a lease that looks held | waits, for nothing |
 //! | in 9 | fewer objects that nobody reaches; commits go before what they name, oldest first | collects the rest |
+//! | in 10 | a lease that looks held | waits, for nothing |
 //!
 //! The test module `tests/crash.rs` walks this table at every write and delete, before and after its effect.
 //!
