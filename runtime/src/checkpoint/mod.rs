@@ -120,9 +120,12 @@
 //! - Deleting leaves empty folders behind on a local disk.
 
 mod commit_writer;
+mod connect;
+mod failure;
 mod frame;
 mod garbage;
 mod ledger;
+mod location;
 mod lock;
 mod names;
 mod objects;
@@ -132,6 +135,7 @@ mod records;
 mod recovery;
 mod resume;
 mod seal_writer;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -139,6 +143,7 @@ mod tokens;
 
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
+pub use location::{Location, RemoteLocation};
 pub use lock::HeldLock;
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
@@ -149,4 +154,5 @@ pub use open::{Joined, Opened, Options, RunIdentity, join, open};
 pub use records::SealPart;
 pub use resume::{Compaction, Rehydrated, Resume};
 pub use seal_writer::SealWriter;
+pub use settings::Settings;
 pub use store::CheckpointStore;

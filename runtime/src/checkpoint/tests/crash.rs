@@ -211,6 +211,18 @@ impl Script<'_> {
     }
 }
 
+/// Runs the script on a store that does not die; returns what must be durable.
+pub(super) async fn uninterrupted(store: &CheckpointStore) -> Model {
+    let mut model = Model::default();
+    let mut script = Script {
+        store,
+        effective: false,
+        model: &mut model,
+    };
+    script.perform().await.unwrap();
+    model
+}
+
 /// Runs the script on a store that dies at its `at`-th mutation, then resumes. Returns whether it died.
 async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
     let mortal = Mortal {
