@@ -61,6 +61,12 @@
 //!
 //! The test module `tests/crash.rs` walks this table at every write and delete, before and after its effect.
 //!
+//! # Where it is
+//!
+//! In a directory, on S3, on Azure Blob Storage, or in memory; see [`Location`]. Of a store the protocol needs no more than
+//! create if absent, read, delete, and a listing that shows what was created before it began. Nothing is ever overwritten or
+//! renamed. `tests/stores` runs one contract on all of them.
+//!
 //! # Example
 //!
 //! ```
