@@ -41,6 +41,13 @@ pub struct RemoteLocation {
     pub(super) prefix: Path,
 }
 
+impl RemoteLocation {
+    /// Whether the store is in this process alone.
+    pub(super) fn in_memory(&self) -> bool {
+        self.scheme == ObjectStoreScheme::Memory
+    }
+}
+
 impl From<&FilePath> for Location {
     fn from(directory: &FilePath) -> Self {
         Location::Directory(directory.to_owned())

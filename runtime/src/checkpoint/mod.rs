@@ -130,6 +130,7 @@ mod connect;
 mod failure;
 mod frame;
 mod garbage;
+mod lease;
 mod ledger;
 mod location;
 mod lock;
@@ -149,14 +150,14 @@ mod tokens;
 
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
+pub use lease::{Lease, LeaseConfig, LeaseRecord};
 pub use location::{Location, RemoteLocation};
-pub use lock::HeldLock;
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
-    BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealRef, SealRun,
-    SinkState, StartRecord, Tokens,
+    BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef,
+    SealRun, SinkState, StartRecord, Tokens,
 };
-pub use open::{Joined, Opened, Options, RunIdentity, join, open};
+pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open, take_over};
 pub use records::SealPart;
 pub use resume::{Compaction, Rehydrated, Resume};
 pub use seal_writer::SealWriter;

@@ -22,9 +22,10 @@ use serde::de::DeserializeOwned;
 use super::failure::Failure;
 use super::frame::{Checksum, Damage, Framed, unframe};
 use super::location::Location;
-use super::lock::{Lock, Place};
+use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
 use super::settings::Settings;
+use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
@@ -41,6 +42,8 @@ pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    /// Asked before each write and delete.
+    fence: Fence,
     /// ` in LOCATION`, for the errors of a remote store.
     within: Arc<str>,
 }
@@ -81,7 +84,7 @@ impl CheckpointStore {
     }
 
     /// The store of `job` at `location`, with the credentials of the environment. The objects of the job have names below
-    /// `location/<job>`. Nothing is asked of a remote store yet: a wrong name or key shows with the first request.
+    /// `location/<job>`. A lease decides who runs where the location is a URL, as for [`CheckpointStore::shared`]. Nothing is asked of a remote store yet: a wrong name or key shows with the first request.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if `job` is not a plain name, the directory cannot be created, a setting of the environment is
@@ -100,7 +103,10 @@ impl CheckpointStore {
             Location::Remote(remote) => remote,
         };
         check_job_name(job)?;
-        let place = Place::Memory(Arc::new(AtomicBool::new(false)));
+        let place = match remote.in_memory() {
+            true => Place::Memory(Arc::default()),
+            false => Place::Shared,
+        };
         Ok(CheckpointStore {
             within: Arc::from(format!(" in {location}")),
             ..Self::over(remote.connect(settings)?, job, place)
@@ -122,7 +128,25 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            fence: Fence::unlimited(),
             within: Arc::from(""),
+        }
+    }
+
+    /// The same store for runs on several machines, as on a file system over the network: not a lock decides who runs, but
+    /// a lease that is renewed in the store ([`LeaseConfig`](super::LeaseConfig)).
+    pub fn shared(self) -> Self {
+        CheckpointStore {
+            place: Place::Shared,
+            ..self
+        }
+    }
+
+    /// The same store for a run that may write as long as `fence` is open.
+    pub(super) fn fenced(&self, fence: Fence) -> Self {
+        CheckpointStore {
+            fence,
+            ..self.clone()
         }
     }
 
@@ -131,7 +155,7 @@ impl CheckpointStore {
         &self.job
     }
 
-    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
+    pub(super) fn lock(&self) -> Result<Option<HeldLock>> {
         self.place.lock()
     }
 
@@ -176,7 +200,7 @@ impl CheckpointStore {
             let put = self
                 .objects
                 .put_opts(&path, payload, PutMode::Create.into());
-            match put.await {
+            match self.fence.guard(put).await? {
                 Ok(_) => return Ok(()),
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     match self.read(object.name).await? {
@@ -257,8 +281,17 @@ impl CheckpointStore {
 
     /// The names of all objects of the job, sorted.
     pub(super) async fn list(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&FOLDERS).await
+    }
+
+    /// The names of the lease records, sorted.
+    pub(super) async fn list_leases(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&["lease"]).await
+    }
+
+    async fn list_in(&self, folders: &[&str]) -> Result<Vec<ObjectName>> {
         let mut names = Vec::new();
-        for folder in FOLDERS {
+        for folder in folders {
             let prefix = Path::from(format!("{}/{folder}", self.job));
             let mut found = self.objects.list(Some(&prefix));
             let failed = |error| self.failed("list", prefix.as_ref(), error);
@@ -286,7 +319,8 @@ impl CheckpointStore {
     /// Deletes an object; one that is gone already counts as deleted.
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
-        match self.objects.delete(&Path::from(full.as_str())).await {
+        let path = Path::from(full.as_str());
+        match self.fence.guard(self.objects.delete(&path)).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", &full, error)),
         }

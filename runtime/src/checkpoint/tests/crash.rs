@@ -176,10 +176,11 @@ impl Script<'_> {
     }
 
     /// Three runs, with everything a run can do.
-    async fn perform(&mut self) -> crate::Result<()> {
+    async fn perform(&mut self, lease: LeaseConfig) -> crate::Result<()> {
         let options = Options {
             fresh: false,
             retain_commits: 1,
+            lease,
         };
         let mut opened = open(self.store, &identity(), options).await?;
         let mut seals = Vec::new();
@@ -211,15 +212,15 @@ impl Script<'_> {
     }
 }
 
-/// Runs the script on a store that does not die; returns what must be durable.
-pub(super) async fn uninterrupted(store: &CheckpointStore) -> Model {
+/// Runs the script on a store that does not die; returns what must be durable. No run of it renews its lease.
+pub(super) async fn uninterrupted(store: &CheckpointStore, lease: LeaseConfig) -> Model {
     let mut model = Model::default();
     let mut script = Script {
         store,
         effective: false,
         model: &mut model,
     };
-    script.perform().await.unwrap();
+    script.perform(lease).await.unwrap();
     model
 }
 
@@ -238,7 +239,7 @@ async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
         effective,
         model: &mut model,
     };
-    let died = script.perform().await.is_err();
+    let died = script.perform(LeaseConfig::default()).await.is_err();
     let survivor = &place.store;
     for epoch in [100, 200] {
         let mut opened = open(survivor, &identity(), Options::default())
@@ -280,7 +281,7 @@ async fn a_run_may_die_at_any_write_on_disk() {
 async fn a_writer_that_failed_writes_no_more() {
     let mortal = Mortal {
         inner: Arc::clone(Place::memory().store.objects()),
-        left: AtomicI64::new(3),
+        left: AtomicI64::new(4),
         effective: true,
     };
     let lock = LockPlace::Memory(Arc::new(AtomicBool::new(false)));

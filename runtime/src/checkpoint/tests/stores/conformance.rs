@@ -1,5 +1,7 @@
 //! What every store must do. Each case has a job of its own.
 
+use std::time::Instant;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -10,11 +12,23 @@ use crate::checkpoint::frame::Framed;
 use crate::checkpoint::names::ObjectName;
 use crate::{ErrorKind, Generation};
 
+fn name(number: u64) -> ObjectName {
+    ObjectName::Commit {
+        generation: Generation(1),
+        number,
+    }
+}
+
 fn commit(number: u64, body: &str) -> Framed {
-    Framed::new(
-        ObjectName::Commit(number),
-        Bytes::copy_from_slice(body.as_bytes()),
-    )
+    Framed::new(name(number), Bytes::copy_from_slice(body.as_bytes()))
+}
+
+/// Long enough for the runs of these tests, which do not always renew it.
+fn lease() -> LeaseConfig {
+    LeaseConfig {
+        duration: Duration::from_secs(3),
+        settle: Duration::ZERO,
+    }
 }
 
 pub(super) async fn an_object_is_created_once(backend: &Backend) {
@@ -26,7 +40,7 @@ pub(super) async fn an_object_is_created_once(backend: &Backend) {
             let error = store.create(&commit(1, other)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Fenced, "{error:?}");
         }
-        let (checksum, body) = store.load(ObjectName::Commit(1)).await.unwrap();
+        let (checksum, body) = store.load(name(1)).await.unwrap();
         assert_eq!(body, "mine");
         assert_eq!(checksum, commit(1, "mine").checksum);
     }
@@ -35,7 +49,7 @@ pub(super) async fn an_object_is_created_once(backend: &Backend) {
 pub(super) async fn a_missing_object_is_missed(backend: &Backend) {
     let store = backend.open("missing");
     assert_eq!(store.list().await.unwrap(), []);
-    let error = store.load(ObjectName::Commit(7)).await.unwrap_err();
+    let error = store.load(name(7)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
     assert!(error.to_string().contains("is missing"), "{error:?}");
 }
@@ -45,12 +59,13 @@ pub(super) async fn a_listing_is_complete_and_sorted(backend: &Backend) {
     let store = backend.open("listing");
     let mut names: Vec<ObjectName> = (1..=1010)
         .map(|sequence| ObjectName::Seal {
+            kind: SealKind::Input,
             generation: Generation(2),
             process: (sequence % 12) as u32,
             sequence,
         })
         .collect();
-    names.extend([9, 10, 1, 100, 99].map(ObjectName::Commit));
+    names.extend([9, 10, 1, 100, 99].map(name));
     names.push(ObjectName::Generation(Generation(10)));
     names.push(ObjectName::Start(Generation(9)));
     let created = stream::iter(&names).map(|name| {
@@ -77,7 +92,7 @@ pub(super) async fn what_others_keep_is_left_alone(backend: &Backend) {
         objects.put(&Path::from(name), payload).await.unwrap();
     };
     for name in [
-        "ours-too/commit/000000000001",
+        "ours-too/commit/0000000001/000000000001",
         "our/commit/readme",
         "ours/notes/readme",
         "ours/commits/readme",
@@ -85,7 +100,7 @@ pub(super) async fn what_others_keep_is_left_alone(backend: &Backend) {
     ] {
         put(name).await;
     }
-    assert_eq!(store.list().await.unwrap(), [ObjectName::Commit(1)]);
+    assert_eq!(store.list().await.unwrap(), [name(1)]);
     put("ours/commit/readme").await;
     let error = store.list().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
@@ -100,23 +115,19 @@ pub(super) async fn deleting_twice_is_deleting_once(backend: &Backend) {
     store.create(&commit(1, "")).await.unwrap();
     store.create(&commit(2, "")).await.unwrap();
     for _ in 0..2 {
-        store.delete(ObjectName::Commit(1)).await.unwrap();
-        assert_eq!(store.list().await.unwrap(), [ObjectName::Commit(2)]);
+        store.delete(name(1)).await.unwrap();
+        assert_eq!(store.list().await.unwrap(), [name(2)]);
     }
-    store.load(ObjectName::Commit(1)).await.unwrap_err();
+    store.load(name(1)).await.unwrap_err();
 }
 
 pub(super) async fn a_large_object_comes_back(backend: &Backend) {
     let body: Vec<u8> = (0..20 << 20)
         .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    let object = Framed::new(ObjectName::Commit(1), Bytes::from(body));
+    let object = Framed::new(name(1), Bytes::from(body));
     backend.open("large").create(&object).await.unwrap();
-    let (checksum, body) = backend
-        .open("large")
-        .load(ObjectName::Commit(1))
-        .await
-        .unwrap();
+    let (checksum, body) = backend.open("large").load(name(1)).await.unwrap();
     assert_eq!(checksum, object.checksum);
     assert!(body == object.body, "another body came back");
 }
@@ -129,7 +140,7 @@ pub(super) async fn one_of_two_wins_a_race(backend: &Backend) {
         };
         let tasks = (contend(one.clone(), "one"), contend(two.clone(), "two"));
         let results = [("one", tasks.0.await), ("two", tasks.1.await)];
-        let (_, body) = one.load(ObjectName::Commit(number)).await.unwrap();
+        let (_, body) = one.load(name(number)).await.unwrap();
         for (who, result) in results {
             match result.unwrap() {
                 Ok(()) => assert_eq!(body, who),
@@ -142,14 +153,49 @@ pub(super) async fn one_of_two_wins_a_race(backend: &Backend) {
     }
 }
 
+/// Of several runs that start at once one gets the checkpoint, and keeps it.
+pub(super) async fn one_of_many_holds_the_lease(backend: &Backend) {
+    let options = Options {
+        lease: lease(),
+        ..Options::default()
+    };
+    let runs = (0..4).map(|_| {
+        let store = backend.open("lease");
+        tokio::spawn(async move {
+            let mut opened = open(&store, &identity(), options).await?;
+            // Holds it longer than anybody waits.
+            let kept = tokio::time::timeout(lease().duration * 2, opened.lease.keep());
+            assert!(kept.await.is_err(), "it lost the lease");
+            opened.lease.release().await
+        })
+    });
+    let mut winners = 0;
+    for ended in futures::future::join_all(runs).await {
+        match ended.unwrap() {
+            Ok(()) => winners += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Fenced, "{error:?}"),
+        }
+    }
+    assert_eq!(winners, 1);
+}
+
 pub(super) async fn the_whole_protocol(backend: &Backend) {
-    let model = crash::uninterrupted(&backend.open("job")).await;
+    let model = crash::uninterrupted(&backend.open("job"), lease()).await;
     let store = backend.open("job");
     let kept = store.list().await.unwrap();
     assert!(
-        !kept.contains(&ObjectName::Commit(1)),
+        !kept.contains(&name(1)),
         "garbage was not collected: {kept:?}"
     );
-    let opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let options = Options {
+        lease: lease(),
+        ..Options::default()
+    };
+    let opened = open(&store, &identity(), options).await.unwrap();
     model.check(&store, &opened.resume).await;
+    opened.lease.release().await.unwrap();
+    // Nobody has to wait for what was released.
+    let began = Instant::now();
+    open(&store, &identity(), options).await.unwrap();
+    assert!(began.elapsed() < lease().duration);
 }

@@ -7,17 +7,24 @@ use super::server::KEY;
 use super::*;
 use crate::checkpoint::frame::Framed;
 use crate::checkpoint::names::ObjectName;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Generation};
 
 /// A key like that of an account of Azure, and not Azurite's.
 const WRONG_KEY: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA==";
 
+fn name(number: u64) -> ObjectName {
+    ObjectName::Commit {
+        generation: Generation(1),
+        number,
+    }
+}
+
 /// What a list, a read and a create come to.
 async fn asked(store: &CheckpointStore) -> Vec<Error> {
-    let object = Framed::new(ObjectName::Commit(1), Bytes::from_static(b"x"));
+    let object = Framed::new(name(1), Bytes::from_static(b"x"));
     vec![
         store.list().await.unwrap_err(),
-        store.load(ObjectName::Commit(1)).await.unwrap_err(),
+        store.load(name(1)).await.unwrap_err(),
         store.create(&object).await.unwrap_err(),
     ]
 }
@@ -169,7 +176,7 @@ async fn an_answer_is_lost(kind: Kind) {
     for (number, fault) in [(1, Fault::Close), (2, Fault::Hang)] {
         // A new client makes a new connection.
         let store = server.open("lost", &settings);
-        let object = Framed::new(ObjectName::Commit(number), Bytes::from_static(b"mine"));
+        let object = Framed::new(name(number), Bytes::from_static(b"mine"));
         proxy.lose_next(fault);
         store.create(&object).await.unwrap();
         let lost = proxy.lost();
@@ -186,6 +193,21 @@ async fn an_answer_is_lost(kind: Kind) {
     }
 }
 
+/// "Exists" is believed only of what can be read: it is also the answer to one of two creates that meet.
+async fn a_create_meets_another(kind: Kind) {
+    let Some(server) = Server::start(kind).await else {
+        return;
+    };
+    let proxy = Proxy::start(&server.endpoint);
+    let store = server.open("meets", &server.settings_with(KEY, &proxy.endpoint));
+    proxy.lose_next(Fault::Conflict);
+    let object = Framed::new(name(1), Bytes::from_static(b"mine"));
+    store.create(&object).await.unwrap();
+    assert_eq!(proxy.lost().len(), 1);
+    let (checksum, _) = store.load(object.name).await.unwrap();
+    assert_eq!(checksum, object.checksum);
+}
+
 #[tokio::test]
 async fn azure_loses_an_answer() {
     an_answer_is_lost(Kind::Azure).await;
@@ -194,4 +216,14 @@ async fn azure_loses_an_answer() {
 #[tokio::test]
 async fn s3_loses_an_answer() {
     an_answer_is_lost(Kind::S3).await;
+}
+
+#[tokio::test]
+async fn azure_reports_a_conflict() {
+    a_create_meets_another(Kind::Azure).await;
+}
+
+#[tokio::test]
+async fn s3_reports_a_conflict() {
+    a_create_meets_another(Kind::S3).await;
 }

@@ -39,7 +39,7 @@ impl Backend {
             Backend::Memory(root) => CheckpointStore::over(
                 Arc::clone(root.objects()),
                 job,
-                crate::checkpoint::lock::Place::Memory(Arc::default()),
+                crate::checkpoint::lock::Place::Shared,
             ),
             Backend::Remote(server) => server.open(job, &server.settings()),
         }
@@ -82,6 +82,7 @@ on_every_backend!(
     deleting_twice_is_deleting_once,
     a_large_object_comes_back,
     one_of_two_wins_a_race,
+    one_of_many_holds_the_lease,
     the_whole_protocol,
 );
 

@@ -14,9 +14,11 @@ pub(super) enum Fault {
     Close,
     /// It never comes.
     Hang,
+    /// It is 409 Conflict, and the server has not even seen the request.
+    Conflict,
 }
 
-/// Forwards connections. Every request reaches the server.
+/// Forwards connections.
 pub(super) struct Proxy {
     pub(super) endpoint: String,
     next: Arc<Mutex<Option<Fault>>>,
@@ -62,6 +64,12 @@ fn forward(
     lost: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     let mut server = TcpStream::connect(server)?;
+    if let Some(Fault::Conflict) = fault {
+        read_request(&mut client)?;
+        let answer = "HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        lost.lock().push(String::new());
+        return client.write_all(answer.as_bytes());
+    }
     if let Some(fault) = fault {
         server.write_all(&read_request(&mut client)?)?;
         let answer = read_head(&mut server)?;
