@@ -125,11 +125,13 @@
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
+mod chain;
 mod commit_writer;
 mod connect;
 mod failure;
 mod frame;
 mod garbage;
+pub mod inspect;
 mod lease;
 mod ledger;
 mod location;
