@@ -103,3 +103,22 @@ fn retry(settings: &Settings) -> object_store::RetryConfig {
         ..Default::default()
     }
 }
+
+#[cfg(all(test, not(feature = "cloud")))]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{CheckpointStore, Location};
+
+    #[test]
+    fn without_the_feature_a_url_is_an_error_that_says_so() {
+        for url in ["s3://bucket/a", "az://container/a"] {
+            let location: Location = url.parse().unwrap();
+            let error = CheckpointStore::open(&location, "job").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let says = format!("{url} needs the cargo feature `cloud`");
+            assert!(error.to_string().starts_with(&says), "{error}");
+        }
+        let memory: Location = "memory:///".parse().unwrap();
+        CheckpointStore::open(&memory, "job").unwrap();
+    }
+}

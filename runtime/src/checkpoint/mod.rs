@@ -116,8 +116,6 @@
 //!
 //! # Limits
 //!
-//! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
-//!   remote stores is not here.
 //! - The store neither compacts nor collects garbage by itself: [`Resume::compact`] is called by whoever starts a job,
 //!   [`CommitWriter::compaction`] and [`CommitWriter::collection`] by its [`committer`](crate::committer).
 //! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
