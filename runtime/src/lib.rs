@@ -1,7 +1,7 @@
 //! Epochs, sealing, commits and recovery for dataflows on timely.
 //!
-//! This crate is the part of Tidefeed that knows timely, tokio and storage, and nothing of Azure or of differential
-//! dataflow. An epoch's way through it:
+//! This crate is the part of Tidefeed that knows timely, tokio and storage, and nothing of Cosmos DB or of
+//! differential dataflow. An epoch's way through it:
 //!
 //! ```text
 //!     worker 0                   every worker                                    every worker        worker 0

@@ -72,6 +72,12 @@
 //!
 //! The test module `tests/crash.rs` walks this table at every write and delete, before and after its effect.
 //!
+//! # Where it is
+//!
+//! In a directory, on S3, on Azure Blob Storage, or in memory; see [`Location`]. Of a store the protocol needs no more than
+//! create if absent, read, delete, and a listing that shows what was created before it began. Nothing is ever overwritten or
+//! renamed. `tests/stores` runs one contract on all of them.
+//!
 //! # Example
 //!
 //! ```
@@ -131,11 +137,14 @@
 
 mod chain;
 mod commit_writer;
+mod connect;
+mod failure;
 mod frame;
 mod garbage;
 pub mod inspect;
 mod lease;
 mod ledger;
+mod location;
 mod lock;
 mod names;
 mod objects;
@@ -145,6 +154,7 @@ mod records;
 mod recovery;
 mod resume;
 mod seal_writer;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -153,6 +163,7 @@ mod tokens;
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
 pub use lease::{Lease, LeaseConfig, LeaseRecord};
+pub use location::{Location, RemoteLocation};
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
     BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef,
@@ -162,4 +173,5 @@ pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open
 pub use records::SealPart;
 pub use resume::{Compaction, Rehydrated, Resume};
 pub use seal_writer::SealWriter;
+pub use settings::Settings;
 pub use store::CheckpointStore;

@@ -4,6 +4,8 @@ mod crash;
 mod damage;
 mod model;
 mod protocol;
+#[cfg(feature = "cloud")]
+mod stores;
 
 use std::collections::BTreeMap;
 
