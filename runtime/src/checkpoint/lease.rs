@@ -11,6 +11,9 @@
 //!    clock of whoever watches, belongs to a run that may not write any more: its own clock began earlier. One that is
 //!    followed by another while somebody watches belongs to a run that lives: the watcher gives up.
 //!
+//! Old records are removed. So a run that stood still between its look and its try may find the number free that was
+//! taken and removed meanwhile. It looks once more after each take: only the newest record counts.
+//!
 //! Clocks are never compared with each other; only that they run at the same speed is relied on. Where a lock proves that
 //! every earlier holder is dead (a local folder, a store in memory), a run takes over at once and needs no renewals.
 //!
@@ -160,6 +163,10 @@ impl Lease {
                     if !create(store, number, &record).await? {
                         continue;
                     }
+                    // This run stood still for long: others have come and gone, and the record of this number with them.
+                    if last(store).await? != number {
+                        continue;
+                    }
                     let fence = match lock {
                         Some(_) => Fence::unlimited(),
                         None => Fence::until(renewal, config.duration),
@@ -270,11 +277,24 @@ fn next_generation(survey: &Survey, newest: Option<&LeaseRecord>) -> Generation 
     survey.next_generation().max(Generation(held))
 }
 
-async fn newest(store: &CheckpointStore) -> Result<Option<(u64, LeaseRecord)>> {
-    match Survey::of(&store.list_leases().await?).last_lease() {
-        0 => Ok(None),
-        number => Ok(Some((number, load(store, number).await?))),
+pub(super) async fn newest(store: &CheckpointStore) -> Result<Option<(u64, LeaseRecord)>> {
+    let mut number = last(store).await?;
+    while number > 0 {
+        match load(store, number).await {
+            Ok(record) => return Ok(Some((number, record))),
+            // Its holder has gone on meanwhile, and has removed what the listing named.
+            Err(error) => match last(store).await? {
+                newer if newer > number => number = newer,
+                _ => return Err(error),
+            },
+        }
     }
+    Ok(None)
+}
+
+/// The number of the newest record, 0 if there is none.
+async fn last(store: &CheckpointStore) -> Result<u64> {
+    Ok(Survey::of(&store.list_leases().await?).last_lease())
 }
 
 async fn load(store: &CheckpointStore, number: u64) -> Result<LeaseRecord> {
@@ -294,8 +314,12 @@ async fn create(store: &CheckpointStore, number: u64, record: &LeaseRecord) -> R
         Ok(_) => Ok(true),
         // An earlier try whose answer was lost differs in its time only.
         Err(error) if error.kind() == ErrorKind::Fenced => {
-            let there = load(store, number).await?;
-            Ok(there.run == record.run && there.held == record.held)
+            match load(store, number).await {
+                Ok(there) => Ok(there.run == record.run && there.held == record.held),
+                // It was another run's, which has gone on since.
+                Err(_) if last(store).await? > number => Ok(false),
+                Err(error) => Err(error),
+            }
         }
         Err(error) => Err(error),
     }

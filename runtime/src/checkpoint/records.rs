@@ -75,6 +75,12 @@ pub(super) fn encode(mut heading: Heading, parts: &[SealPart]) -> Result<Bytes> 
     Ok(Bytes::from(body))
 }
 
+/// Bytes of all records, uncompressed.
+pub(super) fn size_of(parts: &[SealPart]) -> usize {
+    let records = parts.iter().flat_map(|part| &part.records);
+    records.map(Record::size_bytes).sum()
+}
+
 fn encode_records(parts: &[SealPart]) -> Result<BytesMut> {
     let size = parts
         .iter()

@@ -8,8 +8,8 @@ use super::frame::Framed;
 use super::ledger::{Volume, covered_by, should_compact};
 use super::names::{BUCKETS, ObjectName, bucket_of};
 use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind, StartRecord, Tokens};
-use super::reader::{read_base, read_seals};
-use super::records::{Heading, SealPart, encode};
+use super::reader::{burn, read_base, read_seals};
+use super::records::{Heading, SealPart, encode, size_of};
 use super::recovery::Span;
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Generation, Record, Result};
@@ -104,7 +104,7 @@ impl Resume {
             for run in &commit.runs {
                 read_seals(store, &Span::of(run), |epoch, parts| {
                     result.volume.seals += 1;
-                    result.volume.seal_bytes += size_of(&parts);
+                    result.volume.seal_bytes += size_of(&parts) as u64;
                     apply(&mut latest, epoch, parts, |key| wanted(bucket_of(key)));
                 })
                 .await?;
@@ -191,11 +191,10 @@ impl Resume {
             epoch,
             bucket,
         };
-        let object = tokio::task::spawn_blocking(move || {
+        let object = burn(size_of(&parts), "packing a base", move || {
             encode(heading, &parts).map(|body| Framed::new(name, body))
         })
-        .await
-        .map_err(|error| Error::internal("packing a base failed").with_source(error))??;
+        .await??;
         store.create(&object).await?;
         Ok(BucketRef {
             bucket,
@@ -236,11 +235,6 @@ fn live(latest: BTreeMap<String, Latest>) -> BTreeMap<String, Vec<Record>> {
         .into_iter()
         .map(|(source, keys)| (source, records(keys)))
         .collect()
-}
-
-fn size_of(parts: &[SealPart]) -> u64 {
-    let records = parts.iter().flat_map(|part| &part.records);
-    records.map(|record| record.size_bytes() as u64).sum()
 }
 
 /// The collection in its buckets, by key: whoever writes a base of one commit twice writes the same objects.

@@ -3,7 +3,8 @@
 use super::frame::{Checksum, Framed};
 use super::lock::HeldLock;
 use super::objects::{SealKind, SealRef, Series};
-use super::records::{Heading, SealPart, encode};
+use super::reader::burn;
+use super::records::{Heading, SealPart, encode, size_of};
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Result};
 
@@ -94,11 +95,10 @@ impl SealWriter {
             bytes: 0,
         };
         let name = seal.name();
-        let object = tokio::task::spawn_blocking(move || {
+        let object = burn(size_of(&parts), "packing a seal", move || {
             encode(heading, &parts).map(|body| Framed::new(name, body))
         })
-        .await
-        .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
+        .await??;
         self.store.create(&object).await?;
         seal.checksum = object.checksum;
         seal.bytes = object.body.len() as u64;
