@@ -18,7 +18,8 @@
 //! every earlier holder is dead (a local folder, a store in memory), a run takes over at once and needs no renewals.
 //!
 //! What the holder before had sent may still be carried out after its lease has ended or its process died. So a run that
-//! takes over from one that did not release waits for [`LeaseConfig::settle`] before it writes to a sink. What an old run
+//! takes over from one that did not release waits for [`LeaseConfig::settle`] before it writes to a sink. One that ends before
+//! it has waited so long leaves the rest of the wait to the next: its release says how long that is. What an old run
 //! writes into the store harms nobody: seals, commits and bases carry their generation in their names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,6 +69,9 @@ pub struct LeaseRecord {
     pub held: bool,
     /// How long it lasts without a renewal.
     pub duration_ms: u64,
+    /// Of a release: how much longer requests of the runs before may be carried out.
+    #[serde(default)]
+    pub unsettled_ms: u64,
     /// Wall clock of the holder, for people.
     pub written_at_ms: u64,
 }
@@ -134,7 +138,9 @@ pub struct Lease {
     record: LeaseRecord,
     number: u64,
     fence: Fence,
-    released_before: bool,
+    /// When it was taken, and how long from then on requests of the runs before may be carried out.
+    taken: Instant,
+    unsettled: Duration,
     /// Held as long as the lease, where there is one.
     lock: Option<HeldLock>,
 }
@@ -178,7 +184,13 @@ impl Lease {
                         record,
                         number,
                         fence,
-                        released_before: released,
+                        taken: Instant::now(),
+                        unsettled: match (released, newest) {
+                            (true, record) => {
+                                Duration::from_millis(record.map_or(0, |(_, r)| r.unsettled_ms))
+                            }
+                            (false, _) => config.settle,
+                        },
                         lock,
                     });
                 }
@@ -200,12 +212,9 @@ impl Lease {
         &self.fence
     }
 
-    /// How long to wait before the first write to a sink: requests of the run before may still be carried out.
+    /// How long to wait from now to the first write to a sink: requests of the runs before may still be carried out.
     pub fn settle(&self) -> Duration {
-        match self.released_before {
-            true => Duration::ZERO,
-            false => self.config.settle,
-        }
+        self.unsettled.saturating_sub(self.taken.elapsed())
     }
 
     /// Renews the lease until it is lost; to be dropped when the run ends. Never returns where a lock is held.
@@ -242,8 +251,14 @@ impl Lease {
     /// Creates the record after the newest one of this run. Guarded, so that a run that wakes up late does not even try.
     async fn append(&mut self, held: bool) -> Result<()> {
         let number = self.number + 1;
+        let unsettled = match held {
+            true => Duration::ZERO,
+            false => self.settle(),
+        };
         let record = LeaseRecord {
             held,
+            // Rounded up.
+            unsettled_ms: u64::try_from(unsettled.as_micros().div_ceil(1000)).unwrap_or(u64::MAX),
             written_at_ms: now_ms(),
             ..self.record.clone()
         };
@@ -267,7 +282,20 @@ impl Lease {
     /// # Errors
     /// `Fenced` when the lease was lost before, `Checkpoint` when the store does not take it.
     pub async fn release(mut self) -> Result<()> {
-        self.append(false).await
+        match self.append(false).await {
+            Err(error) if error.kind() == ErrorKind::Fenced && self.pass_own().await => {
+                self.append(false).await
+            }
+            released => released,
+        }
+    }
+
+    /// Whether the record after the newest one known is this run's too: a renewal that was dropped half way and carried out.
+    async fn pass_own(&mut self) -> bool {
+        let next = load(&self.store, self.number + 1).await;
+        let own = next.is_ok_and(|record| record.run == self.record.run);
+        self.number += u64::from(own);
+        own
     }
 }
 
@@ -335,6 +363,7 @@ fn record_of(generation: Generation, config: LeaseConfig) -> LeaseRecord {
             now.unwrap_or_default().as_nanos()
         ),
         held: true,
+        unsettled_ms: 0,
         duration_ms: u64::try_from(config.duration.as_millis()).unwrap_or(u64::MAX),
         written_at_ms: now_ms(),
     }
@@ -461,6 +490,32 @@ mod tests {
         let deletes = store.delete(ObjectName::Lease(1)).await;
         assert_eq!(deletes.expect_err("fenced").kind(), ErrorKind::Fenced);
         next.fence().check().expect("undisturbed");
+    }
+
+    /// It had nothing to do with what the lost run before it had sent, and still that must not meet the writes of the next.
+    #[tokio::test(start_paused = true)]
+    async fn a_short_run_leaves_the_rest_of_its_wait_to_the_next() {
+        let store = CheckpointStore::in_memory("job").shared();
+        drop(Lease::acquire(&store, short()).await.expect("free"));
+        for left in [5, 3, 1] {
+            let lease = Lease::acquire(&store, short()).await.expect("free");
+            assert_eq!(lease.settle(), secs(left));
+            tokio::time::advance(secs(2)).await;
+            lease.release().await.expect("still held");
+        }
+        let last = Lease::acquire(&store, short()).await.expect("free");
+        assert_eq!(last.settle(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_nobody_waited_for_does_not_keep_a_run_from_releasing() {
+        let store = CheckpointStore::in_memory("job").shared();
+        let lease = Lease::acquire(&store, short()).await.expect("free");
+        let renewed = create(&store, lease.number + 1, &lease.record).await;
+        assert!(renewed.expect("stored"));
+        lease.release().await.expect("still held");
+        let next = Lease::acquire(&store, short()).await.expect("released");
+        assert_eq!(next.settle(), Duration::ZERO);
     }
 
     /// Of many that start at once exactly one gets it.

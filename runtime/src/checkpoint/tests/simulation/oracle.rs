@@ -47,7 +47,8 @@ pub(super) struct Oracle {
     /// Positions that a run was told are sealed, and committed.
     told_sealed: Position,
     told_committed: Position,
-    newest_lease: Generation,
+    /// The lease record with the highest number, and who wrote it: only that one counts.
+    newest_lease: (u64, Generation),
     newest_start: Generation,
     /// Who runs in each process.
     runs: [Generation; MOST_PROCESSES],
@@ -71,10 +72,10 @@ impl Oracle {
     /// I7: a run that has lost its lease begins no write to the store.
     pub(super) fn begin_mutation(&self, process: usize, path: &str) -> Verdict {
         let run = self.runs[process];
-        if run < self.newest_lease && !path.starts_with("job/lease/") {
+        if run < self.newest_lease.1 && !path.starts_with("job/lease/") {
             return Err(format!(
                 "I7: generation {run} writes {path} after {} has taken over",
-                self.newest_lease
+                self.newest_lease.1
             ));
         }
         Ok(())
@@ -90,9 +91,9 @@ impl Oracle {
         let name = path.strip_prefix("job/").and_then(ObjectName::parse);
         let name = name.ok_or_else(|| format!("{path} is not a name"))?;
         match name {
-            ObjectName::Lease(_) => {
+            ObjectName::Lease(number) => {
                 let lease: LeaseRecord = json(bytes);
-                self.newest_lease = self.newest_lease.max(lease.generation);
+                self.newest_lease = self.newest_lease.max((number, lease.generation));
             }
             ObjectName::Start(generation) => {
                 self.newest_start = self.newest_start.max(generation);

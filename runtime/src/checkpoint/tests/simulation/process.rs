@@ -146,7 +146,11 @@ pub(super) async fn run(
     match &released {
         Ok(()) => world.count("released"),
         // Without faults only a run that stood still for longer than its lease is too late.
-        Err(error) if world.calm() && !error.report().contains("not renewed in time") => {
+        Err(error)
+            if world.calm()
+                && !error.report().contains("not renewed in time")
+                && !error.report().contains(FAULT) =>
+        {
             world.violation(format!("not released: {}", error.report()));
         }
         Err(_) => world.count("not released"),

@@ -53,6 +53,9 @@ async fn life(world: &Arc<World>) {
 async fn slot(world: Arc<World>, process: usize) {
     while !world.calm() {
         sleep(world.time_in(Duration::ZERO..LEASE / 4)).await;
+        if world.calm() {
+            return;
+        }
         let (life, told) = world.born(process);
         let run = run(Arc::clone(&world), process, told, Goal::UntilTold);
         match Process::new(life, run).await {
