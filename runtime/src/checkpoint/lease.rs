@@ -448,6 +448,7 @@ mod tests {
         assert_eq!(second.generation(), Generation(2));
         assert!(began.elapsed() >= secs(10), "{:?}", began.elapsed());
         assert_eq!(second.settle(), secs(5));
+        tokio::time::advance(secs(5)).await;
         let began = Instant::now();
         second.release().await.expect("still held");
         let third = Lease::acquire(&store, short()).await.expect("released");
