@@ -213,6 +213,7 @@ impl Script<'_> {
 }
 
 /// Runs the script on a store that does not die; returns what must be durable. No run of it renews its lease.
+#[cfg(feature = "cloud")]
 pub(super) async fn uninterrupted(store: &CheckpointStore, lease: LeaseConfig) -> Model {
     let mut model = Model::default();
     let mut script = Script {
