@@ -27,7 +27,7 @@ use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
-use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::dataflow::{Resumed, SinkStart};
 use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
 use tokio::sync::{mpsc, watch};
 
@@ -178,7 +178,19 @@ where
             tokens,
             replayed_through: last,
             base_pending,
-            sinks: plan.fingerprint(&self.config).sinks,
+            sinks: identity
+                .fingerprint
+                .sinks
+                .iter()
+                .map(|(name, fingerprint)| {
+                    let start = SinkStart {
+                        fingerprint: fingerprint.clone(),
+                        rebuilding: false,
+                        checked: true,
+                    };
+                    (name.clone(), start)
+                })
+                .collect(),
         };
         let Opened {
             seals,

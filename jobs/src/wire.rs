@@ -164,6 +164,7 @@ impl<'a> Wiring<'a> {
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
                 resumed: self.shared.ledger.committed_through(),
+                rebuild: None,
                 rewrite_through: self.shared.resumed.replayed_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),

@@ -9,5 +9,5 @@
 mod commit;
 mod ticks;
 
-pub use commit::{Report, Resumed, commit};
+pub use commit::{Report, Resumed, SinkStart, commit};
 pub use ticks::ticks;
