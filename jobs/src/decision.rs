@@ -18,6 +18,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use tidefeed_runtime::checkpoint::CommitRecord;
+use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 /// Sinks to rebuild because the person who starts the job said so.
@@ -63,6 +65,13 @@ pub(crate) struct Before {
     pub(crate) sinks: BTreeMap<String, String>,
     /// Those that are still to be rebuilt.
     pub(crate) pending: BTreeSet<String>,
+}
+
+impl Before {
+    /// Whether it matters what the sink's container holds.
+    pub(crate) fn needs_look(&self, sink: &str, now: &str) -> bool {
+        self.nothing || self.sinks.get(sink).is_none_or(|then| then != now)
+    }
 }
 
 /// What is known of one sink.
@@ -195,6 +204,32 @@ impl Decisions {
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// How the run starts with each sink, by its fingerprint. A sink that is rebuilt because it may differ from the commit
+    /// is not compared with it; one whose rebuild goes on is, if the commit was written in the course of that.
+    pub(crate) fn starts(
+        &self,
+        fingerprints: &BTreeMap<String, String>,
+        commit: Option<&CommitRecord>,
+    ) -> BTreeMap<String, SinkStart> {
+        let under_way = |sink: &String| {
+            let state = commit.and_then(|commit| commit.sinks.get(sink));
+            state.is_some_and(|state| state.rebuilding)
+        };
+        let start = |(sink, decision): (&String, &Decision)| {
+            let start = SinkStart {
+                fingerprint: fingerprints.get(sink).cloned().unwrap_or_default(),
+                rebuilding: matches!(decision, Decision::Rebuild(_)),
+                checked: match decision {
+                    Decision::Rebuild(Reason::Pending) => under_way(sink),
+                    Decision::Rebuild(_) => false,
+                    Decision::Continue | Decision::Start | Decision::Refuse(_) => true,
+                },
+            };
+            (sink.clone(), start)
+        };
+        self.sinks.iter().map(start).collect()
     }
 
     /// The sinks to rebuild.

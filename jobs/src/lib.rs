@@ -5,7 +5,7 @@
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
 mod build;
-// mod check;
+mod check;
 mod cli;
 pub mod config;
 mod connect;
@@ -20,6 +20,7 @@ mod ranges;
 mod running;
 mod wire;
 
+pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};
 pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
