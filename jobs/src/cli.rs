@@ -1,5 +1,6 @@
 //! The command line that every job has.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub fn prepare_process() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Escapes for colours would stand in the log files of whoever collects them.
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ticks --(epoch)--> sources --(records)--> the job --(changes)--> sinks --+
-//!                         |                                                  | Report::View
+//!                         |                                                  | Report::View, Report::Rebuilt
 //!                         +------- Report::Seal, Report::Tokens --------> commit
 //! ```
 
