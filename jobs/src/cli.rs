@@ -1,5 +1,6 @@
 //! The command line that every job has.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,8 +88,8 @@ fn command(name: &'static str) -> Command {
         .arg(Arg::new("workers").long("workers").global(true).value_name("N").value_parser(value_parser!(usize)).help(
             "Worker threads, 1 to 256 [default: workers in the configuration, else 1]",
         ))
-        .arg(Arg::new("checkpoint").long("checkpoint").global(true).value_name("DIR").value_parser(path()).help(
-            "Directory of the checkpoints [default: checkpoint.directory in the configuration]",
+        .arg(Arg::new("checkpoint").long("checkpoint").global(true).value_name("DIR|URL").value_parser(value_parser!(OsString)).help(
+            "Where checkpoints are: a directory, s3://bucket/prefix or az://container/prefix [default: checkpoint.directory or checkpoint.url in the configuration]",
         ))
         .arg(Arg::new("endpoint").long("endpoint").global(true).value_name("URL").help(
             "URL of the Cosmos DB account [default: account.endpoint in the configuration]",
@@ -105,7 +106,8 @@ fn command(name: &'static str) -> Command {
             "End when every change made before the start is read, written and committed",
         ))
         .after_help(
-            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another.\n\
+            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another; credentials for \
+             a checkpoint URL from AWS_* or AZURE_*.\n\
              Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
              8 fenced, 9 rejected.",
         )
@@ -127,8 +129,8 @@ where
     if let Some(workers) = matches.get_one::<usize>("workers") {
         config.workers = Workers(*workers);
     }
-    if let Some(directory) = matches.get_one::<PathBuf>("checkpoint") {
-        config.checkpoint.directory = Some(directory.clone());
+    if let Some(place) = matches.get_one::<OsString>("checkpoint") {
+        config.checkpoint.set_location(place);
     }
     if let Some(endpoint) = matches.get_one::<String>("endpoint") {
         config.account.endpoint.clone_from(endpoint);

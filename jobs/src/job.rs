@@ -95,7 +95,7 @@ where
         self
     }
 
-    /// Uses this checkpoint store instead of the configured directory.
+    /// Uses this checkpoint store instead of the configured place.
     pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
         self.store = Some(store);
         self
@@ -378,21 +378,21 @@ where
     }
 
     fn open_store(&self) -> Result<CheckpointStore> {
-        match (&self.store, &self.config.checkpoint.directory) {
-            (Some(store), _) => Ok(store.clone()),
-            (None, Some(directory)) => {
-                let store = CheckpointStore::local(directory, &self.name)?;
-                Ok(if self.config.checkpoint.shared {
-                    store.shared()
-                } else {
-                    store
-                })
-            }
-            (None, None) => Err(Error::new(
-                ErrorKind::Config,
-                "no place for checkpoints: set checkpoint.directory in the configuration, or use --checkpoint DIR",
-            )),
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
         }
+        let location = self.config.checkpoint.location()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "no place for checkpoints: set checkpoint.directory or checkpoint.url in the configuration, or use \
+                 --checkpoint",
+            )
+        })?;
+        let store = CheckpointStore::open(&location, &self.name)?;
+        Ok(match self.config.checkpoint.shared {
+            true => store.shared(),
+            false => store,
+        })
     }
 }
 
