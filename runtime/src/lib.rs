@@ -23,7 +23,8 @@
 //!   and the rest begin where a fresh run would.
 //! - **I7** One run at a time: a lease on the checkpoint, a fence that every write asks, and after a run that did not end in
 //!   order a wait until its last requests cannot act any more.
-//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops.
+//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops,
+//!   unless the view is one whose container is to be brought in line with it.
 //!
 //! The promise is exactly-once *effect*: after recovery the target equals the view of the source as of the frontier.
 //! Epochs may be visible half-written across documents.

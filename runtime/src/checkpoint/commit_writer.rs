@@ -149,6 +149,7 @@ impl CommitWriter {
             last_sealed: Some(commit.epoch),
             tokens: commit.tokens.clone(),
             commit: Some(commit),
+            before: None,
             // Nothing beyond the commit belongs into its base.
             start: StartRecord {
                 runs: Vec::new(),
