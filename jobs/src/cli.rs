@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
 use crate::config::{JobConfig, Workers};
@@ -37,9 +38,18 @@ pub fn main<F>(name: &'static str, build: F) -> ExitCode
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
+    main_failing_at(name, Failpoints::default(), build)
+}
+
+/// The same for a program of tests, which fails where the test says.
+#[doc(hidden)]
+pub fn main_failing_at<F>(name: &'static str, failpoints: Failpoints, build: F) -> ExitCode
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
     prepare_process();
     let matches = command(name).get_matches();
-    match start(name, &matches, build).and_then(wait) {
+    match start(name, &matches, failpoints, build).and_then(wait) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {}", error.report());
@@ -92,7 +102,12 @@ fn command(name: &'static str) -> Command {
         )
 }
 
-fn start<F>(name: &str, matches: &ArgMatches, build: F) -> Result<RunningJob>
+fn start<F>(
+    name: &str,
+    matches: &ArgMatches,
+    failpoints: Failpoints,
+    build: F,
+) -> Result<RunningJob>
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
@@ -113,6 +128,7 @@ where
     let cosmos = Cosmos::from_config(&config.account)?;
     let job = Job::new(name, config, cosmos, build)
         .fresh(matches.get_flag("fresh"))
+        .failpoints(failpoints)
         .start()?;
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();

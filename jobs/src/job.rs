@@ -27,6 +27,7 @@ use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, HeldLock, Opened, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -52,6 +53,7 @@ pub struct Job<F> {
     connect: Arc<dyn Connect>,
     store: Option<CheckpointStore>,
     fresh: bool,
+    failpoints: Failpoints,
     build: Arc<F>,
 }
 
@@ -68,6 +70,7 @@ where
             connect,
             store: None,
             fresh: false,
+            failpoints: Failpoints::default(),
             build: Arc::new(build),
         }
     }
@@ -81,6 +84,13 @@ where
     /// Uses this checkpoint store instead of the configured directory.
     pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -131,7 +141,7 @@ where
 
     async fn prepare(&self, plan: &Plan) -> Result<Started> {
         let (feeds, targets) = self.connect_all(plan).await?;
-        let store = self.open_store()?;
+        let store = self.open_store()?.with_failpoints(self.failpoints.clone());
         let identity = RunIdentity {
             job: self.name.clone(),
             fingerprint: plan.fingerprint(&self.config),
@@ -160,7 +170,7 @@ where
             .as_ref()
             .map_or(Epoch(0), |commit| commit.epoch);
         let last = opened.resume.last_sealed.unwrap_or(committed);
-        let ledger = Ledger::new(committed, last);
+        let ledger = Ledger::new(committed, last).with_failpoints(self.failpoints.clone());
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let tokens = opened.resume.tokens.clone();

@@ -16,6 +16,8 @@ mod ranges;
 mod running;
 mod wire;
 
+#[doc(hidden)]
+pub use cli::main_failing_at;
 pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
@@ -25,6 +27,8 @@ pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
+#[doc(hidden)]
+pub use tidefeed_runtime::failpoint;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
 

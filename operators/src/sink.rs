@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
+use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::{Epoch, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -167,7 +168,10 @@ impl Sink {
                     .charge_milli_ru
                     .fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
                 // Dropped: every write of these epochs is acknowledged.
+                let failpoints = self.parts.ledger.failpoints();
+                failpoints.before(Step::Acknowledge);
                 self.under_way = None;
+                failpoints.after(Step::Acknowledge);
             }
             // The capabilities stay: nothing of these epochs may count as written.
             Err(error) => self
@@ -226,11 +230,15 @@ impl Sink {
         let upserts = writes.iter().filter(|write| write.body.is_some()).count();
         let deletes = writes.len() - upserts;
         let target = Arc::clone(&self.parts.target);
+        let failpoints = self.parts.ledger.failpoints().clone();
         let name = format!("the write of sink {}", self.parts.name);
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), async move {
-                (upserts, deletes, target.apply(writes).await)
+                failpoints.before(Step::SinkWrite);
+                let applied = target.apply(writes).await;
+                failpoints.after(Step::SinkWrite);
+                (upserts, deletes, applied)
             });
     }
 }

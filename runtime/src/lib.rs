@@ -33,6 +33,8 @@ pub mod checkpoint;
 pub mod committer;
 pub mod dataflow;
 mod error;
+#[doc(hidden)]
+pub mod failpoint;
 mod ids;
 mod ledger;
 mod record;

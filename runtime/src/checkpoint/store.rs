@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::frame::{Checksum, Damage, Framed, unframe};
 use super::lock::{Lock, Place};
 use super::names::{FOLDERS, ObjectName};
+use crate::failpoint::{Failpoints, Step};
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
@@ -27,6 +28,7 @@ pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    failpoints: Failpoints,
 }
 
 impl CheckpointStore {
@@ -72,7 +74,15 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            failpoints: Failpoints::default(),
         }
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
+        self
     }
 
     /// Name of the job.
@@ -120,12 +130,16 @@ impl CheckpointStore {
         let full = self.full_name(object.name);
         let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
         let path = Path::from(full.as_str());
+        self.failpoints.before(step_of(object.name));
         match self
             .objects
             .put_opts(&path, payload, PutMode::Create.into())
             .await
         {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.failpoints.after(step_of(object.name));
+                Ok(())
+            }
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.read(object.name).await?;
                 if there.is_some_and(|bytes| object.equals(&bytes)) {
@@ -220,8 +234,12 @@ impl CheckpointStore {
     /// Deletes an object; one that is gone already counts as deleted.
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
+        self.failpoints.before(Step::GarbageDelete);
         match self.objects.delete(&Path::from(full.as_str())).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.failpoints.after(Step::GarbageDelete);
+                Ok(())
+            }
             Err(error) => Err(self.failed("delete", &full, error)),
         }
     }
@@ -229,6 +247,17 @@ impl CheckpointStore {
     #[cfg(test)]
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+}
+
+/// The step that creating an object is.
+fn step_of(name: ObjectName) -> Step {
+    match name {
+        ObjectName::Generation(_) => Step::Claim,
+        ObjectName::Start(_) => Step::Pin,
+        ObjectName::Seal { .. } => Step::SealPut,
+        ObjectName::Commit(_) => Step::CommitPut,
+        ObjectName::Base { .. } => Step::BaseWrite,
     }
 }
 
