@@ -1,0 +1,107 @@
+//! A run that was frozen while it wrote, and has lost its lease to another run, writes nothing more when it wakes up.
+//!
+//! `TIDEFEED_SEED` is the seed of the changes and of the moments; random by default, and printed.
+#![cfg(unix)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tidefeed::ErrorKind;
+use tidefeed_emulator::{Emulator, EmulatorConfig, FaultAction, FaultOperation, FaultRule};
+use tidefeed_tests::SINKS;
+use tidefeed_tests::checkpoint_files::{CheckpointFiles, objects};
+use tidefeed_tests::orders::Orders;
+use tidefeed_tests::place::{Place, differences};
+use tidefeed_tests::process::{Run, from_environment};
+
+/// The lease decides and not the lock, as on a store that several machines share.
+const SHARED: &str = "[checkpoint]\nshared = true\nlease_ms = 1000\nsettle_ms = 200\n";
+/// Runs that are frozen.
+const ROUNDS: u64 = 3;
+
+fn start(place: &Place, workers: usize, arguments: &[&str]) -> Run {
+    let mut program = place.program(env!("CARGO_BIN_EXE_shop"), workers);
+    program.args(arguments);
+    Run::start(program)
+}
+
+/// Writes that wait to be repeated when the run is frozen: those are what a zombie would send.
+fn throttle() -> FaultRule {
+    let throttled = FaultAction::Status {
+        status: 429,
+        substatus: Some(3200),
+        retry_after_ms: Some(30),
+        message: None,
+    };
+    FaultRule::new(throttled).on(&[FaultOperation::Writes])
+}
+
+/// Hits every write and changes nothing: its hits are the writes that the server had.
+fn count_writes() -> FaultRule {
+    FaultRule::new(FaultAction::delay(0)).on(&[FaultOperation::Writes])
+}
+
+/// Freezes a run in the middle of its work, with some changes that it has not seen.
+fn freeze(place: &Place, orders: &mut Orders, random: &mut fastrand::Rng) -> Run {
+    let folder = place.checkpoint();
+    let mut run = start(place, random.usize(1..=3), &[]);
+    run.wait_until(|| CheckpointFiles::of(&folder).commit.is_some());
+    let throttled = SINKS.map(|(sink, _)| {
+        let rule = throttle().in_container(place.database(), sink);
+        rule.probability(0.4)
+    });
+    let server = place.server();
+    server
+        .set_faults(random.u64(..), throttled.into())
+        .expect("valid rules");
+    for _ in 0..random.usize(10..30) {
+        place.write(orders.change(10));
+        assert!(run.wait_for(Duration::from_millis(random.u64(2..12))), "it runs");
+    }
+    run.signal(Signal::STOP);
+    server.clear_faults();
+    place.write(orders.change(50));
+    run
+}
+
+fn round(server: &Arc<Emulator>, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let place = Place::within(server, &format!("round-{seed}"), SHARED);
+    let mut orders = Orders::new(seed);
+    place.write(orders.change(100));
+    let frozen = freeze(&place, &mut orders, &mut random);
+
+    let next = start(&place, random.usize(1..=3), &["--until-caught-up"]);
+    let (status, lines) = next.end();
+    assert_eq!(status.code(), Some(0), "seed {seed}: {lines:#?}");
+    let found = place.found();
+    let wrong = differences(&found, &orders.expected());
+    assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");
+
+    let before = objects(&place.checkpoint());
+    server.set_faults(0, vec![count_writes()]).expect("a valid rule");
+    frozen.signal(Signal::CONT);
+    let (status, lines) = frozen.end();
+    let fenced = i32::from(ErrorKind::Fenced.exit_code());
+    assert_eq!(status.code(), Some(fenced), "seed {seed}: {lines:#?}");
+    let [line] = lines.as_slice() else {
+        panic!("seed {seed}: {lines:#?}");
+    };
+    assert!(line.starts_with("shop: "), "{line}");
+    assert_eq!(server.fault_hits(), [0], "seed {seed}: writes of the frozen run");
+    assert_eq!(objects(&place.checkpoint()), before, "seed {seed}");
+    assert_eq!(place.found(), found, "seed {seed}");
+    server.clear_faults();
+}
+
+#[test]
+fn a_frozen_run_that_lost_its_lease_writes_nothing_more() {
+    let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
+    eprintln!("TIDEFEED_SEED={seed}");
+    let server = Emulator::start(EmulatorConfig::default()).expect("a free port");
+    let server = Arc::new(server);
+    for round_number in 0..ROUNDS {
+        round(&server, seed + round_number);
+    }
+}
