@@ -22,7 +22,9 @@ pub enum Step {
     Tick,
     /// A source attaches what has arrived to an epoch and hands it to the sealer.
     Attach,
-    /// A generation record is created: the run claims its number.
+    /// A record of the lease is created: it is taken, renewed, or given back.
+    LeasePut,
+    /// A generation record is created.
     Claim,
     /// A start record is created: the run pins what it starts from.
     Pin,
@@ -38,15 +40,16 @@ pub enum Step {
     CommitPut,
     /// An object of a base is created.
     BaseWrite,
-    /// Garbage is deleted.
+    /// An object that nothing needs any more is deleted.
     GarbageDelete,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 11] = [
+    pub const ALL: [Step; 12] = [
         Step::Tick,
         Step::Attach,
+        Step::LeasePut,
         Step::Claim,
         Step::Pin,
         Step::SealPut,
@@ -62,6 +65,7 @@ impl Step {
         match self {
             Step::Tick => "tick",
             Step::Attach => "attach",
+            Step::LeasePut => "lease-put",
             Step::Claim => "claim",
             Step::Pin => "pin",
             Step::SealPut => "seal-put",

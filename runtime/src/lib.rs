@@ -35,6 +35,7 @@ pub mod dataflow;
 mod error;
 #[doc(hidden)]
 pub mod failpoint;
+mod fence;
 mod ids;
 mod ledger;
 mod record;
@@ -44,6 +45,7 @@ mod workers;
 
 pub use committer::CommitConfig;
 pub use error::{Context, Error, ErrorKind, Result};
+pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
 pub use ledger::{EpochFigures, Ledger};
 pub use record::Record;

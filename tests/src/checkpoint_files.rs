@@ -1,5 +1,6 @@
 //! What a checkpoint directory holds between two runs, read without the code that wrote it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -30,16 +31,23 @@ impl CheckpointFiles {
     /// # Panics
     /// When it holds something else.
     pub fn of(job: &Path) -> Self {
-        let commit = newest(&job.join("commit")).map(|number| {
-            let commit = read_object(&job.join(format!("commit/{number:012}")));
-            let field = |name: &str| commit[name].as_u64().expect("a number");
-            assert_eq!(field("number"), number);
-            Commit {
-                number,
-                generation: field("generation"),
-                epoch: field("epoch"),
-            }
-        });
+        let commits = job.join("commit");
+        let newest_of = |generation| {
+            let folder = commits.join(format!("{generation:010}"));
+            newest(&folder).map(|number| (folder, number))
+        };
+        let commit = newest(&commits)
+            .and_then(newest_of)
+            .map(|(folder, number)| {
+                let commit = read_object(&folder.join(format!("{number:012}")));
+                let field = |name: &str| commit[name].as_u64().expect("a number");
+                assert_eq!(field("number"), number);
+                Commit {
+                    number,
+                    generation: field("generation"),
+                    epoch: field("epoch"),
+                }
+            });
         CheckpointFiles {
             generation: newest_generation(job),
             commit,
@@ -63,17 +71,19 @@ impl CheckpointFiles {
             assert_eq!(before.commit, self.commit, "it never took over");
             return;
         }
-        assert_eq!(self.generation, before.generation + 1);
+        assert!(self.generation > before.generation);
         let start = start_file(job, self.generation);
         if !start.exists() {
             assert_eq!(before.commit, self.commit, "killed before its start");
             return;
         }
         let start = read_object(&start);
-        let last = before.commit.map(|commit| commit.number);
+        let from = |field: &str| start["commit"][field].as_u64();
         assert_eq!(start["fresh"], false);
-        assert_eq!(start["commit"]["number"].as_u64(), last);
-        assert_eq!(start["commits_after"].as_u64(), Some(last.unwrap_or(0)));
+        assert_eq!(from("number"), before.commit.map(|commit| commit.number));
+        let generation = before.commit.map(|commit| commit.generation);
+        assert_eq!(from("generation"), generation);
+        assert!(start["first_commit"].as_u64() > from("number"));
         if self.commit != before.commit {
             assert_eq!(self.commit.map(|c| c.generation), Some(self.generation));
         }
@@ -83,6 +93,24 @@ impl CheckpointFiles {
 /// The newest run that took over, 0 before the first.
 pub fn newest_generation(job: &Path) -> u64 {
     newest(&job.join("generation")).unwrap_or(0)
+}
+
+/// The names of everything in the folder of a job that is an object: what is not yet published has a `#` in its name.
+pub fn objects(job: &Path) -> BTreeSet<PathBuf> {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![job.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).expect("a folder of the checkpoint");
+        for path in entries.map(|entry| entry.expect("readable").path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.to_string_lossy().contains('#') {
+                let name = path.strip_prefix(job).expect("it is in the folder");
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    names
 }
 
 fn start_file(job: &Path, generation: u64) -> PathBuf {

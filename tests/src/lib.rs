@@ -119,16 +119,19 @@ impl Connect for Shop {
 
 /// The configuration of the test job.
 pub fn config(workers: usize) -> JobConfig {
-    let text = format!("workers = {workers}\n{}", config_text("shop"));
+    let text = format!(
+        "workers = {workers}\n{}",
+        config_text("shop", "settle_ms = 0")
+    );
     JobConfig::parse(&text).expect("the test configuration is valid")
 }
 
-/// The sections of sources, sinks and epochs in the configuration of the test job over a database.
-pub fn config_text(database: &str) -> String {
+/// The configuration of the test job over a database, with these lines about the checkpoint.
+pub fn config_text(database: &str, checkpoint: &str) -> String {
     let mut text = format!(
         "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
     );
-    text += "[epoch]\nmin_ms = 0\nmax_ms = 20\n";
+    text += &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\n[checkpoint]\n{checkpoint}\n");
     for (sink, key) in SINKS {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"

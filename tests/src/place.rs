@@ -1,6 +1,6 @@
 //! Where the program `shop` runs: containers in an embedded server, a configuration file, a checkpoint directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -15,6 +15,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config_text;
 use crate::views::{Contents, OrderDocument, SINKS};
+
+/// Of the checkpoint: a directory that a lock keeps for one run. What a killed run had on the wire is carried out by a
+/// server in the same machine long before this time is over.
+pub const LOCAL: &str = "settle_ms = 50";
 
 /// A database of a server, a configuration and a checkpoint directory. The server can have other places too.
 pub struct Place {
@@ -33,14 +37,14 @@ impl Place {
     /// When the server does not start.
     pub fn new() -> Self {
         let server = Emulator::start(EmulatorConfig::default()).expect("a free port");
-        Place::within(&Arc::new(server), "shop", "")
+        Place::within(&Arc::new(server), "shop", LOCAL)
     }
 
-    /// A database with an empty container of orders in a server. `more` is put in front of the sections of the configuration.
+    /// A database with an empty container of orders in a server. `checkpoint` are lines of the configuration.
     ///
     /// # Panics
     /// When the server does not answer.
-    pub fn within(server: &Arc<Emulator>, database: &str, more: &str) -> Self {
+    pub fn within(server: &Arc<Emulator>, database: &str, checkpoint: &str) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (account, orders) = runtime.block_on(async {
@@ -58,9 +62,14 @@ impl Place {
             account,
             orders: CosmosTarget::new(orders, Default::default()).expect("valid limits"),
         };
-        let config = format!("{more}{}", config_text(database));
+        let config = config_text(database, checkpoint);
         std::fs::write(place.config(), config).expect("written");
         place
+    }
+
+    /// The database of all containers.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// The server.
@@ -126,11 +135,6 @@ impl Place {
             }
             found
         })
-    }
-
-    /// The directory that holds the checkpoint and the configuration.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
     }
 }
 

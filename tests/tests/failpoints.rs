@@ -19,7 +19,7 @@ use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_tests::Contents;
 use tidefeed_tests::checkpoint_files::CheckpointFiles;
 use tidefeed_tests::orders::Orders;
-use tidefeed_tests::place::{Place, differences};
+use tidefeed_tests::place::{LOCAL, Place, differences};
 use tidefeed_tests::process::{Run, SIGABRT, from_environment};
 
 /// The changes of a case come in so many parts of so many changes.
@@ -29,6 +29,8 @@ const CHANGES: usize = 10;
 const PARTS_AT_FIRST: usize = 3;
 /// Parts that make a history of commits: more seals than a base has objects, so that the next run compacts.
 const PARTS_OF_HISTORY: usize = 24;
+/// Of the checkpoint: a lease that is renewed, and waited out.
+const SHARED: &str = "shared = true\nlease_ms = 300\nsettle_ms = 50";
 /// Cases that run at the same time.
 const GROUPS: usize = 2;
 
@@ -38,7 +40,7 @@ fn points() -> Vec<Failpoint> {
     for step in Step::ALL {
         let later = match step {
             Step::Claim | Step::Pin => None,
-            Step::SealPut | Step::CommitPut | Step::GarbageDelete => Some(3),
+            Step::LeasePut | Step::SealPut | Step::CommitPut | Step::GarbageDelete => Some(3),
             Step::Tick | Step::Attach | Step::CapabilityDrop => Some(5),
             Step::SinkWrite | Step::Acknowledge => Some(7),
             Step::BaseWrite => Some(9),
@@ -60,9 +62,9 @@ struct Case {
 }
 
 impl Case {
-    fn new(server: &Arc<Emulator>, database: &str, seed: u64) -> Self {
+    fn new(server: &Arc<Emulator>, database: &str, seed: u64, checkpoint: &str) -> Self {
         Case {
-            place: Place::within(server, database, ""),
+            place: Place::within(server, database, checkpoint),
             orders: Orders::new(seed),
             parts_left: PARTS,
             random: fastrand::Rng::with_seed(seed),
@@ -130,13 +132,18 @@ fn a_run_that_died_at_any_step_ends_like_one_that_never_died() {
     eprintln!("TIDEFEED_SEED={seed}");
     let server = Emulator::start(EmulatorConfig::default()).expect("a free port");
     let server = Arc::new(server);
-    let never_died = Case::new(&server, "never-died", seed).finish("the run that never died");
+    let never_died =
+        Case::new(&server, "never-died", seed, LOCAL).finish("the run that never died");
     let points = points();
     let next = AtomicUsize::new(0);
     let run_cases = || {
         while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
             let database = point.to_string().replace(':', "-");
-            let mut case = Case::new(&server, &database, seed);
+            let checkpoint = match point.step {
+                Step::LeasePut => SHARED,
+                _ => LOCAL,
+            };
+            let mut case = Case::new(&server, &database, seed, checkpoint);
             if matches!(point.step, Step::BaseWrite | Step::GarbageDelete) {
                 case.make_history();
             }

@@ -43,6 +43,7 @@ async fn load_seal(store: &CheckpointStore, name: ObjectName) -> Result<(Link, P
     let (checksum, body) = store.load(name).await?;
     let (heading, packed) = decode_heading(&body).map_err(|damage| store.damaged(name, &damage))?;
     let seal = SealRef {
+        kind: heading.kind,
         generation: heading.generation,
         process: heading.process,
         sequence: heading.sequence,

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Checksum, Damage};
+use super::objects::SealKind;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, Result};
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.
@@ -34,6 +35,7 @@ pub struct SealPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Heading {
+    pub(super) kind: SealKind,
     pub(super) generation: Generation,
     pub(super) process: u32,
     pub(super) sequence: u64,
@@ -169,6 +171,7 @@ mod tests {
 
     fn heading() -> Heading {
         Heading {
+            kind: SealKind::Input,
             generation: Generation(1),
             process: 0,
             sequence: 1,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::frame::Framed;
 use super::ledger::{Volume, covered_by, should_compact};
 use super::names::{BUCKETS, ObjectName, bucket_of};
-use super::objects::{BaseRef, BucketRef, CommitRecord, StartRecord, Tokens};
+use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind, StartRecord, Tokens};
 use super::reader::{read_base, read_seals};
 use super::records::{Heading, SealPart, encode};
 use super::recovery::Span;
@@ -177,6 +177,7 @@ impl Resume {
         parts: Vec<SealPart>,
     ) -> Result<BucketRef> {
         let heading = Heading {
+            kind: SealKind::Input,
             generation: self.generation,
             process: 0,
             sequence: u64::from(bucket),

@@ -14,9 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Checksum, Damage, Framed, unframe};
-use super::lock::{Lock, Place};
+use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
 use crate::failpoint::{Failpoints, Step};
+use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
@@ -29,6 +30,8 @@ pub struct CheckpointStore {
     job: Arc<str>,
     place: Place,
     failpoints: Failpoints,
+    /// Asked before each write and delete.
+    fence: Fence,
 }
 
 impl CheckpointStore {
@@ -75,6 +78,24 @@ impl CheckpointStore {
             job: Arc::from(job),
             place,
             failpoints: Failpoints::default(),
+            fence: Fence::unlimited(),
+        }
+    }
+
+    /// The same store for runs on several machines, as on a file system over the network: not a lock decides who runs, but
+    /// a lease that is renewed in the store ([`LeaseConfig`](super::LeaseConfig)).
+    pub fn shared(self) -> Self {
+        CheckpointStore {
+            place: Place::Shared,
+            ..self
+        }
+    }
+
+    /// The same store for a run that may write as long as `fence` is open.
+    pub(super) fn fenced(&self, fence: Fence) -> Self {
+        CheckpointStore {
+            fence,
+            ..self.clone()
         }
     }
 
@@ -90,7 +111,7 @@ impl CheckpointStore {
         &self.job
     }
 
-    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
+    pub(super) fn lock(&self) -> Result<Option<HeldLock>> {
         self.place.lock()
     }
 
@@ -130,12 +151,11 @@ impl CheckpointStore {
         let full = self.full_name(object.name);
         let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
         let path = Path::from(full.as_str());
-        self.failpoints.before(step_of(object.name));
-        match self
+        let put = self
             .objects
-            .put_opts(&path, payload, PutMode::Create.into())
-            .await
-        {
+            .put_opts(&path, payload, PutMode::Create.into());
+        self.failpoints.before(step_of(object.name));
+        match self.fence.guard(put).await? {
             Ok(_) => {
                 self.failpoints.after(step_of(object.name));
                 Ok(())
@@ -205,8 +225,17 @@ impl CheckpointStore {
 
     /// The names of all objects of the job, sorted.
     pub(super) async fn list(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&FOLDERS).await
+    }
+
+    /// The names of the lease records, sorted.
+    pub(super) async fn list_leases(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&["lease"]).await
+    }
+
+    async fn list_in(&self, folders: &[&str]) -> Result<Vec<ObjectName>> {
         let mut names = Vec::new();
-        for folder in FOLDERS {
+        for folder in folders {
             let prefix = Path::from(format!("{}/{folder}", self.job));
             let mut found = self.objects.list(Some(&prefix));
             let failed = |error| self.failed("list", prefix.as_ref(), error);
@@ -234,13 +263,14 @@ impl CheckpointStore {
     /// Deletes an object; one that is gone already counts as deleted.
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
+        let path = Path::from(full.as_str());
         self.failpoints.before(Step::GarbageDelete);
-        match self.objects.delete(&Path::from(full.as_str())).await {
+        match self.fence.guard(self.objects.delete(&path)).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {
                 self.failpoints.after(Step::GarbageDelete);
                 Ok(())
             }
-            Err(error) => Err(self.failed("delete", &full, error)),
+            Err(error) => Err(self.failed("garbage-delete", &full, error)),
         }
     }
 
@@ -256,7 +286,8 @@ fn step_of(name: ObjectName) -> Step {
         ObjectName::Generation(_) => Step::Claim,
         ObjectName::Start(_) => Step::Pin,
         ObjectName::Seal { .. } => Step::SealPut,
-        ObjectName::Commit(_) => Step::CommitPut,
+        ObjectName::Lease(_) => Step::LeasePut,
+        ObjectName::Commit { .. } => Step::CommitPut,
         ObjectName::Base { .. } => Step::BaseWrite,
     }
 }
