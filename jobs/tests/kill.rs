@@ -35,6 +35,8 @@ const RATE: &str = "7000";
 fn start(place: &Place, workers: usize) -> Run {
     let mut program = place.program();
     program.args(["--rate", RATE, "--workers", &workers.to_string()]);
+    // Without what it says about runs that were killed: it is expected here.
+    program.env("RUST_LOG", "error");
     Run::start(program)
 }
 

@@ -2,8 +2,8 @@
 //! containers of a job that never died.
 //!
 //! For each step, on both sides, at its first time and at a later one, a child process runs until it aborts at that point. A
-//! point that is never reached fails the test. The rest of the changes are written while nothing runs, then a run with
-//! another number of workers catches up. Each case has a database of its own in one server; all see the same changes.
+//! point that is never reached fails the test. In half of the cases the run that recovers dies too. The rest of the changes
+//! are written while nothing runs, then a run with another number of workers catches up. Each case has a database of its own in one server; all see the same changes.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes and of the numbers of workers; random by default, and printed.
 #![cfg(unix)]
@@ -11,7 +11,6 @@
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tidefeed::failpoint::{Failpoint, Side, Step};
@@ -29,6 +28,19 @@ const CHANGES: usize = 10;
 const PARTS_AT_FIRST: usize = 3;
 /// Parts that make a history of commits: more seals than a base has objects, so that the next run compacts.
 const PARTS_OF_HISTORY: usize = 24;
+/// What every run does that finds changes.
+const ALWAYS: [Step; 10] = [
+    Step::LeasePut,
+    Step::Claim,
+    Step::Pin,
+    Step::Tick,
+    Step::Attach,
+    Step::SealPut,
+    Step::CapabilityDrop,
+    Step::SinkWrite,
+    Step::Acknowledge,
+    Step::CommitPut,
+];
 /// Of the checkpoint: a lease that is renewed, and waited out.
 const SHARED: &str = "shared = true\nlease_ms = 300\nsettle_ms = 50";
 /// Cases that run at the same time.
@@ -102,11 +114,16 @@ impl Case {
         assert_eq!(status.code(), Some(0), "{lines:#?}");
     }
 
-    /// Runs to the point. The changes go on, so that there is a later time for everything that happens at all.
+    /// Runs to the point. Each part waits for a commit, so that there is a later time for everything that happens at all.
     fn die_at(&mut self, point: Failpoint) {
+        let folder = self.place.checkpoint();
         let mut run = self.start(&[], Some(point));
-        while run.wait_for(Duration::from_millis(15)) && self.parts_left > 0 {
+        while self.parts_left > 0 {
+            let before = CheckpointFiles::of(&folder).commit;
             self.write(1);
+            if !run.wait_until(|| CheckpointFiles::of(&folder).commit != before) {
+                break;
+            }
         }
         let (status, lines) = run.end();
         assert_eq!(status.signal(), Some(SIGABRT), "{point}: {lines:#?}");
@@ -149,6 +166,16 @@ fn a_run_that_died_at_any_step_ends_like_one_that_never_died() {
             }
             case.write(PARTS_AT_FIRST);
             case.die_at(*point);
+            if point.time > 1 {
+                // The run that recovers dies as well.
+                let step = ALWAYS[case.random.usize(..ALWAYS.len())];
+                let side = Side::BOTH[case.random.usize(..2)];
+                case.die_at(Failpoint {
+                    step,
+                    side,
+                    time: 1,
+                });
+            }
             let found = case.finish(&database);
             assert_eq!(
                 differences(&found, &never_died),
