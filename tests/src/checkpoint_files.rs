@@ -31,23 +31,23 @@ impl CheckpointFiles {
     /// # Panics
     /// When it holds something else.
     pub fn of(job: &Path) -> Self {
-        let commits = job.join("commit");
-        let newest_of = |generation| {
-            let folder = commits.join(format!("{generation:010}"));
-            newest(&folder).map(|number| (folder, number))
-        };
-        let commit = newest(&commits)
-            .and_then(newest_of)
-            .map(|(folder, number)| {
-                let commit = read_object(&folder.join(format!("{number:012}")));
-                let field = |name: &str| commit[name].as_u64().expect("a number");
-                assert_eq!(field("number"), number);
-                Commit {
-                    number,
-                    generation: field("generation"),
-                    epoch: field("epoch"),
-                }
-            });
+        // A run that died on the way to its first commit leaves an empty folder.
+        let folders = numbers(&job.join("commit")).into_iter().rev();
+        let mut newest_of = folders.filter_map(|generation| {
+            let folder = job.join(format!("commit/{generation:010}"));
+            newest(&folder).map(|number| folder.join(format!("{number:012}")))
+        });
+        let commit = newest_of.next().map(|file| {
+            let commit = read_object(&file);
+            let field = |name: &str| commit[name].as_u64().expect("a number");
+            let number = field("number");
+            assert!(file.ends_with(format!("{number:012}")));
+            Commit {
+                number,
+                generation: field("generation"),
+                epoch: field("epoch"),
+            }
+        });
         CheckpointFiles {
             generation: newest_generation(job),
             commit,
@@ -119,9 +119,16 @@ fn start_file(job: &Path, generation: u64) -> PathBuf {
 
 /// The highest number among the names of objects in a folder.
 fn newest(folder: &Path) -> Option<u64> {
-    let entries = std::fs::read_dir(folder).ok()?;
+    numbers(folder).pop_last()
+}
+
+/// The names in a folder that are numbers.
+fn numbers(folder: &Path) -> BTreeSet<u64> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return BTreeSet::new();
+    };
     let name = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    entries.map_while(Result::ok).filter_map(name).max()
+    entries.map_while(Result::ok).filter_map(name).collect()
 }
 
 /// The JSON behind the first line of an object, which is its frame.
