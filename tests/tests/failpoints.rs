@@ -42,7 +42,7 @@ const ALWAYS: [Step; 10] = [
     Step::CommitPut,
 ];
 /// Of the checkpoint: a lease that is renewed, and waited out.
-const SHARED: &str = "shared = true\nlease_ms = 300\nsettle_ms = 50";
+const SHARED: &str = "shared = true\nlease_ms = 1500\nsettle_ms = 50";
 /// Cases that run at the same time.
 const GROUPS: usize = 2;
 
@@ -52,7 +52,8 @@ fn points() -> Vec<Failpoint> {
     for step in Step::ALL {
         let later = match step {
             Step::Claim | Step::Pin => None,
-            Step::LeasePut | Step::SealPut | Step::CommitPut | Step::GarbageDelete => Some(3),
+            Step::LeasePut => Some(2),
+            Step::SealPut | Step::CommitPut | Step::GarbageDelete => Some(3),
             Step::Tick | Step::Attach | Step::CapabilityDrop => Some(5),
             Step::SinkWrite | Step::Acknowledge => Some(7),
             Step::BaseWrite => Some(9),
