@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
+use crate::checkpoints::{self, CHECKPOINTS};
 use crate::config::{JobConfig, Workers};
 use crate::cosmos::Cosmos;
 use crate::flow::Flow;
@@ -39,13 +41,23 @@ pub fn main<F>(name: &'static str, build: F) -> ExitCode
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
+    main_failing_at(name, Failpoints::default(), build)
+}
+
+/// The same for a program of tests, which fails where the test says.
+#[doc(hidden)]
+pub fn main_failing_at<F>(name: &'static str, failpoints: Failpoints, build: F) -> ExitCode
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
     prepare_process();
     let matches = command(name).get_matches();
     let done = match matches.subcommand() {
         Some((CHECK, of_check)) => {
             job(name, of_check, build).and_then(|job| check(job, of_check.get_flag("json")))
         }
-        _ => start(name, &matches, build)
+        Some((CHECKPOINTS, of_checkpoints)) => mend(name, of_checkpoints),
+        _ => start(name, &matches, failpoints, build)
             .and_then(wait)
             .map(|()| ExitCode::SUCCESS),
     };
@@ -82,6 +94,7 @@ fn command(name: &'static str) -> Command {
         .subcommand(Command::new(CHECK)
             .about("Print what a start would do, write nothing, and exit with the code that the start would give at once")
             .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON")))
+        .subcommand(checkpoints::command())
         .arg(Arg::new("config").long("config").global(true).value_name("FILE").value_parser(path()).help(format!(
             "Configuration file, TOML [default: {name}.toml]"
         )))
@@ -116,11 +129,8 @@ fn command(name: &'static str) -> Command {
 /// The subcommand that starts nothing.
 const CHECK: &str = "check";
 
-/// The job with its configuration and the options that say how it starts.
-fn job<F>(name: &str, matches: &ArgMatches, build: F) -> Result<Job<F>>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+/// The configuration, with what the command line says instead.
+fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
     let path = matches
         .get_one::<PathBuf>("config")
         .cloned()
@@ -135,11 +145,34 @@ where
     if let Some(endpoint) = matches.get_one::<String>("endpoint") {
         config.account.endpoint.clone_from(endpoint);
     }
+    Ok(config)
+}
+
+/// The job with its configuration and the options that say how it starts.
+fn job<F>(name: &str, matches: &ArgMatches, build: F) -> Result<Job<F>>
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    let config = configuration(name, matches)?;
     let cosmos = Cosmos::from_config(&config.account)?;
     let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
     Ok(Job::new(name, config, cosmos, build)
         .fresh(matches.get_flag("fresh"))
         .rebuild(rebuild))
+}
+
+/// Looks at the checkpoint, or mends it.
+fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
+    let config = configuration(name, matches)?;
+    config.validate()?;
+    let checkpoint = &config.checkpoint;
+    let store = checkpoint.open(name)?;
+    checkpoints::run(
+        matches,
+        &store,
+        checkpoint.commit().retain,
+        checkpoint.lease(),
+    )
 }
 
 /// Prints what a start would do.
@@ -158,11 +191,16 @@ where
     Ok(ExitCode::from(report.exit_code()))
 }
 
-fn start<F>(name: &str, matches: &ArgMatches, build: F) -> Result<RunningJob>
+fn start<F>(
+    name: &str,
+    matches: &ArgMatches,
+    failpoints: Failpoints,
+    build: F,
+) -> Result<RunningJob>
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
-    let job = job(name, matches, build)?.start()?;
+    let job = job(name, matches, build)?.failpoints(failpoints).start()?;
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();
     }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidefeed_runtime::checkpoint::{LeaseConfig, Location};
+use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, Result};
 
 /// Everything that a job can be told.
@@ -189,6 +189,25 @@ impl CheckpointConfig {
             interval_ms: self.interval_ms.unwrap_or(default.interval_ms),
             retain: self.retain.unwrap_or(default.retain),
         }
+    }
+
+    /// The store at the configured place, for the job of this name.
+    ///
+    /// # Errors
+    /// `Config` when no place is configured, or it is none.
+    pub(crate) fn open(&self, job: &str) -> Result<CheckpointStore> {
+        let location = self.location()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "no place for checkpoints: set checkpoint.directory or checkpoint.url in the configuration, or use \
+                 --checkpoint",
+            )
+        })?;
+        let store = CheckpointStore::open(&location, job)?;
+        Ok(match self.shared {
+            true => store.shared(),
+            false => store,
+        })
     }
 
     /// The lease's part of it.

@@ -30,7 +30,8 @@ use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, Resume, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
+use tidefeed_runtime::failpoint::Failpoints;
+use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, sealer};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -60,6 +61,7 @@ pub struct Job<F> {
     store: Option<CheckpointStore>,
     fresh: bool,
     rebuild: Vec<String>,
+    failpoints: Failpoints,
     build: Arc<F>,
 }
 
@@ -77,6 +79,7 @@ where
             store: None,
             fresh: false,
             rebuild: Vec::new(),
+            failpoints: Failpoints::default(),
             build: Arc::new(build),
         }
     }
@@ -98,6 +101,13 @@ where
     /// Uses this checkpoint store instead of the configured place.
     pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -151,7 +161,7 @@ where
 
     async fn prepare(&self, plan: &Plan) -> Result<Started> {
         let (feeds, targets) = self.connect_all(plan).await?;
-        let store = self.open_store()?;
+        let store = self.open_store()?.with_failpoints(self.failpoints.clone());
         let identity = self.identity(plan);
         let commit_config = self.config.checkpoint.commit();
         let options = checkpoint::Options {
@@ -190,7 +200,8 @@ where
             .as_ref()
             .map_or(Epoch(0), |commit| commit.epoch);
         let last = opened.resume.last_sealed.unwrap_or(committed);
-        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone());
+        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone())
+            .with_failpoints(self.failpoints.clone());
         let commit = opened.resume.commit.as_ref();
         let known = |source: &String| opened.resume.tokens.contains_key(source);
         if commit.is_some_and(|commit| !commit.loading) && plan.sources.keys().all(known) {
@@ -378,21 +389,10 @@ where
     }
 
     fn open_store(&self) -> Result<CheckpointStore> {
-        if let Some(store) = &self.store {
-            return Ok(store.clone());
+        match &self.store {
+            Some(store) => Ok(store.clone()),
+            None => self.config.checkpoint.open(&self.name),
         }
-        let location = self.config.checkpoint.location()?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Config,
-                "no place for checkpoints: set checkpoint.directory or checkpoint.url in the configuration, or use \
-                 --checkpoint",
-            )
-        })?;
-        let store = CheckpointStore::open(&location, &self.name)?;
-        Ok(match self.config.checkpoint.shared {
-            true => store.shared(),
-            false => store,
-        })
     }
 }
 

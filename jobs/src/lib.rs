@@ -6,6 +6,7 @@
 
 mod build;
 mod check;
+mod checkpoints;
 mod cli;
 pub mod config;
 mod connect;
@@ -21,6 +22,8 @@ mod running;
 mod wire;
 
 pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};
+#[doc(hidden)]
+pub use cli::main_failing_at;
 pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
@@ -30,6 +33,8 @@ pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
+#[doc(hidden)]
+pub use tidefeed_runtime::failpoint;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
 

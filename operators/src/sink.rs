@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Fence, Ledger, Result};
+use tidefeed_runtime::failpoint::Step;
+use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -208,7 +209,10 @@ impl Sink {
                     .charge_milli_ru
                     .fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
                 // Dropped: every write of these epochs is acknowledged.
+                let failpoints = self.parts.ledger.failpoints();
+                failpoints.before(Step::Acknowledge);
                 self.under_way = None;
+                failpoints.after(Step::Acknowledge);
                 self.rebuild.take()
             }
             // The capabilities stay: nothing of these epochs may count as written.
@@ -308,9 +312,8 @@ impl Sink {
 
     fn send(&self, writes: Vec<DocumentWrite>) {
         let target = Arc::clone(&self.parts.target);
-        let fence = self.parts.ledger.fence().clone();
         let name = format!("the write of sink {}", self.parts.name);
-        let write = apply(target, fence, writes);
+        let write = apply(target, self.parts.ledger.clone(), writes);
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), write);
@@ -320,9 +323,9 @@ impl Sink {
     fn bring_in_line(&self, scan: Arc<ContainerScan>, view: HeldView) {
         let (worker, peers) = self.share;
         let target = Arc::clone(&self.parts.target);
-        let fence = self.parts.ledger.fence().clone();
+        let ledger = self.parts.ledger.clone();
         let sender = self.sender.clone();
-        let mut end = self.parts.ledger.end();
+        let mut end = ledger.end();
         let name = format!("the rebuild of sink {}", self.parts.name);
         self.parts.tasks.spawn(name.clone(), async move {
             let differences = async {
@@ -339,7 +342,7 @@ impl Sink {
             };
             let acknowledgement = match differences {
                 Ok(writes) if writes.is_empty() => (0, 0, Ok(Applied::default())),
-                Ok(writes) => apply(target, fence, writes).await,
+                Ok(writes) => apply(target, ledger, writes).await,
                 Err(error) => (0, 0, Err(error)),
             };
             sender.send(acknowledgement).await;
@@ -349,12 +352,14 @@ impl Sink {
 
 async fn apply(
     target: Arc<dyn Target>,
-    fence: Fence,
+    ledger: Ledger,
     writes: Vec<DocumentWrite>,
 ) -> Acknowledgement {
     let upserts = writes.iter().filter(|write| write.body.is_some()).count();
     let deletes = writes.len() - upserts;
-    let applied = fence.guard(target.apply(writes)).await;
+    ledger.failpoints().before(Step::SinkWrite);
+    let applied = ledger.fence().guard(target.apply(writes)).await;
+    ledger.failpoints().after(Step::SinkWrite);
     (upserts, deletes, applied.and_then(|applied| applied))
 }
 

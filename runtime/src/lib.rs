@@ -34,6 +34,8 @@ pub mod checkpoint;
 pub mod committer;
 pub mod dataflow;
 mod error;
+#[doc(hidden)]
+pub mod failpoint;
 mod fence;
 mod ids;
 mod ledger;

@@ -25,6 +25,7 @@ use super::location::Location;
 use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
 use super::settings::Settings;
+use crate::failpoint::{Failpoints, Step};
 use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
@@ -42,6 +43,7 @@ pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    failpoints: Failpoints,
     /// Asked before each write and delete.
     fence: Fence,
     /// ` in LOCATION`, for the errors of a remote store.
@@ -128,6 +130,7 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            failpoints: Failpoints::default(),
             fence: Fence::unlimited(),
             within: Arc::from(""),
         }
@@ -148,6 +151,13 @@ impl CheckpointStore {
             fence,
             ..self.clone()
         }
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
+        self
     }
 
     /// Name of the job.
@@ -192,6 +202,7 @@ impl CheckpointStore {
     pub(super) async fn create(&self, object: &Framed) -> Result<()> {
         let full = self.full_name(object.name);
         let path = Path::from(full.as_str());
+        self.failpoints.before(step_of(object.name));
         let mut pause = CREATE_PAUSE;
         let mut left = CREATE_TRIES;
         loop {
@@ -201,7 +212,10 @@ impl CheckpointStore {
                 .objects
                 .put_opts(&path, payload, PutMode::Create.into());
             match self.fence.guard(put).await? {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.failpoints.after(step_of(object.name));
+                    return Ok(());
+                }
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     match self.read(object.name).await? {
                         Some(there) if object.equals(&there) => return Ok(()),
@@ -320,15 +334,31 @@ impl CheckpointStore {
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
         let path = Path::from(full.as_str());
+        self.failpoints.before(Step::GarbageDelete);
         match self.fence.guard(self.objects.delete(&path)).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("delete", &full, error)),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.failpoints.after(Step::GarbageDelete);
+                Ok(())
+            }
+            Err(error) => Err(self.failed("garbage-delete", &full, error)),
         }
     }
 
     #[cfg(test)]
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+}
+
+/// The step that creating an object is.
+fn step_of(name: ObjectName) -> Step {
+    match name {
+        ObjectName::Generation(_) => Step::Claim,
+        ObjectName::Start(_) => Step::Pin,
+        ObjectName::Seal { .. } => Step::SealPut,
+        ObjectName::Lease(_) => Step::LeasePut,
+        ObjectName::Commit { .. } => Step::CommitPut,
+        ObjectName::Base { .. } => Step::BaseWrite,
     }
 }
 
