@@ -196,7 +196,7 @@ fn merge(request: &mut CommitRequest, newer: CommitRequest) {
 mod tests {
     use super::*;
     use crate::Epoch;
-    use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart};
+    use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart, Share};
     use crate::{ContinuationToken, FeedRangeId, Record};
 
     /// Commits one by one, overwriting a few documents in thousands of epochs: the store must not keep all of it, and what
@@ -263,15 +263,21 @@ mod tests {
         let run = checkpoint::open(&store, &identity, Options::default())
             .await
             .expect("opens");
-        let state = run.resume.rehydrate(&store).await.expect("rehydrates");
-        let bodies: Vec<_> = state.collection["s"]
-            .iter()
-            .filter_map(|r| r.body.clone())
-            .collect();
-        let mut numbers: Vec<u64> = bodies
-            .iter()
-            .map(|b| String::from_utf8_lossy(b).parse().expect("a number"))
-            .collect();
+        let mut buckets = run
+            .resume
+            .buckets(&store, Share::WHOLE)
+            .await
+            .expect("reads");
+        let mut numbers: Vec<u64> = Vec::new();
+        while let Some(bucket) = buckets.next().await.expect("reads") {
+            let bodies = bucket.sources["s"]
+                .iter()
+                .filter_map(|record| record.body.as_ref());
+            numbers.extend(bodies.map(|body| {
+                let body = String::from_utf8_lossy(body);
+                body.parse::<u64>().expect("a number")
+            }));
+        }
         numbers.sort_unstable();
         assert_eq!(numbers, ((epochs - 9)..=epochs).collect::<Vec<_>>());
     }

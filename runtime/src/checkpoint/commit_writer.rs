@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::compaction::Compaction;
 use super::frame::Damage;
 use super::garbage::{Roots, unreachable};
 use super::ledger::Ledger;
 use super::lock::Lock;
 use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
-use super::resume::{Compaction, Resume};
 use super::store::CheckpointStore;
 use super::tokens::first_overlap;
 use crate::{Epoch, Error, Result};
@@ -138,20 +138,10 @@ impl CommitWriter {
         // take them while this compaction still reads.
         commit.base = self.ledger.base().cloned();
         commit.runs = self.ledger.runs();
-        let resume = Resume {
-            generation: self.start.generation,
-            last_sealed: Some(commit.epoch),
-            tokens: commit.tokens.clone(),
-            commit: Some(commit),
-            // Nothing beyond the commit belongs into its base.
-            start: StartRecord {
-                runs: Vec::new(),
-                ..self.start.clone()
-            },
-        };
         Some(Compaction {
             store: self.store.clone(),
-            resume,
+            generation: self.start.generation,
+            commit,
         })
     }
 

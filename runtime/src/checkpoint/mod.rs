@@ -64,7 +64,7 @@
 //! # Example
 //!
 //! ```
-//! use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options, RunIdentity, SealPart};
+//! use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options, RunIdentity, SealPart, Share};
 //! use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record};
 //!
 //! # fn main() -> tidefeed_runtime::Result<()> {
@@ -91,9 +91,9 @@
 //! drop(run); // or the machine fails
 //!
 //! let run = checkpoint::open(&store, &identity, Options::default()).await?;
-//! let state = run.resume.rehydrate(&store).await?;
-//! assert_eq!(state.collection["departures"].len(), 1);
-//! assert_eq!(state.replay, [(Epoch(2), vec![part("t2")])]);
+//! let mut buckets = run.resume.buckets(&store, Share::WHOLE).await?;
+//! assert_eq!(buckets.next().await?.expect("the one document's").sources["departures"].len(), 1);
+//! assert_eq!(run.resume.replay(&store, Share::WHOLE).next().await?, Some((Epoch(2), vec![part("t2")])));
 //! assert_eq!(run.resume.tokens["departures"][&FeedRangeId("-FF".into())].0, "t2");
 //! # Ok(())
 //! # })
@@ -119,7 +119,9 @@
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
+mod buckets;
 mod commit_writer;
+mod compaction;
 mod frame;
 mod garbage;
 mod ledger;
@@ -137,7 +139,9 @@ mod store;
 mod tests;
 mod tokens;
 
+pub use buckets::{Buckets, LiveBucket, Share};
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
+pub use compaction::Compaction;
 pub use frame::Checksum;
 pub use lock::HeldLock;
 pub use names::{BUCKETS, bucket_of};
@@ -147,6 +151,6 @@ pub use objects::{
 };
 pub use open::{Joined, Opened, Options, RunIdentity, join, open};
 pub use records::SealPart;
-pub use resume::{Compaction, Rehydrated, Resume};
+pub use resume::{Replay, Resume};
 pub use seal_writer::SealWriter;
 pub use store::CheckpointStore;

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::{Epoch, Generation};
 
-/// Number of key buckets of a base. Fixed for ever: readers of any worker count rely on it.
-pub const BUCKETS: u8 = 16;
+/// Number of key buckets of a base, and of a large seal. Fixed for ever: readers of any worker count rely on it. A few buckets
+/// at a time are in memory while the state is read, so more would need less memory, for more and smaller objects.
+pub const BUCKETS: u8 = 64;
 
 /// The bucket of `key`, the same for whoever writes a base and whoever reads one.
 pub fn bucket_of(key: &[u8]) -> u8 {

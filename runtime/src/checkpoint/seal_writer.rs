@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::frame::{Checksum, Framed};
+use super::frame::Checksum;
 use super::lock::Lock;
 use super::objects::SealRef;
-use super::records::{Heading, SealPart, encode};
+use super::records::{Heading, SealPart, pack_seal};
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Generation, Result};
 
@@ -85,6 +85,8 @@ impl SealWriter {
             previous: self.previous,
             parts: Vec::new(),
             raw_bytes: 0,
+            loading: false,
+            sections: Vec::new(),
         };
         let mut seal = SealRef {
             generation: self.generation,
@@ -95,11 +97,9 @@ impl SealWriter {
             bytes: 0,
         };
         let name = seal.name();
-        let object = tokio::task::spawn_blocking(move || {
-            encode(heading, &parts).map(|body| Framed::new(name, body))
-        })
-        .await
-        .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
+        let object = tokio::task::spawn_blocking(move || pack_seal(name, heading, &parts))
+            .await
+            .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
         self.store.create(&object).await?;
         seal.checksum = object.checksum;
         seal.bytes = object.body.len() as u64;

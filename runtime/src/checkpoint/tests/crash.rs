@@ -190,8 +190,9 @@ impl Script<'_> {
         drop(opened);
 
         let mut opened = open(self.store, &identity(), options).await?;
-        let rehydrated = self.model.check(self.store, &opened.resume).await;
-        let base = opened.resume.compact(self.store, &rehydrated).await?;
+        self.model.check(self.store, &opened.resume).await;
+        let compaction = opened.resume.compaction(self.store);
+        let base = compaction.expect("there is a commit").run().await?;
         opened
             .commits
             .set_base(base.expect("eighteen seals are worth a base"))?;

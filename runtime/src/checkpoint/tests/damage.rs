@@ -27,13 +27,8 @@ async fn build(store: &CheckpointStore) {
         .unwrap();
     drop(opened);
     let mut opened = open(store, &identity(), Options::default()).await.unwrap();
-    let rehydrated = opened.resume.rehydrate(store).await.unwrap();
-    let base = opened
-        .resume
-        .compact(store, &rehydrated)
-        .await
-        .unwrap()
-        .unwrap();
+    let compaction = opened.resume.compaction(store).unwrap();
+    let base = compaction.run().await.unwrap().unwrap();
     opened.commits.set_base(base).unwrap();
     let mut own = Vec::new();
     for epoch in 21..=23 {
@@ -80,7 +75,7 @@ async fn overwrite(store: &CheckpointStore, name: &str, bytes: Bytes) {
 /// The error of opening, or of rehydrating what was opened before the damage.
 async fn error_of(store: &CheckpointStore, resume: Option<&Resume>) -> crate::Error {
     match resume {
-        Some(resume) => resume.rehydrate(store).await.err(),
+        Some(resume) => rehydrate(store, resume, Share::WHOLE).await.err(),
         None => open(store, &identity(), Options::default()).await.err(),
     }
     .expect("damage must not pass")
@@ -142,7 +137,9 @@ async fn every_damage_is_an_error_that_names_the_object() {
         for name in REHYDRATED {
             damage(store, name, Some(&opened.resume), step).await;
         }
-        opened.resume.rehydrate(store).await.unwrap();
+        rehydrate(store, &opened.resume, Share::WHOLE)
+            .await
+            .unwrap();
     }
 }
 
