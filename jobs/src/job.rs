@@ -5,8 +5,8 @@
 //!
 //! 1. Plan: the job's code is built once without running.
 //! 2. Connect: every source and sink is opened.
-//! 3. Open the checkpoint: take a generation, pin what to resume from, read it.
-//! 4. Start sealer and committer, one reader for each feed range, and the workers.
+//! 3. Open the checkpoint: take a generation, pin what to resume from.
+//! 4. Start sealer and committer, the loader of the checkpoint, one reader for each feed range, and the workers.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
@@ -24,10 +24,12 @@ use std::time::Duration;
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::{REQUEST_DEADLINE, Target};
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, HeldLock, Opened, RunIdentity};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, HeldLock, Opened, RunIdentity, Share};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
+use tidefeed_runtime::{
+    Context, Epoch, Error, ErrorKind, Ledger, Result, committer, loader, sealer,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -110,6 +112,7 @@ where
             targets: started.targets,
             tasks: tasks.clone(),
         };
+        tasks.spawn("the loader of the checkpoint", started.loader);
         for reader in started.readers {
             tasks.spawn(reader.name(), reader.run());
         }
@@ -143,16 +146,10 @@ where
             fresh: self.fresh,
             retain_commits: commit_config.retain,
         };
-        let mut opened = checkpoint::open(&store, &identity, options).await?;
+        let opened = checkpoint::open(&store, &identity, options).await?;
         // Sealed or committed: either may have been written.
         if opened.resume.last_sealed.is_none() {
             self.check_empty(&targets).await?;
-        }
-        let rehydrated = opened.resume.rehydrate(&store).await?;
-        let base = opened.resume.compact(&store, &rehydrated).await?;
-        let base_pending = base.is_some();
-        if let Some(base) = base {
-            opened.commits.set_base(base)?;
         }
         let committed = opened
             .resume
@@ -168,11 +165,11 @@ where
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
-            base_pending,
         };
         let Opened {
             seals,
             commits: commit_writer,
+            resume,
             lock,
             ..
         } = opened;
@@ -191,7 +188,7 @@ where
                 .collect(),
             resumed,
         };
-        let mut wiring = Wiring::new(&self.config, &shared, rehydrated, parts);
+        let mut wiring = Wiring::new(&self.config, &shared, parts);
         for (name, feed) in feeds {
             wiring.source(&name, feed).await?;
         }
@@ -199,12 +196,23 @@ where
         for (name, target) in &targets {
             wiring.sink(name, target, &tasks)?;
         }
-        let (workers, readers) = wiring.finish();
+        let (workers, readers, outlets) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let interval = Duration::from_millis(commit_config.interval_ms);
+        let load_config = self.config.load.clone();
+        let load_ledger = ledger.clone();
+        let loader = loader::run(
+            resume,
+            store,
+            Share::WHOLE,
+            outlets,
+            load_config,
+            load_ledger,
+        );
         Ok(Started {
             workers,
             readers,
+            loader: Box::pin(loader),
             sealer: Box::pin(sealer::run(
                 parts_received,
                 parts_per_epoch,
@@ -317,6 +325,7 @@ struct Started {
     commits: CommitSender,
     workers: Vec<WorkerParts>,
     readers: Vec<ReaderStart>,
+    loader: Background,
     sealer: Background,
     committer: Background,
     tasks: Tasks,

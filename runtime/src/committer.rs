@@ -5,7 +5,8 @@
 //!
 //! Now and then it compacts beside the dataflow: when as much was sealed as the last base holds, the collection as of the
 //! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
-//! collection, and so does the work of a resume. Garbage is collected beside it too, after the first commit of a run, so that
+//! collection, and so does the work of a resume. Seals that a run found count too, so short runs one after the other come to
+//! a base as well. Garbage is collected beside it too, after the first commit of a run, so that
 //! short runs leave nothing behind, and every [`COMMITS_PER_COLLECTION`] commits.
 
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub async fn run(
     mut commits: CommitWriter,
     ledger: Ledger,
 ) {
-    let mut compactor = Compactor::default();
+    let mut compactor = Compactor::resumed(&commits);
     let mut next = Instant::now();
     while let Some(mut request) = requests.recv().await {
         // What arrives until the next commit is due goes into it. The end of the run ends the wait.
@@ -120,12 +121,26 @@ struct Compactor {
 /// Commits between two collections of garbage; a guess. Fewer spend more time listing, more leave more objects behind.
 const COMMITS_PER_COLLECTION: u64 = 64;
 
-/// Seals that are never worth a base; a guess. Larger compacts less often and resumes slower.
-const MIN_SEALS: u64 = 1024;
-/// Seals that call for a base however small they are: each costs a file and a read at resume. A guess.
+/// Each seal costs a file and a read at resume, about as much as so many of its bytes. A guess.
+const SEAL_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// What is never worth a base, bytes and overhead of seals together; a guess. Larger compacts less often and resumes slower.
+const MIN_BYTES: u64 = 64 << 20;
+/// Seals that call for a base however large the last one is. A guess.
 const MAX_SEALS: u64 = 8192;
 
 impl Compactor {
+    /// How many bytes the seals have that were found is not known, so as soon as they are worth it by their number, a
+    /// compaction looks at them; it ends at once if they are not worth a base.
+    fn resumed(commits: &CommitWriter) -> Compactor {
+        let (seals, base_bytes) = commits.since_base();
+        Compactor {
+            seals,
+            seal_bytes: if seals > 0 { base_bytes } else { 0 },
+            base_bytes,
+            ..Compactor::default()
+        }
+    }
+
     fn sealed(&mut self, seals: &[SealRef]) {
         self.seals += seals.len() as u64;
         self.seal_bytes += seals.iter().map(|seal| seal.bytes).sum::<u64>();
@@ -133,8 +148,10 @@ impl Compactor {
 
     /// A base costs what it holds, so it is due when as much was sealed since the last one.
     fn due(&self) -> bool {
+        let overhead = self.seals.saturating_mul(SEAL_OVERHEAD_BYTES);
+        let sealed = self.seal_bytes.saturating_add(overhead);
         let enough = self.seal_bytes >= self.base_bytes || self.seals >= MAX_SEALS;
-        self.running.is_none() && self.seals >= MIN_SEALS && enough
+        self.running.is_none() && sealed >= MIN_BYTES && enough
     }
 
     fn start(&mut self, compaction: Option<Compaction>) {
@@ -215,7 +232,8 @@ mod tests {
             .expect("opens");
         let mut compactor = Compactor::default();
         let mut bases = 0;
-        let epochs = 4 * MIN_SEALS;
+        let seals_for_a_base = MIN_BYTES / SEAL_OVERHEAD_BYTES;
+        let epochs = 4 * seals_for_a_base;
         for epoch in 1..=epochs {
             let record = Record {
                 key: format!("k{}", epoch % 10).into(),
@@ -258,7 +276,10 @@ mod tests {
         assert!(bases >= 2, "{bases} bases");
         let report = run.commits.collect_garbage().await.expect("collects");
         let left = report.listed - report.deleted;
-        assert!(left < 2 * MIN_SEALS, "{left} objects for 10 documents");
+        assert!(
+            left < 2 * seals_for_a_base,
+            "{left} objects for 10 documents"
+        );
         drop(run);
         let run = checkpoint::open(&store, &identity, Options::default())
             .await

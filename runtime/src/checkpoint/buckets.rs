@@ -294,14 +294,7 @@ impl Tail {
     }
 
     fn volume(&self, base: Option<&BaseRef>) -> Volume {
-        let sections = self
-            .large
-            .iter()
-            .flat_map(|seal| &seal.packed.heading.sections);
-        let mut buckets: BTreeSet<u8> = sections.map(|section| section.bucket).collect();
-        buckets.extend((0..BUCKETS).filter(|at| !self.buckets[usize::from(*at)].is_empty()));
         let base_buckets = base.map_or(&[][..], |base| &base.buckets);
-        buckets.extend(base_buckets.iter().map(|bucket| bucket.bucket));
         let base_bytes: u64 = base_buckets.iter().map(|bucket| bucket.length).sum();
         // What the tail holds takes about the share of its bytes in the store that is live.
         let newest = self.buckets.iter().flat_map(|sources| sources.values());
@@ -312,8 +305,24 @@ impl Tail {
             seals: self.seals,
             seal_bytes: self.seal_bytes,
             live_bytes: tail_bytes.max(base_bytes + self.first_load_bytes),
-            buckets: buckets.len() as u64,
+            buckets: self.filled(base).len() as u64,
         }
+    }
+
+    /// The buckets of the share that something is in.
+    fn filled(&self, base: Option<&BaseRef>) -> BTreeSet<u8> {
+        let sections = self
+            .large
+            .iter()
+            .flat_map(|seal| &seal.packed.heading.sections);
+        let in_sections = sections.map(|section| section.bucket);
+        let in_base = base.map_or(&[][..], |base| &base.buckets);
+        let in_base = in_base.iter().map(|bucket| bucket.bucket);
+        let in_tail = (0..BUCKETS).filter(|at| !self.buckets[usize::from(*at)].is_empty());
+        let filled = in_sections.chain(in_base).chain(in_tail);
+        filled
+            .filter(|bucket| self.share.contains(*bucket))
+            .collect()
     }
 
     /// The buckets of the share, each as it is asked for.
@@ -322,10 +331,10 @@ impl Tail {
         store: CheckpointStore,
         base: Option<BaseRef>,
     ) -> BoxStream<'static, Result<LiveBucket>> {
-        let share = self.share;
+        let filled = self.filled(base.as_ref());
         let (base, large) = (Arc::new(base), Arc::new(self.large));
         let buckets = (0..BUCKETS).zip(self.buckets);
-        stream::iter(buckets.filter(move |(bucket, _)| share.contains(*bucket)))
+        stream::iter(buckets.filter(move |(bucket, _)| filled.contains(bucket)))
             .map(move |(bucket, newest)| {
                 merge_bucket(
                     store.clone(),

@@ -131,6 +131,14 @@ impl CommitWriter {
         self.ledger.rebase(base)
     }
 
+    /// Seals since the base, up to the last commit, and the base's bytes.
+    pub(crate) fn since_base(&self) -> (u64, u64) {
+        let runs = self.ledger.runs();
+        let seals = runs.iter().map(|run| run.last - run.first + 1).sum();
+        let buckets = self.ledger.base().map_or(&[][..], |base| &base.buckets);
+        (seals, buckets.iter().map(|bucket| bucket.length).sum())
+    }
+
     /// A compaction of the state as of the last commit of this run, to be run beside it; `None` before the first commit.
     pub fn compaction(&self) -> Option<Compaction> {
         let mut commit = self.recent.back()?.clone();

@@ -173,7 +173,7 @@ async fn check_shares(store: &CheckpointStore, resume: &Resume, model: &Model) {
 fn random_parts(dice: &mut Dice, process: u64, processes: u64, epoch: Epoch) -> Vec<SealPart> {
     let mut parts = Vec::new();
     // Now and then a seal is so large that it is kept in sections.
-    let padding = match dice.roll(50) {
+    let padding = match dice.roll(300) {
         0 => " ".repeat(IN_SECTIONS_BYTES / 2),
         _ => String::new(),
     };
