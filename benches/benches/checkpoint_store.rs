@@ -148,6 +148,7 @@ async fn resume(store: &CheckpointStore, from: &str) -> Outcome<(f64, f64)> {
 fn commit(epoch: u64, seals: Vec<SealRef>) -> CommitRequest {
     CommitRequest {
         epoch: Epoch(epoch),
+        loading: false,
         tokens: Tokens::new(),
         seals,
         sinks: BTreeMap::new(),

@@ -176,7 +176,7 @@ fn stall(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
     let feed = FlightFeed::new(LARGE, 0);
     feed.written.store(LARGE, Ordering::Release);
     let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
-    pipeline.until(tokio, |p| p.ledger.verified())?;
+    pipeline.until(tokio, |p| p.ledger.writable())?;
     let writer = feed.clone();
     let writing = tokio.spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_millis(5));
@@ -231,6 +231,7 @@ fn write_base(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
         opened.commits.set_base(base)?;
         let request = CommitRequest {
             epoch: Epoch(commit.epoch.0 + 1),
+            loading: false,
             tokens: commit.tokens,
             seals: Vec::new(),
             sinks: commit.sinks,
@@ -246,7 +247,7 @@ fn load(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
-        pipeline.until(tokio, |p| p.ledger.verified())?;
+        pipeline.until(tokio, |p| p.ledger.writable())?;
         let s = begun.elapsed().as_secs_f64();
         let loaded = pipeline.changes();
         if loaded != LARGE {

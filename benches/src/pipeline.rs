@@ -113,6 +113,7 @@ impl Pipeline {
             commit: record,
             tokens: tokens.unwrap_or_default(),
             replayed_through: last,
+            sinks: [("totals".to_owned(), String::new())].into(),
         };
         let ledger = Ledger::new(committed, last);
         let (parts, parts_received) = mpsc::unbounded_channel();

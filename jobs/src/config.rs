@@ -21,8 +21,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
+use tidefeed_runtime::checkpoint::LeaseConfig;
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
 /// Everything that a job can be told.
@@ -141,6 +143,13 @@ pub struct CheckpointConfig {
     pub interval_ms: Option<u64>,
     /// See [`CommitConfig::retain`].
     pub retain: Option<usize>,
+    /// Whether runs on other machines may use the same place, as on a file system over the network: then a lease that is
+    /// renewed in the checkpoint decides who runs, not the lock of a file. Default false.
+    pub shared: bool,
+    /// See [`LeaseConfig::duration`], in milliseconds; default 10000, 100 to 3600000.
+    pub lease_ms: Option<u64>,
+    /// See [`LeaseConfig::settle`], in milliseconds; default 10000, at most 3600000.
+    pub settle_ms: Option<u64>,
 }
 
 impl CheckpointConfig {
@@ -150,6 +159,17 @@ impl CheckpointConfig {
         CommitConfig {
             interval_ms: self.interval_ms.unwrap_or(default.interval_ms),
             retain: self.retain.unwrap_or(default.retain),
+        }
+    }
+
+    /// The lease's part of it.
+    pub fn lease(&self) -> LeaseConfig {
+        let default = LeaseConfig::default();
+        LeaseConfig {
+            duration: self
+                .lease_ms
+                .map_or(default.duration, Duration::from_millis),
+            settle: self.settle_ms.map_or(default.settle, Duration::from_millis),
         }
     }
 }
@@ -213,6 +233,11 @@ impl JobConfig {
         self.epoch.validate()?;
         self.load.validate()?;
         self.checkpoint.commit().validate()?;
+        let lease = self.checkpoint.lease();
+        let millis = |duration: Duration| duration.as_millis() as u64;
+        let (ms, hour) = ("milliseconds", 3_600_000);
+        within("checkpoint.lease_ms", millis(lease.duration), 100, hour, ms)?;
+        within("checkpoint.settle_ms", millis(lease.settle), 0, hour, ms)?;
         within("workers", self.workers.0 as u64, 1, 256, "threads")?;
         for (name, source) in &self.source {
             within(

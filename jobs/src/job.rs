@@ -13,8 +13,9 @@
 //! 1. The workers leave their dataflows; from here on nobody begins a write.
 //! 2. The targets are closed: they send nothing more, and what they have sent comes to its end.
 //! 3. Sealer and committer write what they have.
-//! 4. Every task has ended, or [`REQUEST_DEADLINE`] has passed, which no request outlives.
-//! 5. The checkpoint's lock is released, and the next run may start.
+//! 4. Every task has ended, or [`REQUEST_DEADLINE`](tidefeed_operators::target::REQUEST_DEADLINE) has passed, which no request outlives.
+//! 5. The checkpoint's lease is given back, and the next run may start. A run that could not wait for its tasks does not give
+//!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -22,27 +23,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidefeed_operators::feed::ChangeFeed;
-use tidefeed_operators::target::{REQUEST_DEADLINE, Target};
+use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, HeldLock, Opened, RunIdentity, Share};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, RunIdentity, Share};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::{
     Context, Epoch, Error, ErrorKind, Ledger, Result, committer, loader, sealer,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::build::{plan, run_dataflow};
 use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
+use crate::ending::{LeaseKeeper, Writers, settle};
 use crate::flow::{Flow, WorkerParts};
 use crate::plan::Plan;
 use crate::running::{RunningJob, Shared};
 use crate::wire::{ReaderStart, Wiring};
 
 type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
-type Targets = BTreeMap<String, Arc<dyn Target>>;
+pub(crate) type Targets = BTreeMap<String, Arc<dyn Target>>;
 
 /// How long blocking work, as on files, may take to end with a job before it is abandoned.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -103,8 +104,11 @@ where
         let started = tokio.block_on(self.prepare(&plan))?;
         let status = started.shared.clone();
         let (workers, epoch, build) = (started.workers, self.config.epoch, self.build);
-        let (tasks, lock) = (started.tasks, started.lock);
+        let tasks = started.tasks;
+        let settle_for = started.lease.settle();
+        let on_tokio = tokio.enter();
         let writers = Writers {
+            lease: LeaseKeeper::start(started.lease, &started.shared.ledger),
             checkpoint: [
                 tasks.spawn("the sealer", started.sealer),
                 tasks.spawn("the committer", started.committer),
@@ -112,10 +116,12 @@ where
             targets: started.targets,
             tasks: tasks.clone(),
         };
+        settle(settle_for, &tasks, &started.shared.ledger);
         tasks.spawn("the loader of the checkpoint", started.loader);
         for reader in started.readers {
             tasks.spawn(reader.name(), reader.run());
         }
+        drop(on_tokio);
         let (shared, commits) = (started.shared, started.commits);
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
@@ -123,8 +129,6 @@ where
                 let ran = run_dataflow(workers, epoch, &shared, commits, build);
                 let ended = tokio.block_on(writers.end(&shared.ledger));
                 tokio.shutdown_timeout(SHUTDOWN);
-                // Not sooner: see the module's head.
-                drop(lock);
                 ran.and_then(|()| shared.ledger.take_failure().map_or(Ok(()), Err))
                     .and(ended)
             })
@@ -145,6 +149,7 @@ where
         let options = checkpoint::Options {
             fresh: self.fresh,
             retain_commits: commit_config.retain,
+            lease: self.config.checkpoint.lease(),
         };
         let opened = checkpoint::open(&store, &identity, options).await?;
         // Sealed or committed: either may have been written.
@@ -157,7 +162,11 @@ where
             .as_ref()
             .map_or(Epoch(0), |commit| commit.epoch);
         let last = opened.resume.last_sealed.unwrap_or(committed);
-        let ledger = Ledger::new(committed, last);
+        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone());
+        let commit = opened.resume.commit.as_ref();
+        if commit.is_some_and(|commit| !commit.loading) {
+            ledger.complete_load(committed);
+        }
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let tokens = opened.resume.tokens.clone();
@@ -165,12 +174,13 @@ where
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
+            sinks: plan.fingerprint(&self.config).sinks,
         };
         let Opened {
             seals,
             commits: commit_writer,
             resume,
-            lock,
+            lease,
             ..
         } = opened;
         let shared = Shared {
@@ -194,6 +204,7 @@ where
         }
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
         for (name, target) in &targets {
+            target.guard(ledger.fence());
             wiring.sink(name, target, &tasks)?;
         }
         let (workers, readers, outlets) = wiring.finish();
@@ -229,7 +240,7 @@ where
             commits,
             tasks,
             targets,
-            lock,
+            lease,
         })
     }
 
@@ -276,45 +287,19 @@ where
     fn open_store(&self) -> Result<CheckpointStore> {
         match (&self.store, &self.config.checkpoint.directory) {
             (Some(store), _) => Ok(store.clone()),
-            (None, Some(directory)) => CheckpointStore::local(directory, &self.name),
+            (None, Some(directory)) => {
+                let store = CheckpointStore::local(directory, &self.name)?;
+                Ok(if self.config.checkpoint.shared {
+                    store.shared()
+                } else {
+                    store
+                })
+            }
             (None, None) => Err(Error::new(
                 ErrorKind::Config,
                 "no place for checkpoints: set checkpoint.directory in the configuration, or use --checkpoint DIR",
             )),
         }
-    }
-}
-
-/// Everything of a run that writes outside of it.
-struct Writers {
-    /// Sealer and committer.
-    checkpoint: [JoinHandle<()>; 2],
-    targets: Targets,
-    tasks: Tasks,
-}
-
-impl Writers {
-    /// Ends all writing, once the workers are gone.
-    ///
-    /// # Errors
-    /// `Unreachable` when a write was still under way after [`REQUEST_DEADLINE`].
-    async fn end(self, ledger: &Ledger) -> Result<()> {
-        self.targets.values().for_each(|target| target.close());
-        // With the workers went the senders: sealer and committer finish what they have.
-        for task in self.checkpoint {
-            task.await
-                .context(ErrorKind::Internal, || "a background task ended badly")?;
-        }
-        ledger.stop();
-        tokio::time::timeout(REQUEST_DEADLINE, self.tasks.idle())
-            .await
-            .context(ErrorKind::Unreachable, || {
-                format!(
-                    "a sink was still writing {} s after the job had ended: \
-                     check that the server answers before the next start",
-                    REQUEST_DEADLINE.as_secs()
-                )
-            })
     }
 }
 
@@ -330,7 +315,7 @@ struct Started {
     committer: Background,
     tasks: Tasks,
     targets: Targets,
-    lock: HeldLock,
+    lease: Lease,
 }
 
 type Background = Pin<Box<dyn Future<Output = ()> + Send>>;

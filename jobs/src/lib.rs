@@ -9,6 +9,7 @@ mod cli;
 pub mod config;
 mod connect;
 mod cosmos;
+mod ending;
 mod flow;
 mod job;
 mod plan;

@@ -82,7 +82,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 waker.attach(scope.worker().sync_activator_for(info.address.to_vec()));
                 waker
             };
-            parts.ledger.wake_when_verified(waker());
+            parts.ledger.wake_when_writable(waker());
             let (sender, acknowledged) = Inbox::new(1);
             acknowledged.attach(scope.worker().sync_activator_for(info.address.to_vec()));
             let mut sink = Sink {
@@ -205,7 +205,7 @@ impl Sink {
     }
 
     fn start_batch(&mut self, bound: Option<u64>) {
-        if self.under_way.is_some() || !self.parts.ledger.verified() || self.parts.ledger.stopped()
+        if self.under_way.is_some() || !self.parts.ledger.writable() || self.parts.ledger.stopped()
         {
             return;
         }
@@ -226,11 +226,13 @@ impl Sink {
         let upserts = writes.iter().filter(|write| write.body.is_some()).count();
         let deletes = writes.len() - upserts;
         let target = Arc::clone(&self.parts.target);
+        let fence = self.parts.ledger.fence().clone();
         let name = format!("the write of sink {}", self.parts.name);
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), async move {
-                (upserts, deletes, target.apply(writes).await)
+                let applied = fence.guard(target.apply(writes)).await;
+                (upserts, deletes, applied.and_then(|applied| applied))
             });
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidefeed_runtime::Result;
+use tidefeed_runtime::{Fence, Result};
 
 /// One document's net change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ pub trait Target: Send + Sync + 'static {
     async fn is_empty(&self) -> Result<bool> {
         Ok(true)
     }
+
+    /// Asked once, before anything is written: from now on no request may start, and none that is under way may be repeated,
+    /// once `fence` has closed (I7). The call of [`apply`](Target::apply) itself is guarded by whoever makes it.
+    ///
+    /// The default does nothing, which is right for a target whose `apply` starts no tasks of its own.
+    fn guard(&self, _fence: &Fence) {}
 
     /// From now on no request is started. An `apply` under way returns once its requests have been answered or have timed
     /// out, at most [`REQUEST_DEADLINE`] from now, with an error if anything is left to write; waits between attempts are

@@ -265,6 +265,7 @@ mod tests {
             let tokens = [("s".to_owned(), [range].into())].into();
             let request = CommitRequest {
                 epoch: Epoch(epoch),
+                loading: false,
                 tokens,
                 seals: vec![seal],
                 sinks: Default::default(),

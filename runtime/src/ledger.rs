@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::bridge::Waker;
 use crate::checkpoint::SealRef;
 use crate::ticker::Observed;
-use crate::{Epoch, Error};
+use crate::{Epoch, Error, Fence};
 
 /// The shared record of a process's epochs. Cheap to clone.
 #[derive(Clone)]
@@ -28,8 +28,13 @@ struct Shared {
     sealed_through: AtomicU64,
     committed_through: AtomicU64,
     verified: AtomicBool,
+    /// Requests of an earlier run may still be carried out.
+    unsettled: AtomicBool,
+    /// The epoch by which the sources had caught up for the first time; `NOT_LOADED` until then.
+    loaded_by: AtomicU64,
     input_complete: AtomicBool,
     stopped: AtomicBool,
+    fence: Fence,
     failure: Mutex<Option<Error>>,
     ticker: Waker,
     sealed: Mutex<Vec<Waker>>,
@@ -47,6 +52,8 @@ struct Epochs {
     last_commit_at: Option<Instant>,
     commit_latency: Histogram<u64>,
 }
+
+const NOT_LOADED: u64 = u64::MAX;
 
 /// Figures of a run, for displays and summaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,8 +73,14 @@ pub struct EpochFigures {
 }
 
 impl Ledger {
-    /// A ledger in which everything through `resumed_through` is sealed, and everything through `committed` committed.
+    /// A ledger in which everything through `resumed_through` is sealed, and everything through `committed` committed, of a
+    /// run that nobody can fence.
     pub fn new(committed: Epoch, resumed_through: Epoch) -> Self {
+        Self::fenced(committed, resumed_through, Fence::unlimited())
+    }
+
+    /// The same for a run that may write as long as `fence` is open.
+    pub fn fenced(committed: Epoch, resumed_through: Epoch, fence: Fence) -> Self {
         // Three digits over one microsecond to one hour: the bounds are constants, so creation cannot fail.
         let commit_latency =
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
@@ -86,14 +99,22 @@ impl Ledger {
             sealed_through: AtomicU64::new(resumed_through.0),
             committed_through: AtomicU64::new(committed.0),
             verified: AtomicBool::new(committed == Epoch(0)),
+            unsettled: AtomicBool::new(false),
+            loaded_by: AtomicU64::new(NOT_LOADED),
             input_complete: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            fence,
             failure: Mutex::new(None),
             ticker: Waker::default(),
             sealed: Mutex::new(Vec::new()),
             gated: Mutex::new(Vec::new()),
             end: watch::Sender::new(false),
         }))
+    }
+
+    /// Says whether this run may still write (I7).
+    pub fn fence(&self) -> &Fence {
+        &self.0.fence
     }
 
     /// The ticker's waker, to be attached by the ticker.
@@ -106,8 +127,8 @@ impl Ledger {
         self.0.sealed.lock().push(waker);
     }
 
-    /// Asks to be woken when the resumed views are verified (see [`Ledger::verified`]).
-    pub fn wake_when_verified(&self, waker: Waker) {
+    /// Asks to be woken when what sinks wait for has come: see [`Ledger::writable`] and [`Ledger::loaded`].
+    pub fn wake_when_writable(&self, waker: Waker) {
         self.0.gated.lock().push(waker);
     }
 
@@ -225,15 +246,49 @@ impl Ledger {
             .retain(|epoch, _| *epoch <= after || *epoch > through);
     }
 
-    /// The resumed views equal what their commit recorded (I8): sinks may write.
+    /// The resumed views equal what their commit recorded (I8).
     pub fn verify(&self) {
         self.0.verified.store(true, Ordering::Release);
-        self.0.gated.lock().iter().for_each(Waker::wake);
+        self.wake_gated();
     }
 
-    /// True once sinks may write: at once in a fresh run, else when the rehydrated views were compared with the commit.
-    pub fn verified(&self) -> bool {
-        self.0.verified.load(Ordering::Acquire)
+    /// Requests that the run before this one had sent may still be carried out: no sink writes until [`Ledger::settle`].
+    pub fn unsettle(&self) {
+        self.0.unsettled.store(true, Ordering::Release);
+    }
+
+    /// Nothing that an earlier run has sent can be carried out any more (I7).
+    pub fn settle(&self) {
+        self.0.unsettled.store(false, Ordering::Release);
+        self.wake_gated();
+    }
+
+    /// True once sinks may write: the rehydrated views were compared with the commit, at once in a fresh run, and what an
+    /// earlier run had sent has settled.
+    pub fn writable(&self) -> bool {
+        self.0.verified.load(Ordering::Acquire) && !self.0.unsettled.load(Ordering::Acquire)
+    }
+
+    /// Every source has caught up for the first time, and what they had to read is in the epochs through `by`. A run that
+    /// resumes from a commit after that says so at once. Only the first call counts.
+    pub fn complete_load(&self, by: Epoch) {
+        let loaded_by = &self.0.loaded_by;
+        let _ = loaded_by.compare_exchange(NOT_LOADED, by.0, Ordering::AcqRel, Ordering::Acquire);
+        self.wake_gated();
+    }
+
+    /// True once the sources have caught up for the first time.
+    pub fn loaded(&self) -> bool {
+        self.0.loaded_by.load(Ordering::Acquire) != NOT_LOADED
+    }
+
+    /// Whether the epochs through `epoch` hold all that the sources had to read to catch up for the first time.
+    pub fn loaded_by(&self, epoch: Epoch) -> bool {
+        self.0.loaded_by.load(Ordering::Acquire) <= epoch.0
+    }
+
+    fn wake_gated(&self) {
+        self.0.gated.lock().iter().for_each(Waker::wake);
     }
 
     /// Records the first failure and ends the run. Later ones are consequences and only logged.

@@ -33,6 +33,7 @@ pub mod checkpoint;
 pub mod committer;
 pub mod dataflow;
 mod error;
+mod fence;
 mod ids;
 mod ledger;
 pub mod loader;
@@ -43,6 +44,7 @@ mod workers;
 
 pub use committer::CommitConfig;
 pub use error::{Context, Error, ErrorKind, Result};
+pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
 pub use ledger::{EpochFigures, Ledger};
 pub use loader::LoadConfig;

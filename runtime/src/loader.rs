@@ -222,6 +222,7 @@ mod tests {
         seals.truncate(2);
         let request = CommitRequest {
             epoch: Epoch(2),
+            loading: false,
             tokens: Default::default(),
             seals,
             sinks: Default::default(),

@@ -163,7 +163,7 @@ pub fn config(workers: usize) -> JobConfig {
     let mut text = format!(
         "workers = {workers}\n[source.orders]\ndatabase = \"shop\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
     );
-    text += "[epoch]\nmin_ms = 0\nmax_ms = 20\n";
+    text += "[epoch]\nmin_ms = 0\nmax_ms = 20\n[checkpoint]\nsettle_ms = 0\n";
     for (sink, key) in SINKS {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"shop\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"

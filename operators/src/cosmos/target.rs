@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ use azure_data_cosmos::options::{
 use azure_data_cosmos::{CosmosError, PartitionKey, TransactionalBatch};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -76,6 +76,8 @@ struct Writer {
     config: TargetConfig,
     /// True once no request may start any more.
     closed: watch::Sender<bool>,
+    /// The fence of the run that writes, once it is known.
+    fence: OnceLock<Fence>,
 }
 
 impl CosmosTarget {
@@ -90,6 +92,7 @@ impl CosmosTarget {
                 container,
                 config,
                 closed: watch::Sender::new(false),
+                fence: OnceLock::new(),
             }),
         })
     }
@@ -135,6 +138,11 @@ impl Target for CosmosTarget {
         Ok(true)
     }
 
+    fn guard(&self, fence: &Fence) {
+        // A target belongs to one run, so there is nothing to replace.
+        let _ = self.writer.fence.set(fence.clone());
+    }
+
     fn close(&self) {
         self.writer.closed.send_replace(true);
     }
@@ -178,7 +186,10 @@ impl Requests {
             && let Some(job) = self.waiting.pop_front()
         {
             let attempt = Arc::clone(writer).attempt(job, self.halt.subscribe());
-            self.in_flight.spawn(attempt);
+            let fence = writer.fence.get().cloned().unwrap_or_default();
+            // The SDK sends again what failed: no longer, once the run is fenced.
+            self.in_flight
+                .spawn(async move { fence.guard(attempt).await? });
         }
     }
 

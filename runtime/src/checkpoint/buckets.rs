@@ -101,7 +101,7 @@ impl Buckets {
             tail = tail.read(store, &Span::of(run)).await?;
         }
         tail.large
-            .sort_by_key(|seal| std::cmp::Reverse(seal.epoch()));
+            .sort_by_key(|seal| std::cmp::Reverse(seal.version()));
         let base = commit.base.clone();
         Ok(Buckets {
             volume: tail.volume(base.as_ref()),
@@ -123,16 +123,19 @@ impl Buckets {
     }
 }
 
+/// What is newer: of one process also by the number of the seal, because keyed state may have several at one epoch.
+type Version = (Epoch, u64);
+
 /// The newest record of every key of a source, removals included.
 #[derive(Default)]
-struct Newest(HashMap<Bytes, (Epoch, Option<Bytes>)>);
+struct Newest(HashMap<Bytes, (Version, Option<Bytes>)>);
 
 impl Newest {
-    /// Takes the record if there is no newer one of its key. Of the records of one epoch the last must come first.
-    fn add(&mut self, epoch: Epoch, record: Record, keep: impl FnOnce(Record) -> Record) {
-        if self.0.get(&record.key).is_none_or(|(at, _)| *at < epoch) {
+    /// Takes the record if there is no newer one of its key. Of the records of one seal the last must come first.
+    fn add(&mut self, version: Version, record: Record, keep: impl FnOnce(Record) -> Record) {
+        if self.0.get(&record.key).is_none_or(|(at, _)| *at < version) {
             let Record { key, body } = keep(record);
-            self.0.insert(key, (epoch, body));
+            self.0.insert(key, (version, body));
         }
     }
 
@@ -141,7 +144,7 @@ impl Newest {
     }
 
     fn live(self) -> impl Iterator<Item = Record> {
-        let live = |(key, (_, body)): (Bytes, (Epoch, Option<Bytes>))| {
+        let live = |(key, (_, body)): (Bytes, (Version, Option<Bytes>))| {
             body.map(|body| Record {
                 key,
                 body: Some(body),
@@ -169,8 +172,8 @@ struct LargeSeal {
 }
 
 impl LargeSeal {
-    fn epoch(&self) -> Epoch {
-        self.packed.heading.epoch
+    fn version(&self) -> Version {
+        (self.packed.heading.epoch, self.packed.heading.sequence)
     }
 
     /// Reads the section of a bucket.
@@ -247,14 +250,14 @@ impl Tail {
                 links.push(link);
                 self.count(&seal.packed, link.seal.bytes);
                 match parts {
-                    Some(parts) => small.push((link.seal.epoch, parts)),
+                    Some(parts) => small.push((seal.version(), parts)),
                     None => self.large.push(seal),
                 }
             }
             self = blocking("sorting records", move || {
                 small
                     .into_iter()
-                    .for_each(|(epoch, parts)| self.add(epoch, parts));
+                    .for_each(|(version, parts)| self.add(version, parts));
                 self
             })
             .await?;
@@ -274,7 +277,7 @@ impl Tail {
         }
     }
 
-    fn add(&mut self, epoch: Epoch, parts: Vec<SealPart>) {
+    fn add(&mut self, version: Version, parts: Vec<SealPart>) {
         for part in parts.into_iter().rev() {
             for record in part.records.into_iter().rev() {
                 let bucket = bucket_of(&record.key);
@@ -284,10 +287,10 @@ impl Tail {
                 let sources = &mut self.buckets[usize::from(bucket)];
                 // Nearly always there: asked for first, so that no name is copied for each record.
                 if let Some(newest) = sources.get_mut(&part.source) {
-                    newest.add(epoch, record, detached);
+                    newest.add(version, record, detached);
                 } else {
                     let newest = sources.entry(part.source.clone()).or_default();
-                    newest.add(epoch, record, detached);
+                    newest.add(version, record, detached);
                 }
             }
         }
@@ -351,7 +354,7 @@ impl Tail {
 }
 
 fn live_bytes(newest: &Newest) -> u64 {
-    let size = |(key, (_, body)): (&Bytes, &(Epoch, Option<Bytes>))| {
+    let size = |(key, (_, body)): (&Bytes, &(Version, Option<Bytes>))| {
         body.as_ref().map_or(0, |body| key.len() + body.len()) as u64
     };
     newest.0.iter().map(size).sum()
@@ -377,7 +380,7 @@ async fn merge_bucket(
         let seals = Arc::clone(&large);
         let added = blocking("unpacking a section", move || {
             let parts = seals[at].unpack(&section, &bytes)?;
-            add_all(&mut newest, seals[at].epoch(), parts);
+            add_all(&mut newest, seals[at].version(), parts);
             Ok(newest)
         });
         newest = added
@@ -393,11 +396,11 @@ async fn merge_bucket(
 }
 
 /// Adds a section's records, as they are: they live no longer than the bucket.
-fn add_all(newest: &mut Sources, epoch: Epoch, parts: Vec<SealPart>) {
+fn add_all(newest: &mut Sources, version: Version, parts: Vec<SealPart>) {
     for part in parts.into_iter().rev() {
         let keys = newest.entry(part.source).or_default();
         for record in part.records.into_iter().rev() {
-            keys.add(epoch, record, |record| record);
+            keys.add(version, record, |record| record);
         }
     }
 }

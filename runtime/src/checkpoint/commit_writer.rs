@@ -1,14 +1,13 @@
 //! Writing the chain of commits, and collecting what the chain has left behind.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::compaction::Compaction;
 use super::frame::Damage;
 use super::garbage::{Roots, unreachable};
 use super::ledger::Ledger;
-use super::lock::Lock;
+use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
 use super::store::CheckpointStore;
@@ -21,6 +20,8 @@ use crate::{Epoch, Error, Result};
 pub struct CommitRequest {
     /// Everything up to this epoch, inclusive, is in the sinks.
     pub epoch: Epoch,
+    /// Whether the sources had not caught up for the first time by then.
+    pub loading: bool,
     /// Where each feed range stands as of the epoch.
     pub tokens: Tokens,
     /// The seals of this generation, of every process, with epochs above the last commit's and up to `epoch`. The
@@ -54,7 +55,7 @@ pub struct CommitWriter {
     /// The last commits of this run, for the collection of garbage.
     recent: VecDeque<CommitRecord>,
     broken: bool,
-    _lock: Arc<Lock>,
+    _lock: Option<HeldLock>,
 }
 
 impl CommitWriter {
@@ -63,14 +64,14 @@ impl CommitWriter {
         start: StartRecord,
         ledger: Ledger,
         retain: usize,
-        lock: Arc<Lock>,
+        lock: Option<HeldLock>,
     ) -> CommitWriter {
         CommitWriter {
             store,
             retain: retain.max(1),
             ledger,
             last: start.commit,
-            next_number: start.commits_after + 1,
+            next_number: start.first_commit,
             recent: VecDeque::new(),
             broken: false,
             start,
@@ -96,9 +97,10 @@ impl CommitWriter {
         ledger.advance(request.epoch, request.seals)?;
         let record = CommitRecord {
             number: self.next_number,
-            previous: self.last.map(|last| last.checksum),
+            previous: self.last,
             generation: self.start.generation,
             epoch: request.epoch,
+            loading: request.loading,
             tokens: request.tokens,
             base: ledger.base().cloned(),
             runs: ledger.runs(),
@@ -107,10 +109,14 @@ impl CommitWriter {
         };
         // Stays set if the write fails or the future is dropped midway.
         self.broken = true;
-        let name = ObjectName::Commit(record.number);
+        let name = ObjectName::Commit {
+            generation: record.generation,
+            number: record.number,
+        };
         let checksum = self.store.create_json(name, &record).await?;
         self.ledger = ledger;
         self.last = Some(CommitRef {
+            generation: record.generation,
             number: record.number,
             checksum,
         });
@@ -216,12 +222,15 @@ impl Collection {
             && let Some(oldest) = commits.front()
             && let Some(previous) = oldest.previous
         {
-            let name = ObjectName::Commit(oldest.number - 1);
+            let name = ObjectName::Commit {
+                generation: previous.generation,
+                number: previous.number,
+            };
             if listing.binary_search(&name).is_err() {
                 break;
             }
             let (checksum, commit) = self.store.load_json(name).await?;
-            if checksum != previous {
+            if checksum != previous.checksum {
                 let damage = Damage::Content("the commit after it names another one".to_owned());
                 return Err(self.store.damaged(name, &damage));
             }

@@ -3,7 +3,7 @@
 use super::buckets::{Buckets, LiveBucket, Share};
 use super::ledger::{covered_by, should_compact};
 use super::names::ObjectName;
-use super::objects::{BaseRef, BucketRef, CommitRecord};
+use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind};
 use super::reader::blocking;
 use super::records::{Heading, SealPart, pack};
 use super::store::CheckpointStore;
@@ -76,6 +76,7 @@ impl Compaction {
 
 fn heading(generation: Generation, epoch: Epoch, bucket: u8) -> Heading {
     Heading {
+        kind: SealKind::Input,
         generation,
         process: 0,
         sequence: u64::from(bucket),

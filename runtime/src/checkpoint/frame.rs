@@ -1,7 +1,7 @@
 //! The frame around every object: one readable line, then the body.
 //!
 //! ```text
-//! tidefeed-checkpoint 1 commit/000000000007 1234 0f3a…(32 hexadecimal digits)
+//! tidefeed-checkpoint 2 commit/0000000003/000000000007 1234 0f3a…(32 hexadecimal digits)
 //! ```
 //!
 //! Magic, format version, name (its first word is the kind), length of the body, and an xxh3-128 over name and body. The
@@ -22,7 +22,7 @@ use super::names::ObjectName;
 
 const MAGIC: &str = "tidefeed-checkpoint";
 /// Raised with every change that an older version would misread.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// No header is longer; bounds the search for its end in a damaged object.
 const MAX_HEADER_BYTES: usize = 160;
 
@@ -267,9 +267,17 @@ fn canonical<T: std::str::FromStr + fmt::Display>(text: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Generation;
+
+    fn commit(number: u64) -> ObjectName {
+        ObjectName::Commit {
+            generation: Generation(1),
+            number,
+        }
+    }
 
     fn example() -> (Framed, Bytes) {
-        let framed = Framed::new(ObjectName::Commit(7), Bytes::from_static(b"{\"a\": 1}"));
+        let framed = Framed::new(commit(7), Bytes::from_static(b"{\"a\": 1}"));
         let bytes = Bytes::from([framed.header.as_ref(), framed.body.as_ref()].concat());
         (framed, bytes)
     }
@@ -303,29 +311,25 @@ mod tests {
     fn a_moved_object_and_a_newer_format_are_told_apart_from_damage() {
         let (_, bytes) = example();
         assert_eq!(
-            unframe(ObjectName::Commit(8), &bytes).unwrap_err(),
-            Damage::OtherObject("commit/000000000007".to_owned())
+            unframe(commit(8), &bytes).unwrap_err(),
+            Damage::OtherObject("commit/0000000001/000000000007".to_owned())
         );
         let newer = String::from_utf8(bytes.to_vec())
             .unwrap()
             .replacen(" 1 ", " 2 ", 1);
         assert_eq!(
-            unframe(ObjectName::Commit(7), &Bytes::from(newer)).unwrap_err(),
+            unframe(commit(7), &Bytes::from(newer)).unwrap_err(),
             Damage::OtherFormat(2)
         );
         assert_eq!(
-            unframe(ObjectName::Commit(7), &Bytes::new()).unwrap_err(),
+            unframe(commit(7), &Bytes::new()).unwrap_err(),
             Damage::NoHeader
         );
     }
 
     #[test]
     fn the_heading_of_an_object_in_parts_is_checked_without_the_rest() {
-        let framed = Framed::in_parts(
-            ObjectName::Commit(7),
-            Bytes::from_static(b"heading|rest"),
-            8,
-        );
+        let framed = Framed::in_parts(commit(7), Bytes::from_static(b"heading|rest"), 8);
         let bytes = Bytes::from([framed.header.as_ref(), framed.body.as_ref()].concat());
         let (start, size) = (framed.header.len() + 8, framed.len());
         for read in start..=bytes.len() {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::names::ObjectName;
-use super::objects::{CommitRecord, StartRecord};
-use super::recovery::{Pair, position_in};
+use super::objects::{CommitRecord, Series, StartRecord};
+use super::recovery::position_in;
 use crate::{Epoch, Generation};
 
 /// What a collection of garbage has to respect.
@@ -26,7 +26,19 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
     if !roots.commits.iter().any(|commit| committed(&commit)) {
         return Vec::new();
     }
+    let kept: BTreeSet<(Generation, u64)> = roots
+        .commits
+        .iter()
+        .map(|commit| (commit.generation, commit.number))
+        .collect();
     let oldest_commit = roots.commits.iter().map(|c| c.number).min().unwrap_or(0);
+    // Younger than what the roots know of.
+    let own = |generation, number| generation == roots.start.generation && number > oldest_commit;
+    let leases = listing.iter().filter_map(|name| match name {
+        ObjectName::Lease(number) => Some(*number),
+        _ => None,
+    });
+    let newest_lease = leases.max().unwrap_or(0);
     let generations = roots.commits.iter().map(|c| c.generation);
     let oldest_generation = generations.min().unwrap_or(roots.start.generation);
     let bases: BTreeSet<(Generation, Epoch)> = roots
@@ -38,13 +50,24 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
     let mut garbage: Vec<ObjectName> = listing
         .iter()
         .filter(|name| match **name {
-            ObjectName::Commit(number) => number < oldest_commit,
+            ObjectName::Lease(number) => number + KEPT_LEASES <= newest_lease,
+            ObjectName::Commit { generation, number } => {
+                !kept.contains(&(generation, number)) && !own(generation, number)
+            }
             ObjectName::Start(g) | ObjectName::Generation(g) => g < oldest_generation,
             ObjectName::Seal {
+                kind,
                 generation,
                 process,
                 sequence,
-            } => !seal_needed(roots, (generation, process), sequence),
+            } => {
+                let series = Series {
+                    kind,
+                    generation,
+                    process,
+                };
+                !seal_needed(roots, series, sequence)
+            }
             ObjectName::Base {
                 generation, epoch, ..
             } => !bases.contains(&(generation, epoch)) && !base_coming(roots, generation, epoch),
@@ -52,13 +75,16 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
         .copied()
         .collect();
     // Commits name seals and bases, so they go first; oldest first, so that the chain never has a hole.
-    garbage.sort_unstable_by_key(|name| (!matches!(name, ObjectName::Commit(_)), *name));
+    garbage.sort_unstable_by_key(|name| (!matches!(name, ObjectName::Commit { .. }), *name));
     garbage
 }
 
-fn seal_needed(roots: &Roots<'_>, pair: Pair, sequence: u64) -> bool {
+/// The newest lease records stay, so that the numbers only grow.
+pub(super) const KEPT_LEASES: u64 = 3;
+
+fn seal_needed(roots: &Roots<'_>, series: Series, sequence: u64) -> bool {
     let in_commit =
-        |commit: &CommitRecord| commit.runs.iter().any(|run| run.contains(pair, sequence));
+        |commit: &CommitRecord| commit.runs.iter().any(|run| run.contains(series, sequence));
     if roots.commits.iter().any(in_commit) {
         return true;
     }
@@ -66,21 +92,25 @@ fn seal_needed(roots: &Roots<'_>, pair: Pair, sequence: u64) -> bool {
         .start
         .runs
         .iter()
-        .find(|run| run.contains(pair, sequence));
-    if pair.0 < roots.start.generation && pinned.is_none() {
+        .find(|run| run.contains(series, sequence));
+    if series.generation < roots.start.generation && pinned.is_none() {
         return false;
     }
     // Beyond the oldest commit that this run could fall back to, should later ones be lost.
     let lineage = |commit: &&CommitRecord| {
-        let named = roots.start.commit.map_or(0, |commit| commit.number);
-        commit.number > roots.start.commits_after || commit.number == named
+        let named = roots
+            .start
+            .commit
+            .map(|commit| (commit.generation, commit.number));
+        commit.generation == roots.start.generation
+            || named == Some((commit.generation, commit.number))
     };
-    let start_of_pair = pinned.map_or(0, |run| run.first - 1);
+    let start_of_series = pinned.map_or(0, |run| run.first - 1);
     let oldest_position = roots
         .commits
         .iter()
         .filter(lineage)
-        .map(|commit| position_in(commit, pair).map_or(start_of_pair, |end| end.last))
+        .map(|commit| position_in(commit, series).map_or(start_of_series, |end| end.last))
         .min();
     oldest_position.is_none_or(|position| sequence > position)
 }
@@ -95,11 +125,12 @@ fn base_coming(roots: &Roots<'_>, generation: Generation, epoch: Epoch) -> bool 
 mod tests {
     use super::*;
     use crate::checkpoint::frame::Checksum;
-    use crate::checkpoint::objects::{BaseRef, CommitRef, SealRun};
+    use crate::checkpoint::objects::{BaseRef, CommitRef, SealKind, SealRun};
     use std::collections::BTreeMap;
 
     fn seal(generation: u64, process: u32, sequence: u64) -> ObjectName {
         ObjectName::Seal {
+            kind: SealKind::Input,
             generation: Generation(generation),
             process,
             sequence,
@@ -114,8 +145,16 @@ mod tests {
         }
     }
 
+    fn committed(generation: u64, number: u64) -> ObjectName {
+        ObjectName::Commit {
+            generation: Generation(generation),
+            number,
+        }
+    }
+
     fn run(generation: u64, first: u64, last: u64) -> SealRun {
         SealRun {
+            kind: SealKind::Input,
             generation: Generation(generation),
             process: 0,
             first,
@@ -136,6 +175,7 @@ mod tests {
             previous: None,
             generation: Generation(generation),
             epoch: Epoch(number * 10),
+            loading: false,
             tokens: BTreeMap::new(),
             base: base.map(|(generation, epoch, covers)| BaseRef {
                 generation: Generation(generation),
@@ -154,11 +194,13 @@ mod tests {
             generation: Generation(generation),
             fresh: commit.is_none(),
             commit: commit.map(|number| CommitRef {
+                generation: Generation(1),
                 number,
                 checksum: Checksum(0),
             }),
-            commits_after: commit.unwrap_or(0),
+            first_commit: commit.unwrap_or(0) + 1,
             runs,
+            rebuild: BTreeSet::new(),
         }
     }
 
@@ -174,7 +216,7 @@ mod tests {
     fn nothing_goes_before_the_run_has_committed() {
         let start = start(2, Some(3), vec![]);
         let old = [commit(3, 1, None, vec![run(1, 2, 2)])];
-        let listing = [ObjectName::Commit(1), seal(1, 0, 1), base(1, 5)];
+        let listing = [committed(1, 1), seal(1, 0, 1), base(1, 5)];
         assert_eq!(gone(&start, &old, &listing), []);
         assert_eq!(gone(&start, &[], &listing), []);
     }
@@ -187,15 +229,15 @@ mod tests {
             commit(5, 1, Some((1, 40, vec![run(1, 1, 4)])), vec![run(1, 5, 5)]),
         ];
         let listing = [
-            ObjectName::Commit(3),
-            ObjectName::Commit(4),
+            committed(1, 3),
+            committed(1, 4),
             seal(1, 0, 1),
             seal(1, 0, 9),
         ];
         // Seals 1..=4 are still what commit 4 consists of.
-        assert_eq!(gone(&start, &commits, &listing), [ObjectName::Commit(3)]);
+        assert_eq!(gone(&start, &commits, &listing), [committed(1, 3)]);
         let listing = [
-            ObjectName::Commit(4),
+            committed(1, 4),
             seal(1, 0, 4),
             seal(1, 0, 5),
             seal(1, 0, 6),
@@ -207,7 +249,7 @@ mod tests {
         // With commit 5 alone they go; seals not yet covered stay, of every process, and so does a base to come.
         assert_eq!(
             gone(&start, &commits[1..], &listing),
-            [ObjectName::Commit(4), seal(1, 0, 4), base(1, 20)]
+            [committed(1, 4), seal(1, 0, 4), base(1, 20)]
         );
     }
 
@@ -234,15 +276,15 @@ mod tests {
     #[test]
     fn after_a_fresh_start_the_old_state_goes_with_the_first_commit() {
         let mut start = start(3, None, vec![]);
-        start.commits_after = 7;
+        start.first_commit = 8;
         let listing = [
             ObjectName::Generation(Generation(2)),
             ObjectName::Generation(Generation(3)),
             ObjectName::Start(Generation(2)),
             ObjectName::Start(Generation(3)),
-            ObjectName::Commit(6),
-            ObjectName::Commit(7),
-            ObjectName::Commit(8),
+            committed(2, 6),
+            committed(2, 7),
+            committed(3, 8),
             seal(2, 0, 1),
             seal(3, 0, 1),
             base(2, 5),
@@ -251,13 +293,35 @@ mod tests {
         assert_eq!(
             gone(&start, &[new], &listing),
             [
-                ObjectName::Commit(6),
-                ObjectName::Commit(7),
+                committed(2, 6),
+                committed(2, 7),
                 ObjectName::Generation(Generation(2)),
                 ObjectName::Start(Generation(2)),
                 seal(2, 0, 1),
                 base(2, 5),
             ]
+        );
+    }
+
+    #[test]
+    fn commits_of_a_run_that_was_fenced_go_and_the_newest_leases_stay() {
+        let start = start(2, Some(3), vec![]);
+        let kept = [commit(3, 1, None, vec![]), commit(4, 2, None, vec![])];
+        let listing = [
+            ObjectName::Lease(6),
+            ObjectName::Lease(7),
+            ObjectName::Lease(8),
+            ObjectName::Lease(9),
+            committed(1, 3),
+            committed(1, 4),
+            committed(1, 5),
+            committed(2, 4),
+            committed(2, 5),
+        ];
+        assert_eq!(
+            gone(&start, &kept, &listing),
+            [committed(1, 4), committed(1, 5), ObjectName::Lease(6)],
+            "commit 5 of generation 2 is younger than what the roots know of"
         );
     }
 }

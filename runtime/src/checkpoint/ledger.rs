@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::objects::{BaseRef, CommitRecord, SealRef, SealRun};
-use super::recovery::{Pair, run_of};
+use super::objects::{BaseRef, CommitRecord, SealRef, SealRun, Series};
+use super::recovery::run_of;
 use crate::{Epoch, Error, Generation, Result};
 
 /// The state of the commit chain in one run.
@@ -12,11 +12,11 @@ pub(super) struct Ledger {
     generation: Generation,
     epoch: Option<Epoch>,
     base: Option<BaseRef>,
-    runs: BTreeMap<Pair, SealRun>,
+    runs: BTreeMap<Series, SealRun>,
     /// Pinned by the start record and not contained in a commit yet, in order per process.
     waiting: Vec<SealRef>,
     /// The processes whose positions recovery may ask a commit of this generation for.
-    pinned: BTreeSet<Pair>,
+    pinned: BTreeSet<Series>,
 }
 
 impl Ledger {
@@ -31,8 +31,8 @@ impl Ledger {
             generation,
             epoch: commit.map(|commit| commit.epoch),
             base: commit.and_then(|commit| commit.base.clone()),
-            runs: runs.iter().map(|run| (run.pair(), *run)).collect(),
-            pinned: waiting.iter().map(SealRef::pair).collect(),
+            runs: runs.iter().map(|run| (run.series(), *run)).collect(),
+            pinned: waiting.iter().map(SealRef::series).collect(),
             waiting,
         }
     }
@@ -56,7 +56,7 @@ impl Ledger {
             .into_iter()
             .partition(|seal| seal.epoch <= epoch);
         self.waiting = waiting;
-        seals.sort_unstable_by_key(|seal| (seal.pair(), seal.sequence));
+        seals.sort_unstable_by_key(|seal| (seal.series(), seal.sequence));
         if let Some(seal) = seals.iter().find(|seal| seal.generation != self.generation) {
             return Err(misplaced(seal, "is not of this generation"));
         }
@@ -75,7 +75,7 @@ impl Ledger {
         if self.epoch.is_some_and(|last| seal.epoch <= last) {
             return Err(misplaced(seal, "was left out of the commit of its epoch"));
         }
-        let expected = match self.position(seal.pair()) {
+        let expected = match self.position(seal.series()) {
             Some(last) => Some(last + 1),
             // Pinned runs begin where they begin; recovery has checked them.
             None if seal.generation < self.generation => None,
@@ -84,19 +84,22 @@ impl Ledger {
         if expected.is_some_and(|expected| seal.sequence != expected) {
             return Err(misplaced(seal, "does not follow the one before it"));
         }
-        let run = self.runs.entry(seal.pair()).or_insert_with(|| run_of(seal));
+        let run = self
+            .runs
+            .entry(seal.series())
+            .or_insert_with(|| run_of(seal));
         run.last = seal.sequence;
         run.last_epoch = seal.epoch;
         run.last_checksum = seal.checksum;
         Ok(())
     }
 
-    fn position(&self, pair: Pair) -> Option<u64> {
+    fn position(&self, series: Series) -> Option<u64> {
         let covers = self.base.iter().flat_map(|base| &base.covers);
         self.runs
             .values()
             .chain(covers)
-            .filter(|run| run.pair() == pair)
+            .filter(|run| run.series() == series)
             .map(|run| run.last)
             .max()
     }
@@ -116,14 +119,15 @@ impl Ledger {
             )));
         }
         for end in &base.covers {
-            if let Some(run) = self.runs.get_mut(&end.pair()) {
+            if let Some(run) = self.runs.get_mut(&end.series()) {
                 run.first = run.first.max(end.last + 1);
             }
         }
         self.runs.retain(|_, run| run.first <= run.last);
         // Nobody asks for the position of a process that neither seals now nor has seals waiting: its generation is over.
-        let asked =
-            |run: &SealRun| run.generation == self.generation || self.pinned.contains(&run.pair());
+        let asked = |run: &SealRun| {
+            run.generation == self.generation || self.pinned.contains(&run.series())
+        };
         base.covers.retain(asked);
         self.base = Some(base);
         Ok(())
@@ -136,10 +140,10 @@ fn misplaced(seal: &SealRef, what: &str) -> Error {
 
 /// The ends of everything that a base of `commit` contains.
 pub(super) fn covered_by(commit: &CommitRecord) -> Vec<SealRun> {
-    let mut ends: BTreeMap<Pair, SealRun> = BTreeMap::new();
+    let mut ends: BTreeMap<Series, SealRun> = BTreeMap::new();
     let before = commit.base.iter().flat_map(|base| &base.covers);
     for run in before.chain(&commit.runs) {
-        ends.insert(run.pair(), *run);
+        ends.insert(run.series(), *run);
     }
     ends.into_values().collect()
 }
@@ -174,9 +178,11 @@ pub(super) fn should_compact(volume: &Volume) -> bool {
 mod tests {
     use super::*;
     use crate::checkpoint::frame::Checksum;
+    use crate::checkpoint::objects::SealKind;
 
     fn seal(generation: u64, process: u32, sequence: u64, epoch: u64) -> SealRef {
         SealRef {
+            kind: SealKind::Input,
             generation: Generation(generation),
             process,
             sequence,

@@ -1,4 +1,4 @@
-//! One run at a time: the lock on a job's folder, which dies with its process.
+//! One run at a time on one machine: the lock on a job's folder, which dies with its process.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ pub(super) enum Place {
     Folder(PathBuf),
     /// A store in memory; the flag is shared by its clones.
     Memory(Arc<AtomicBool>),
+    /// Other machines may reach it: no lock proves anything, a lease decides.
+    Shared,
 }
 
 /// Holds the lock until it is dropped.
@@ -23,17 +25,14 @@ pub(super) enum Lock {
     Memory(Arc<AtomicBool>),
 }
 
-/// Keeps every other run of the job out until it is dropped, and so do the run's writers. Whoever writes elsewhere in the
-/// name of the run, as to the containers of its views, drops it only when none of those writes is under way any more.
-#[derive(Debug)]
-pub struct HeldLock(
-    #[expect(dead_code, reason = "it is held, and never looked at")] pub(super) Arc<Lock>,
-);
+/// Keeps every other run of the job out until its last clone is dropped.
+pub(super) type HeldLock = Arc<Lock>;
 
 impl Place {
-    /// Takes the lock, or says who has it.
-    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
+    /// Takes the lock where there is one, or says who has it.
+    pub(super) fn lock(&self) -> Result<Option<HeldLock>> {
         let lock = match self {
+            Place::Shared => return Ok(None),
             Place::Folder(folder) => Lock::File(lock_folder(folder)?),
             Place::Memory(flag) => {
                 if flag.swap(true, Ordering::AcqRel) {
@@ -45,7 +44,7 @@ impl Place {
                 Lock::Memory(Arc::clone(flag))
             }
         };
-        Ok(Arc::new(lock))
+        Ok(Some(Arc::new(lock)))
     }
 }
 

@@ -124,6 +124,7 @@ mod commit_writer;
 mod compaction;
 mod frame;
 mod garbage;
+mod lease;
 mod ledger;
 mod lock;
 mod names;
@@ -143,13 +144,13 @@ pub use buckets::{Buckets, LiveBucket, Share};
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use compaction::Compaction;
 pub use frame::Checksum;
-pub use lock::HeldLock;
+pub use lease::{Lease, LeaseConfig, LeaseRecord};
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
-    BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealRef, SealRun,
-    SinkState, StartRecord, Tokens,
+    BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef,
+    SealRun, SinkState, StartRecord, Tokens,
 };
-pub use open::{Joined, Opened, Options, RunIdentity, join, open};
+pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open, take_over};
 pub use records::SealPart;
 pub use resume::{Replay, Resume};
 pub use seal_writer::SealWriter;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::objects::SealKind;
 use crate::{Epoch, Generation};
 
 /// Number of key buckets of a base, and of a large seal. Fixed for ever: readers of any worker count rely on it. A few buckets
@@ -19,8 +20,13 @@ pub fn bucket_of(key: &[u8]) -> u8 {
 pub(super) enum ObjectName {
     Generation(Generation),
     Start(Generation),
-    Commit(u64),
+    Lease(u64),
+    Commit {
+        generation: Generation,
+        number: u64,
+    },
     Seal {
+        kind: SealKind,
         generation: Generation,
         process: u32,
         sequence: u64,
@@ -33,7 +39,15 @@ pub(super) enum ObjectName {
 }
 
 /// The folders that hold objects; anything else beside them (the lock file) is not the protocol's.
-pub(super) const FOLDERS: [&str; 5] = ["generation", "start", "commit", "seal", "base"];
+pub(super) const FOLDERS: [&str; 7] = [
+    "lease",
+    "generation",
+    "start",
+    "commit",
+    "seal",
+    "state",
+    "base",
+];
 
 impl ObjectName {
     /// Parses what `Display` prints, and nothing else: `seal/1/0/7` is not a name, because it would not sort.
@@ -46,8 +60,16 @@ impl ObjectName {
         let name = match (folder, numbers.as_slice()) {
             ("generation", [g]) => ObjectName::Generation(Generation(*g)),
             ("start", [g]) => ObjectName::Start(Generation(*g)),
-            ("commit", [n]) => ObjectName::Commit(*n),
-            ("seal", [g, process, sequence]) => ObjectName::Seal {
+            ("lease", [n]) => ObjectName::Lease(*n),
+            ("commit", [g, n]) => ObjectName::Commit {
+                generation: Generation(*g),
+                number: *n,
+            },
+            ("seal" | "state", [g, process, sequence]) => ObjectName::Seal {
+                kind: match folder {
+                    "seal" => SealKind::Input,
+                    _ => SealKind::State,
+                },
                 generation: Generation(*g),
                 process: u32::try_from(*process).ok()?,
                 sequence: *sequence,
@@ -68,12 +90,26 @@ impl fmt::Display for ObjectName {
         match self {
             ObjectName::Generation(g) => write!(f, "generation/{:010}", g.0),
             ObjectName::Start(g) => write!(f, "start/{:010}", g.0),
-            ObjectName::Commit(number) => write!(f, "commit/{number:012}"),
+            ObjectName::Lease(number) => write!(f, "lease/{number:012}"),
+            ObjectName::Commit { generation, number } => {
+                write!(f, "commit/{:010}/{number:012}", generation.0)
+            }
             ObjectName::Seal {
+                kind,
                 generation,
                 process,
                 sequence,
-            } => write!(f, "seal/{:010}/{process:05}/{sequence:012}", generation.0),
+            } => {
+                let folder = match kind {
+                    SealKind::Input => "seal",
+                    SealKind::State => "state",
+                };
+                write!(
+                    f,
+                    "{folder}/{:010}/{process:05}/{sequence:012}",
+                    generation.0
+                )
+            }
             ObjectName::Base {
                 generation,
                 epoch,
@@ -90,14 +126,26 @@ mod tests {
     #[test]
     fn names_round_trip_and_sort_like_their_numbers() {
         let seal = |sequence| ObjectName::Seal {
+            kind: SealKind::Input,
             generation: Generation(3),
             process: 1,
             sequence,
         };
+        let commit = |number| ObjectName::Commit {
+            generation: Generation(3),
+            number,
+        };
         let names = [
             ObjectName::Generation(Generation(7)),
             ObjectName::Start(Generation(7)),
-            ObjectName::Commit(12),
+            ObjectName::Lease(3),
+            commit(12),
+            ObjectName::Seal {
+                kind: SealKind::State,
+                generation: Generation(3),
+                process: 0,
+                sequence: 1,
+            },
             seal(9),
             seal(10),
             ObjectName::Base {
@@ -110,15 +158,16 @@ mod tests {
             assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
         }
         assert!(seal(9).to_string() < seal(10).to_string());
-        assert!(ObjectName::Commit(99).to_string() < ObjectName::Commit(100).to_string());
+        assert!(commit(99).to_string() < commit(100).to_string());
     }
 
     #[test]
     fn only_the_canonical_form_is_a_name() {
         for text in [
-            "commit/1",
-            "commit/+00000000001",
-            "commit/000000000001/2",
+            "commit/000000000001",
+            "commit/0000000001/+00000000001",
+            "commit/0000000001/2",
+            "lease/1",
             "seal/0000000001/00001",
             "lock",
             "other/0000000001",

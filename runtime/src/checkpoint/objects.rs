@@ -1,6 +1,6 @@
 //! What the objects say: the readable JSON ones and the references between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,29 +24,18 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The first difference from `other`, the state's own fingerprint, in one line; `None` if they are equal.
-    pub fn difference(&self, other: &Fingerprint) -> Option<String> {
-        let first =
-            |kind: &str, now: &BTreeMap<String, String>, then: &BTreeMap<String, String>| {
-                let changed = now
-                    .iter()
-                    .find_map(|(name, description)| match then.get(name) {
-                        Some(before) if before == description => None,
-                        Some(before) => Some(format!(
-                            "{kind} {name} was {before} and is now {description}"
-                        )),
-                        None => Some(format!("{kind} {name} is new")),
-                    });
-                let gone = || then.keys().find(|name| !now.contains_key(*name));
-                changed.or_else(|| gone().map(|name| format!("{kind} {name} is gone")))
-            };
-        first("source", &self.sources, &other.sources)
-            .or_else(|| first("sink", &self.sinks, &other.sinks))
-            .or_else(|| first("table", &self.tables, &other.tables))
+    /// The first source whose container is another one than in `other`, the state's own fingerprint, in one line. What was
+    /// sealed from it belongs to the other container, so there is nothing to resume. Sinks and tables may differ: their
+    /// views can be rebuilt.
+    pub(super) fn moved_source(&self, other: &Fingerprint) -> Option<String> {
+        self.sources.iter().find_map(|(name, now)| {
+            let before = other.sources.get(name).filter(|before| *before != now)?;
+            Some(format!("source {name} was {before} and is now {now}"))
+        })
     }
 }
 
-/// `generation/<g>`: who runs. Written before anything else of its generation.
+/// `generation/<g>`: who runs. Written before anything else of its generation but its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationRecord {
@@ -60,8 +49,8 @@ pub struct GenerationRecord {
     pub workers_per_process: u32,
     /// What the job was made of.
     pub fingerprint: Fingerprint,
-    /// Tells two runs apart that try the same number at the same moment.
-    pub run: String,
+    /// Process id of process 0, for people.
+    pub pid: u32,
     /// Wall clock at the start, for people.
     pub started_at_ms: u64,
 }
@@ -76,26 +65,64 @@ pub struct StartRecord {
     pub fresh: bool,
     /// The commit it starts from; `None` starts from nothing.
     pub commit: Option<CommitRef>,
-    /// Commits with a number up to this one were there before; this generation and its successors write above it.
-    pub commits_after: u64,
-    /// The exact seals beyond the commit.
+    /// The number of this generation's first commit: above that of every commit there was.
+    pub first_commit: u64,
+    /// The exact seals of inputs beyond the commit.
     pub runs: Vec<SealRun>,
+    /// Sinks whose containers may hold something else than their view as of the commit: this run brings them in line.
+    pub rebuild: BTreeSet<String>,
 }
 
-/// A commit by number and checksum.
+/// A commit by name and checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommitRef {
+    /// The generation that wrote it.
+    pub generation: Generation,
     /// Its place in the chain.
     pub number: u64,
     /// Checksum of its object.
     pub checksum: Checksum,
 }
 
+/// What a sealed object holds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SealKind {
+    /// Inputs of an epoch with their tokens (`seal/`); recovery replays those beyond the commit.
+    #[default]
+    Input,
+    /// How keyed state changed in an epoch (`state/`). What lies beyond the commit is not read: the replay computes it anew.
+    State,
+}
+
+/// One process of one generation, and one kind of what it seals: who counts a sequence of seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Series {
+    pub(super) kind: SealKind,
+    pub(super) generation: Generation,
+    pub(super) process: u32,
+}
+
+impl Series {
+    pub(super) fn name(self, sequence: u64) -> ObjectName {
+        ObjectName::Seal {
+            kind: self.kind,
+            generation: self.generation,
+            process: self.process,
+            sequence,
+        }
+    }
+}
+
 /// An unbroken run of one process's seals, `first..=last`. Seals chain checksums, so naming the last one pins them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealRun {
+    /// What the seals hold.
+    pub kind: SealKind,
     /// The generation that sealed.
     pub generation: Generation,
     /// The process that sealed.
@@ -111,12 +138,16 @@ pub struct SealRun {
 }
 
 impl SealRun {
-    pub(super) fn pair(&self) -> (Generation, u32) {
-        (self.generation, self.process)
+    pub(super) fn series(&self) -> Series {
+        Series {
+            kind: self.kind,
+            generation: self.generation,
+            process: self.process,
+        }
     }
 
-    pub(super) fn contains(&self, pair: (Generation, u32), sequence: u64) -> bool {
-        self.pair() == pair && (self.first..=self.last).contains(&sequence)
+    pub(super) fn contains(&self, series: Series, sequence: u64) -> bool {
+        self.series() == series && (self.first..=self.last).contains(&sequence)
     }
 }
 
@@ -124,6 +155,8 @@ impl SealRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealRef {
+    /// What it holds.
+    pub kind: SealKind,
     /// The generation that sealed.
     pub generation: Generation,
     /// The process that sealed.
@@ -139,16 +172,16 @@ pub struct SealRef {
 }
 
 impl SealRef {
-    pub(super) fn pair(&self) -> (Generation, u32) {
-        (self.generation, self.process)
+    pub(super) fn series(&self) -> Series {
+        Series {
+            kind: self.kind,
+            generation: self.generation,
+            process: self.process,
+        }
     }
 
     pub(super) fn name(&self) -> ObjectName {
-        ObjectName::Seal {
-            generation: self.generation,
-            process: self.process,
-            sequence: self.sequence,
-        }
+        self.series().name(self.sequence)
     }
 }
 
@@ -179,7 +212,7 @@ pub struct BucketRef {
 }
 
 /// What a sink's view held as of a commit (I8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkState {
     /// Rows of the view.
@@ -187,6 +220,10 @@ pub struct SinkState {
     /// Order-independent hash over the rows; 32 hexadecimal digits in text.
     #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
     pub hash: u128,
+    /// What the view is computed by, as far as it shows: see [`Fingerprint::sinks`].
+    pub fingerprint: String,
+    /// Whether the container is still to be brought in line with the view.
+    pub rebuilding: bool,
 }
 
 fn to_hex<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
@@ -197,18 +234,20 @@ fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error
     Checksum::deserialize(deserializer).map(|checksum| checksum.0)
 }
 
-/// `commit/<n>`: everything up to `epoch` is in the sinks and durable (I4).
+/// `commit/<g>/<n>`: everything up to `epoch` is in the sinks and durable (I4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommitRecord {
-    /// Its place in the chain, from 1.
+    /// Its place in the chain, from 1, over all generations.
     pub number: u64,
-    /// Checksum of the commit before it; `None` for the first one and after starting over.
-    pub previous: Option<Checksum>,
+    /// The commit before it; `None` for the first one and after starting over.
+    pub previous: Option<CommitRef>,
     /// The generation that committed.
     pub generation: Generation,
     /// Every epoch up to this one, inclusive.
     pub epoch: Epoch,
+    /// Whether the sources had not caught up for the first time yet.
+    pub loading: bool,
     /// Where each feed range stands as of the epoch.
     pub tokens: Tokens,
     /// The compacted part of the state, if there is one.
@@ -226,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_one_line_and_names_what_differs() {
+    fn a_source_that_moved_is_named() {
         let map = |pairs: &[(&str, &str)]| {
             pairs
                 .iter()
@@ -238,17 +277,16 @@ mod tests {
             sinks: map(&[("board", "v1")]),
             tables: map(&[("airports", "3f")]),
         };
-        assert_eq!(then.difference(&then), None);
+        assert_eq!(then.moved_source(&then), None);
         let mut now = then.clone();
         now.sinks = map(&[("board", "v2")]);
+        now.sources = map(&[("flights", "db/flights"), ("weather", "db/weather")]);
+        assert_eq!(now.moved_source(&then), None);
+        now.sources = map(&[("flights", "db/flights2")]);
         assert_eq!(
-            now.difference(&then).unwrap(),
-            "sink board was v1 and is now v2"
+            now.moved_source(&then).unwrap(),
+            "source flights was db/flights and is now db/flights2"
         );
-        now = then.clone();
-        now.tables.clear();
-        assert_eq!(now.difference(&then).unwrap(), "table airports is gone");
-        assert_eq!(then.difference(&now).unwrap(), "table airports is new");
     }
 
     #[test]
@@ -256,6 +294,7 @@ mod tests {
         let state = SinkState {
             rows: 3,
             hash: u128::MAX - 1,
+            ..SinkState::default()
         };
         let text = serde_json::to_string(&state).unwrap();
         assert!(text.contains("fffffffffffffffffffffffffffffffe"));

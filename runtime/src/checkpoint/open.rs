@@ -1,17 +1,18 @@
 //! Taking over a checkpoint: the protocol of [the module](super), with the I/O around its decisions.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeSet;
 
 use super::commit_writer::{CommitWriter, now_ms};
-use super::frame::Checksum;
+use super::frame::{Checksum, Damage};
+use super::lease::{Lease, LeaseConfig};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::objects::{
-    CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealRef, StartRecord,
+    CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef, Series, StartRecord,
 };
 use super::reader::{SealedTokens, read_tokens};
-use super::recovery::{Span, Survey, beyond, check_commit, runs_of};
+use super::recovery::{Span, Survey, beyond, check_commit, pending_rebuilds, runs_of};
 use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
@@ -23,7 +24,7 @@ use crate::{Epoch, Error, ErrorKind, Generation, Result};
 pub struct RunIdentity {
     /// Name of the job.
     pub job: String,
-    /// What the job is made of; a changed one does not resume.
+    /// What the job is made of.
     pub fingerprint: Fingerprint,
     /// Processes of the cluster. May differ from one run to the next.
     pub processes: u32,
@@ -39,6 +40,8 @@ pub struct Options {
     pub fresh: bool,
     /// Commits to keep, at least 1, default 3 (guess). More allow going further back by hand; fewer save space.
     pub retain_commits: usize,
+    /// How long a run may be out of touch before another one takes over.
+    pub lease: LeaseConfig,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
         Options {
             fresh: false,
             retain_commits: 3,
+            lease: LeaseConfig::default(),
         }
     }
 }
@@ -59,10 +63,12 @@ pub struct Opened {
     pub resume: Resume,
     /// Writes the seals of process 0.
     pub seals: SealWriter,
+    /// Writes how keyed state changes in process 0.
+    pub states: SealWriter,
     /// Writes the commits.
     pub commits: CommitWriter,
-    /// Keeps other runs out. The writers hold it too.
-    pub lock: HeldLock,
+    /// Keeps other runs out: to be kept ([`Lease::keep`]) while the run lives, and released at its end.
+    pub lease: Lease,
 }
 
 /// What a process other than 0 gets.
@@ -72,6 +78,8 @@ pub struct Joined {
     pub resume: Resume,
     /// Writes the seals of this process.
     pub seals: SealWriter,
+    /// Writes how keyed state changes in this process.
+    pub states: SealWriter,
 }
 
 /// What was found, checked.
@@ -80,63 +88,144 @@ struct Found {
     commit: Option<(CommitRef, CommitRecord)>,
     /// The seals beyond the commit.
     sealed: Vec<SealedTokens>,
+    /// Sinks that are still to be rebuilt.
+    rebuild: BTreeSet<String>,
 }
 
-/// Takes over the checkpoint of a job, in process 0: locks it, finds what to start from, and pins that in a start record.
-/// When it returns, the generation record and the start record are durable.
+/// A checkpoint that is held and read, and not yet started from.
+#[derive(Debug)]
+pub struct TakenOver {
+    store: CheckpointStore,
+    identity: RunIdentity,
+    options: Options,
+    lease: Lease,
+    resume: Resume,
+    /// The seals beyond the commit.
+    pinned: Vec<SealRef>,
+}
+
+/// Takes over the checkpoint of a job and starts from it, in process 0: [`take_over`] and [`TakenOver::start`] without a
+/// look between them.
 ///
 /// # Errors
-/// - `Fenced` if another run holds the lock or has taken the same generation;
-/// - `Checkpoint` if an object is damaged, missing or of another job, or if the fingerprint differs from the one that the
-///   state was written with. Nothing was written then.
+/// As those two.
 pub async fn open(
     store: &CheckpointStore,
     identity: &RunIdentity,
     options: Options,
 ) -> Result<Opened> {
-    // 1. lock
-    let lock = store.lock()?;
-    // 2. observe
+    let taken = take_over(store, identity, options).await?;
+    taken.start(BTreeSet::new()).await
+}
+
+/// Takes over the checkpoint of a job, in process 0: takes its lease, which may mean to wait out that of a lost run, and
+/// finds what to start from. Nothing but the lease is written.
+///
+/// # Errors
+/// - `Fenced` if another run lives;
+/// - `Checkpoint` if an object is damaged, missing or of another job, or if a source is another container than the state was
+///   read from.
+pub async fn take_over(
+    store: &CheckpointStore,
+    identity: &RunIdentity,
+    options: Options,
+) -> Result<TakenOver> {
+    let lease = Lease::acquire(store, options.lease).await?;
+    let read = observe(store, identity, options.fresh, lease.generation()).await;
+    match read {
+        Ok((resume, pinned)) => Ok(TakenOver {
+            store: store.fenced(lease.fence().clone()),
+            identity: identity.clone(),
+            options,
+            lease,
+            resume,
+            pinned,
+        }),
+        Err(error) => {
+            // Nothing was begun, so nobody has to wait. The error is what matters.
+            let _ = lease.release().await;
+            Err(error)
+        }
+    }
+}
+
+/// What a run would start from now. Reads only, and so may be outdated by a run that lives.
+///
+/// # Errors
+/// `Checkpoint` as [`take_over`].
+pub async fn look(store: &CheckpointStore, identity: &RunIdentity) -> Result<Resume> {
+    let generation = Survey::of(&store.list().await?).next_generation();
+    let (resume, _) = observe(store, identity, false, generation).await?;
+    Ok(resume)
+}
+
+impl TakenOver {
+    /// What the run will start from. Its start record names the sinks that an earlier run was to rebuild and did not.
+    pub fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    /// Pins what was found in a start record. `rebuild` names further sinks whose containers may hold something else than
+    /// their view. When it returns, the generation record and the start record are durable.
+    ///
+    /// # Errors
+    /// `Fenced` if the lease was lost, `Checkpoint` if the store does not take the records.
+    pub async fn start(mut self, rebuild: BTreeSet<String>) -> Result<Opened> {
+        let generation = self.lease.generation();
+        self.resume.start.rebuild.extend(rebuild);
+        let start = &self.resume.start;
+        let record = generation_record(&self.identity, generation);
+        let names = (
+            ObjectName::Generation(generation),
+            ObjectName::Start(generation),
+        );
+        self.store.create_json(names.0, &record).await?;
+        self.store.create_json(names.1, start).await?;
+        let ledger = Ledger::new(generation, self.resume.commit.as_ref(), self.pinned);
+        let lock = self.lease.lock();
+        let (seals, states) = writers(&self.store, &self.resume, 0, &lock);
+        let start = start.clone();
+        let retain = self.options.retain_commits;
+        Ok(Opened {
+            generation,
+            seals,
+            states,
+            commits: CommitWriter::new(self.store, start, ledger, retain, lock),
+            resume: self.resume,
+            lease: self.lease,
+        })
+    }
+
+    /// Gives the checkpoint back without having started.
+    ///
+    /// # Errors
+    /// As [`Lease::release`].
+    pub async fn release(self) -> Result<()> {
+        self.lease.release().await
+    }
+}
+
+async fn observe(
+    store: &CheckpointStore,
+    identity: &RunIdentity,
+    fresh: bool,
+    generation: Generation,
+) -> Result<(Resume, Vec<SealRef>)> {
     let survey = Survey::of(&store.list().await?);
-    // 3. decide, and read what the decisions name
-    let found = if options.fresh {
-        Found::default()
-    } else {
-        find(store, identity, &survey).await?
+    let found = match fresh {
+        true => Found::default(),
+        false => find(store, identity, &survey).await?,
     };
-    let generation = survey.next_generation();
-    let refs: Vec<SealRef> = found.sealed.iter().map(|sealed| sealed.seal).collect();
+    let pinned: Vec<SealRef> = found.sealed.iter().map(|sealed| sealed.seal).collect();
     let start = StartRecord {
         generation,
-        fresh: options.fresh,
+        fresh,
         commit: found.commit.as_ref().map(|(reference, _)| *reference),
-        commits_after: survey.last_commit(),
-        runs: runs_of(&refs),
+        first_commit: survey.last_commit() + 1,
+        runs: runs_of(&pinned),
+        rebuild: found.rebuild.clone(),
     };
-    // 4. and 5. claim the generation, pin the start
-    let record = generation_record(identity, generation);
-    store
-        .create_json(ObjectName::Generation(generation), &record)
-        .await?;
-    store
-        .create_json(ObjectName::Start(generation), &start)
-        .await?;
-    let resume = resume_from(start.clone(), found);
-    let ledger = Ledger::new(generation, resume.commit.as_ref(), refs);
-    let floor = resume.last_sealed;
-    Ok(Opened {
-        generation,
-        seals: SealWriter::new(store.clone(), generation, 0, floor, Some(lock.clone())),
-        commits: CommitWriter::new(
-            store.clone(),
-            start,
-            ledger,
-            options.retain_commits,
-            lock.clone(),
-        ),
-        resume,
-        lock: HeldLock(lock),
-    })
+    Ok((resume_from(start, found), pinned))
 }
 
 /// Joins a run that process 0 has opened, in another process of its cluster: reads what the start record pins.
@@ -160,17 +249,41 @@ pub async fn join(
     let (_, start): (Checksum, StartRecord) =
         store.load_json(ObjectName::Start(generation)).await?;
     let commit = match start.commit {
-        Some(named) => Some(load_commit(store, &start, named.number).await?),
+        Some(named) => Some(load_commit(store, &start, (named.generation, named.number)).await?),
         None => None,
     };
     let spans: Vec<Span> = start.runs.iter().map(Span::of).collect();
     let found = read_found(store, commit, &spans).await?;
     let resume = resume_from(start, found);
-    let floor = resume.last_sealed;
+    let (seals, states) = writers(store, &resume, process, &None);
     Ok(Joined {
-        seals: SealWriter::new(store.clone(), generation, process, floor, None),
         resume,
+        seals,
+        states,
     })
+}
+
+/// The writers of the inputs and of the keyed state of a process. Inputs go on beyond everything sealed; state begins
+/// beyond the commit, because the replay computes it anew.
+fn writers(
+    store: &CheckpointStore,
+    resume: &Resume,
+    process: u32,
+    lock: &Option<HeldLock>,
+) -> (SealWriter, SealWriter) {
+    let writer = |kind, floor| {
+        let series = Series {
+            kind,
+            generation: resume.generation,
+            process,
+        };
+        SealWriter::new(store.clone(), series, floor, lock.clone())
+    };
+    let committed = resume.commit.as_ref().map(|commit| commit.epoch);
+    (
+        writer(SealKind::Input, resume.last_sealed),
+        writer(SealKind::State, committed),
+    )
 }
 
 async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) -> Result<Found> {
@@ -181,12 +294,14 @@ async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) 
     check_owner(store, identity, newest).await?;
     let (_, start): (Checksum, StartRecord) = store.load_json(ObjectName::Start(newest)).await?;
     let commit = match survey.commit_for(&start).map_err(refused)? {
-        Some(number) => Some(load_commit(store, &start, number).await?),
+        Some(name) => Some(load_commit(store, &start, name).await?),
         None => None,
     };
     let record = commit.as_ref().map(|(_, record)| record);
     let spans = beyond(survey, &start, record).map_err(refused)?;
-    read_found(store, commit, &spans).await
+    let rebuild = pending_rebuilds(&start, record);
+    let found = read_found(store, commit, &spans).await?;
+    Ok(Found { rebuild, ..found })
 }
 
 /// Checks that the state that generation `owner` started belongs to this job, unchanged.
@@ -208,13 +323,13 @@ async fn check_owner(
             ),
         ));
     }
-    match identity.fingerprint.difference(&record.fingerprint) {
+    match identity.fingerprint.moved_source(&record.fingerprint) {
         None => Ok(()),
         Some(difference) => Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
-                "the job {} has changed since its checkpoint was written ({difference}): \
-                 start with --fresh to rebuild, or run the previous version",
+                "the checkpoint of job {} was read from another container ({difference}): \
+                 start with --fresh to read the new one, or name the old one again",
                 identity.job
             ),
         )),
@@ -224,11 +339,21 @@ async fn check_owner(
 async fn load_commit(
     store: &CheckpointStore,
     start: &StartRecord,
-    number: u64,
+    (generation, number): (Generation, u64),
 ) -> Result<(CommitRef, CommitRecord)> {
-    let (checksum, record): (_, CommitRecord) = store.load_json(ObjectName::Commit(number)).await?;
-    check_commit(start, &record, checksum).map_err(|refusal| store.refused(refusal))?;
-    Ok((CommitRef { number, checksum }, record))
+    let name = ObjectName::Commit { generation, number };
+    let (checksum, record): (_, CommitRecord) = store.load_json(name).await?;
+    if (record.generation, record.number) != (generation, number) {
+        let damage = Damage::Content("it says that it is another commit".to_owned());
+        return Err(store.damaged(name, &damage));
+    }
+    let reference = CommitRef {
+        generation,
+        number,
+        checksum,
+    };
+    check_commit(start, reference).map_err(|refusal| store.refused(refusal))?;
+    Ok((reference, record))
 }
 
 async fn read_found(
@@ -241,7 +366,11 @@ async fn read_found(
     for span in spans {
         sealed.append(&mut read_tokens(store, span, floor).await?);
     }
-    Ok(Found { commit, sealed })
+    Ok(Found {
+        commit,
+        sealed,
+        rebuild: BTreeSet::new(),
+    })
 }
 
 fn resume_from(start: StartRecord, found: Found) -> Resume {
@@ -267,15 +396,13 @@ fn resume_from(start: StartRecord, found: Found) -> Resume {
 }
 
 fn generation_record(identity: &RunIdentity, generation: Generation) -> GenerationRecord {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let nanos = now.map_or(0, |since| since.as_nanos());
     GenerationRecord {
         job: identity.job.clone(),
         generation,
         processes: identity.processes,
         workers_per_process: identity.workers_per_process,
         fingerprint: identity.fingerprint.clone(),
-        run: format!("{}-{nanos:x}", std::process::id()),
+        pid: std::process::id(),
         started_at_ms: now_ms(),
     }
 }

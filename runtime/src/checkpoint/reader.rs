@@ -54,6 +54,7 @@ pub(super) async fn load_seal(
     let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
     let heading = &packed.heading;
     let seal = SealRef {
+        kind: heading.kind,
         generation: heading.generation,
         process: heading.process,
         sequence: heading.sequence,

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{Checksum, Damage, Framed, Unframed};
 use super::names::{BUCKETS, ObjectName, bucket_of};
+use super::objects::SealKind;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, Result};
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.
@@ -56,6 +57,7 @@ pub struct SealPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Heading {
+    pub(super) kind: SealKind,
     pub(super) generation: Generation,
     pub(super) process: u32,
     pub(super) sequence: u64,
@@ -399,10 +401,11 @@ mod tests {
     use super::super::frame::unframe;
     use super::*;
 
-    const NAME: ObjectName = ObjectName::Commit(1);
+    const NAME: ObjectName = ObjectName::Start(Generation(1));
 
     fn heading() -> Heading {
         Heading {
+            kind: SealKind::Input,
             generation: Generation(1),
             process: 0,
             sequence: 1,

@@ -8,11 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::frame::{Checksum, Damage};
 use super::names::ObjectName;
-use super::objects::{CommitRecord, SealRef, SealRun, StartRecord};
+use super::objects::{CommitRecord, CommitRef, SealKind, SealRef, SealRun, Series, StartRecord};
 use crate::{Epoch, Generation};
-
-/// One process of one generation: who counts a sequence of seals.
-pub(super) type Pair = (Generation, u32);
 
 /// Why the state cannot be used; the store turns it into an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +24,9 @@ pub(super) struct Survey {
     /// The highest generation that any name mentions.
     highest: Generation,
     starts: BTreeSet<Generation>,
-    commits: BTreeSet<u64>,
-    seals: BTreeMap<Pair, BTreeSet<u64>>,
+    commits: BTreeSet<(Generation, u64)>,
+    seals: BTreeMap<Series, BTreeSet<u64>>,
+    last_lease: u64,
 }
 
 impl Survey {
@@ -39,21 +37,30 @@ impl Survey {
                 ObjectName::Generation(generation) | ObjectName::Base { generation, .. } => {
                     generation
                 }
+                ObjectName::Lease(number) => {
+                    survey.last_lease = survey.last_lease.max(number);
+                    continue;
+                }
                 ObjectName::Start(generation) => {
                     survey.starts.insert(generation);
                     generation
                 }
-                ObjectName::Commit(number) => {
-                    survey.commits.insert(number);
-                    Generation(0)
+                ObjectName::Commit { generation, number } => {
+                    survey.commits.insert((generation, number));
+                    generation
                 }
                 ObjectName::Seal {
+                    kind,
                     generation,
                     process,
                     sequence,
                 } => {
-                    let seals = survey.seals.entry((generation, process)).or_default();
-                    seals.insert(sequence);
+                    let series = Series {
+                        kind,
+                        generation,
+                        process,
+                    };
+                    survey.seals.entry(series).or_default().insert(sequence);
                     generation
                 }
             };
@@ -67,72 +74,70 @@ impl Survey {
         Generation(self.highest.0 + 1)
     }
 
+    /// The number of the newest lease record, 0 if there is none.
+    pub(super) fn last_lease(&self) -> u64 {
+        self.last_lease
+    }
+
     /// The highest number of a commit, 0 if there is none.
     pub(super) fn last_commit(&self) -> u64 {
-        self.commits.last().copied().unwrap_or(0)
+        let numbers = self.commits.iter().map(|(_, number)| *number);
+        numbers.max().unwrap_or(0)
     }
 
     /// The generation whose start record describes the state; `None` if no run ever got so far as to seal.
     ///
-    /// A generation without a start record died before it read anything. One without a start record that has sealed
-    /// cannot be: its start record was lost.
+    /// A generation without a start record died before it read anything. One without a start record that has sealed or
+    /// committed cannot be: its start record was lost.
     pub(super) fn newest_start(&self) -> Result<Option<Generation>, Refusal> {
         let newest = self.starts.last().copied();
-        let floor = newest.unwrap_or(Generation(0));
-        if let Some((generation, _)) = self.seals.keys().find(|(g, _)| *g > floor) {
-            return Err(Refusal::Missing(ObjectName::Start(*generation)));
+        let sealed = self.seals.keys().map(|series| series.generation);
+        let committed = self.commits.iter().map(|(generation, _)| *generation);
+        match sealed.chain(committed).max() {
+            Some(generation) if Some(generation) > newest => {
+                Err(Refusal::Missing(ObjectName::Start(generation)))
+            }
+            _ => Ok(newest),
         }
-        if newest.is_none() && !self.commits.is_empty() {
-            return Err(Refusal::Missing(ObjectName::Start(
-                self.highest.max(Generation(1)),
-            )));
-        }
-        Ok(newest)
     }
 
-    /// The commit that the state stands at: the highest one that is not from before `start`, else the one it names.
-    pub(super) fn commit_for(&self, start: &StartRecord) -> Result<Option<u64>, Refusal> {
-        let mut later = self.commits.range(start.commits_after + 1..);
-        let Some(first) = later.next().copied() else {
-            return Ok(start.commit.map(|commit| commit.number));
+    /// The name of the commit that the state stands at: the last one of the generation of `start`, else the one that it
+    /// started from. What an older generation commits after a newer one has started is never looked at.
+    pub(super) fn commit_for(
+        &self,
+        start: &StartRecord,
+    ) -> Result<Option<(Generation, u64)>, Refusal> {
+        let generation = start.generation;
+        let mut own = self.commits.range((generation, 0)..=(generation, u64::MAX));
+        let Some((_, first)) = own.next().copied() else {
+            return Ok(start
+                .commit
+                .map(|commit| (commit.generation, commit.number)));
         };
         let mut last = first;
-        for number in later {
-            if *number != last + 1 {
-                return Err(Refusal::Missing(ObjectName::Commit(last + 1)));
+        for (_, number) in own.copied() {
+            if number != last + 1 {
+                return Err(Refusal::Missing(ObjectName::Commit {
+                    generation,
+                    number: last + 1,
+                }));
             }
-            last = *number;
+            last = number;
         }
-        Ok(Some(last))
+        Ok(Some((generation, last)))
     }
 }
 
-/// Whether `commit`, read under the number that [`Survey::commit_for`] chose, fits `start`.
-pub(super) fn check_commit(
-    start: &StartRecord,
-    commit: &CommitRecord,
-    checksum: Checksum,
-) -> Result<(), Refusal> {
-    let refuse = |what: String| {
-        let damage = Damage::Content(what);
-        Err(Refusal::Damaged(ObjectName::Commit(commit.number), damage))
-    };
+/// Whether `commit`, read under the name that [`Survey::commit_for`] chose, is the one that `start` means.
+pub(super) fn check_commit(start: &StartRecord, commit: CommitRef) -> Result<(), Refusal> {
     match start.commit {
-        Some(named) if named.number == commit.number => {
-            if named.checksum != checksum {
-                return refuse(format!(
-                    "generation {} started from another one of this number",
-                    start.generation
-                ));
-            }
-            Ok(())
-        }
-        _ if commit.generation < start.generation => refuse(format!(
-            "generation {} wrote it after generation {} had started",
-            commit.generation, start.generation
-        )),
-        _ if commit.generation > start.generation => {
-            Err(Refusal::Missing(ObjectName::Start(commit.generation)))
+        Some(named) if named != commit && named.generation == commit.generation => {
+            let what = format!("generation {} started from another one", start.generation);
+            let name = ObjectName::Commit {
+                generation: commit.generation,
+                number: commit.number,
+            };
+            Err(Refusal::Damaged(name, Damage::Content(what)))
         }
         _ => Ok(()),
     }
@@ -141,7 +146,7 @@ pub(super) fn check_commit(
 /// Seals to read, `first..=last` of one process, with what is known about them beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    pub(super) pair: Pair,
+    pub(super) series: Series,
     pub(super) first: u64,
     pub(super) last: u64,
     /// Checksum that the first seal must name as its predecessor's, if it is known.
@@ -153,7 +158,7 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn of(run: &SealRun) -> Span {
         Span {
-            pair: run.pair(),
+            series: run.series(),
             first: run.first,
             last: run.last,
             after: (run.first == 1).then(Checksum::default),
@@ -162,18 +167,14 @@ impl Span {
     }
 
     pub(super) fn name(&self, sequence: u64) -> ObjectName {
-        ObjectName::Seal {
-            generation: self.pair.0,
-            process: self.pair.1,
-            sequence,
-        }
+        self.series.name(sequence)
     }
 }
 
 /// The seals beyond the commit: what `start` pinned and the commit does not contain yet, then what the generation of
 /// `start` sealed itself.
 ///
-/// `commit` is what [`Survey::commit_for`] chose. A gap in the generation's own seals refuses: seals are written one
+/// `commit` is what [`Survey::commit_for`] chose. Only inputs count: keyed state is computed anew by the replay. A gap in the generation's own seals refuses: seals are written one
 /// after the other, so a hole is a seal that was lost after it may have been visible, and one beyond it must never
 /// cover what the lost one held.
 pub(super) fn beyond(
@@ -183,11 +184,11 @@ pub(super) fn beyond(
 ) -> Result<Vec<Span>, Refusal> {
     // A commit that the start record names contains nothing of what the same record pins beyond it.
     let own_commit = commit.filter(|commit| commit.generation == start.generation);
-    let position = |pair: Pair| own_commit.and_then(|commit| position_in(commit, pair));
+    let position = |series: Series| own_commit.and_then(|commit| position_in(commit, series));
     let mut spans = Vec::new();
     for run in &start.runs {
         let mut span = Span::of(run);
-        if let Some(end) = position(run.pair())
+        if let Some(end) = position(run.series())
             && end.last >= run.first
         {
             span.first = end.last + 1;
@@ -197,23 +198,22 @@ pub(super) fn beyond(
             spans.push(span);
         }
     }
-    for (pair, sequences) in survey.seals.range((start.generation, 0)..) {
-        let end = position(*pair);
+    let own =
+        |series: &&Series| series.kind == SealKind::Input && series.generation == start.generation;
+    for series in survey.seals.keys().filter(own) {
+        let sequences = &survey.seals[series];
+        let end = position(*series);
         let first = end.map_or(1, |end| end.last + 1);
         let mut last = first - 1;
         for sequence in sequences.range(first..) {
             if *sequence != last + 1 {
-                return Err(Refusal::Missing(ObjectName::Seal {
-                    generation: pair.0,
-                    process: pair.1,
-                    sequence: last + 1,
-                }));
+                return Err(Refusal::Missing(series.name(last + 1)));
             }
             last = *sequence;
         }
         if last >= first {
             spans.push(Span {
-                pair: *pair,
+                series: *series,
                 first,
                 last,
                 after: Some(end.map_or(Checksum::default(), |end| end.last_checksum)),
@@ -224,15 +224,31 @@ pub(super) fn beyond(
     Ok(spans)
 }
 
-/// The last seal of `pair` that `commit` contains, if it says so.
-pub(super) fn position_in(commit: &CommitRecord, pair: Pair) -> Option<SealRun> {
+/// The sinks that the generation of `start` was to rebuild and has not, as far as `commit`, the one chosen, shows.
+pub(super) fn pending_rebuilds(
+    start: &StartRecord,
+    commit: Option<&CommitRecord>,
+) -> BTreeSet<String> {
+    let Some(commit) = commit else {
+        return start.rebuild.clone();
+    };
+    let rebuilding = |sink: &str| commit.sinks.get(sink).is_some_and(|s| s.rebuilding);
+    let own = commit.generation == start.generation;
+    let done = |sink: &str| own && commit.sinks.contains_key(sink) && !rebuilding(sink);
+    let named = commit.sinks.keys().filter(|sink| rebuilding(sink));
+    let pending = start.rebuild.iter().filter(|sink| !done(sink));
+    pending.chain(named).cloned().collect()
+}
+
+/// The last seal of `series` that `commit` contains, if it says so.
+pub(super) fn position_in(commit: &CommitRecord, series: Series) -> Option<SealRun> {
     let covered = commit.base.iter().flat_map(|base| &base.covers);
-    let of_pair = |run: &&SealRun| run.pair() == pair;
+    let of_series = |run: &&SealRun| run.series() == series;
     commit
         .runs
         .iter()
         .chain(covered)
-        .filter(of_pair)
+        .filter(of_series)
         .max_by_key(|run| run.last)
         .copied()
 }
@@ -244,7 +260,8 @@ pub(super) struct Link {
     pub(super) previous: Checksum,
 }
 
-/// Checks that `links` are the seals of `span`: chained, rising in epoch above `floor`, ending in what is pinned.
+/// Checks that `links` are the seals of `span`: chained, rising in epoch above `floor`, ending in what is pinned. Several
+/// changes of keyed state may belong to one epoch.
 pub(super) fn check_chain(
     span: &Span,
     links: &[Link],
@@ -257,13 +274,17 @@ pub(super) fn check_chain(
     let mut after = span.after;
     let mut floor = floor;
     for (sequence, link) in (span.first..=span.last).zip(links) {
-        if link.seal.pair() != span.pair || link.seal.sequence != sequence {
+        if link.seal.series() != span.series || link.seal.sequence != sequence {
             return refuse(sequence, "its heading names another seal");
         }
         if after.is_some_and(|checksum| checksum != link.previous) {
             return refuse(sequence, "it does not follow the seal before it");
         }
-        if floor.is_some_and(|epoch| link.seal.epoch <= epoch) {
+        let rises = |epoch: Epoch| match span.series.kind {
+            SealKind::Input => link.seal.epoch > epoch,
+            SealKind::State => link.seal.epoch >= epoch,
+        };
+        if floor.is_some_and(|epoch| !rises(epoch)) {
             return refuse(sequence, "its epoch is not above those before it");
         }
         after = Some(link.seal.checksum);
@@ -280,9 +301,9 @@ pub(super) fn check_chain(
 
 /// Groups seals into the runs that a start record or a commit names. The seals of each process must be in order.
 pub(super) fn runs_of(seals: &[SealRef]) -> Vec<SealRun> {
-    let mut runs: BTreeMap<Pair, SealRun> = BTreeMap::new();
+    let mut runs: BTreeMap<Series, SealRun> = BTreeMap::new();
     for seal in seals {
-        let run = runs.entry(seal.pair()).or_insert_with(|| run_of(seal));
+        let run = runs.entry(seal.series()).or_insert_with(|| run_of(seal));
         run.last = seal.sequence;
         run.last_epoch = seal.epoch;
         run.last_checksum = seal.checksum;
@@ -293,6 +314,7 @@ pub(super) fn runs_of(seals: &[SealRef]) -> Vec<SealRun> {
 /// The run that consists of one seal.
 pub(super) fn run_of(seal: &SealRef) -> SealRun {
     SealRun {
+        kind: seal.kind,
         generation: seal.generation,
         process: seal.process,
         first: seal.sequence,
@@ -305,13 +327,21 @@ pub(super) fn run_of(seal: &SealRef) -> SealRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::objects::CommitRef;
+    use crate::checkpoint::objects::SinkState;
 
     fn seal(generation: u64, process: u32, sequence: u64) -> ObjectName {
         ObjectName::Seal {
+            kind: SealKind::Input,
             generation: Generation(generation),
             process,
             sequence,
+        }
+    }
+
+    fn committed(generation: u64, number: u64) -> ObjectName {
+        ObjectName::Commit {
+            generation: Generation(generation),
+            number,
         }
     }
 
@@ -324,16 +354,19 @@ mod tests {
             generation: Generation(generation),
             fresh: false,
             commit: commit.map(|number| CommitRef {
+                generation: Generation(generation - 1),
                 number,
                 checksum: Checksum(u128::from(number)),
             }),
-            commits_after: commit.unwrap_or(0),
+            first_commit: commit.unwrap_or(0) + 1,
             runs,
+            rebuild: BTreeSet::new(),
         }
     }
 
     fn run(generation: u64, process: u32, first: u64, last: u64) -> SealRun {
         SealRun {
+            kind: SealKind::Input,
             generation: Generation(generation),
             process,
             first,
@@ -349,6 +382,7 @@ mod tests {
             previous: None,
             generation: Generation(generation),
             epoch: Epoch(100),
+            loading: false,
             tokens: BTreeMap::new(),
             base: None,
             runs,
@@ -364,7 +398,14 @@ mod tests {
         commit: Option<&CommitRecord>,
     ) -> Result<Vec<(u64, u32, u64, u64)>, Refusal> {
         let spans = beyond(&survey(names), start, commit)?;
-        let short = |span: &Span| (span.pair.0.0, span.pair.1, span.first, span.last);
+        let short = |span: &Span| {
+            let Series {
+                generation,
+                process,
+                ..
+            } = span.series;
+            (generation.0, process, span.first, span.last)
+        };
         Ok(spans.iter().map(short).collect())
     }
 
@@ -389,7 +430,7 @@ mod tests {
             survey(&lost).newest_start(),
             Err(Refusal::Missing(start(2)))
         );
-        let no_start = [ObjectName::Generation(Generation(1)), ObjectName::Commit(1)];
+        let no_start = [ObjectName::Generation(Generation(1)), committed(1, 1)];
         assert_eq!(
             survey(&no_start).newest_start(),
             Err(Refusal::Missing(start(1)))
@@ -398,54 +439,72 @@ mod tests {
 
     #[test]
     fn the_commit_is_the_last_one_since_the_start() {
-        let commits = |numbers: &[u64]| {
-            survey(
-                &numbers
-                    .iter()
-                    .map(|n| ObjectName::Commit(*n))
-                    .collect::<Vec<_>>(),
-            )
+        let commits = |names: &[(u64, u64)]| {
+            let name = |(generation, number): &(u64, u64)| committed(*generation, *number);
+            survey(&names.iter().map(name).collect::<Vec<_>>())
         };
+        let chosen = |generation, number| Ok(Some((Generation(generation), number)));
         let none: StartRecord = start(1, None, vec![]);
         assert_eq!(commits(&[]).commit_for(&none), Ok(None));
-        assert_eq!(commits(&[1, 2, 3]).commit_for(&none), Ok(Some(3)));
+        let three = [(1, 1), (1, 2), (1, 3)];
+        assert_eq!(commits(&three).commit_for(&none), chosen(1, 3));
         // Garbage collection took the oldest.
-        assert_eq!(commits(&[3, 4]).commit_for(&none), Ok(Some(4)));
-        // No commit of its own yet: the pinned one.
+        let collected = commits(&[(1, 3), (1, 4)]);
+        assert_eq!(collected.commit_for(&none), chosen(1, 4));
+        // No commit of its own yet: the pinned one, also when a run that was fenced has written another one since.
+        let second = start(2, Some(3), vec![]);
+        let late = commits(&[(1, 2), (1, 3), (1, 4)]);
+        assert_eq!(late.commit_for(&second), chosen(1, 3));
+        let own = commits(&[(1, 3), (1, 4), (2, 4), (2, 5)]);
+        assert_eq!(own.commit_for(&second), chosen(2, 5));
         assert_eq!(
-            commits(&[2, 3]).commit_for(&start(2, Some(3), vec![])),
-            Ok(Some(3))
-        );
-        assert_eq!(
-            commits(&[3, 5]).commit_for(&none),
-            Err(Refusal::Missing(ObjectName::Commit(4)))
+            commits(&[(1, 3), (1, 5)]).commit_for(&none),
+            Err(Refusal::Missing(committed(1, 4)))
         );
         // Started over after commit 3: what is before does not exist for it.
-        let mut fresh = none.clone();
-        fresh.commits_after = 3;
-        assert_eq!(commits(&[1, 2, 3]).commit_for(&fresh), Ok(None));
-        assert_eq!(commits(&[1, 3, 4]).commit_for(&fresh), Ok(Some(4)));
+        let fresh = start(2, None, vec![]);
+        assert_eq!(commits(&three).commit_for(&fresh), Ok(None));
+        assert_eq!(commits(&[(1, 3), (2, 4)]).commit_for(&fresh), chosen(2, 4));
+    }
+
+    #[test]
+    fn a_sink_is_to_be_rebuilt_until_a_commit_says_that_it_is() {
+        let names = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let mut second = start(2, Some(1), vec![]);
+        second.rebuild = names(&["a", "b", "c"]);
+        assert_eq!(pending_rebuilds(&second, None), second.rebuild);
+        let state = |rebuilding| SinkState {
+            rebuilding,
+            ..SinkState::default()
+        };
+        let sinks = [("a", false), ("b", true), ("d", true), ("e", false)];
+        let sinks = sinks.map(|(sink, rebuilding)| (sink.to_owned(), state(rebuilding)));
+        // Of the run before: what it says of a, b and c is from before they were to be rebuilt.
+        let mut of = commit(1, 1, vec![]);
+        of.sinks = sinks.into();
+        let all = names(&["a", "b", "c", "d"]);
+        assert_eq!(pending_rebuilds(&second, Some(&of)), all);
+        of.generation = Generation(2);
+        let left = names(&["b", "c", "d"]);
+        assert_eq!(pending_rebuilds(&second, Some(&of)), left);
     }
 
     #[test]
     fn a_commit_must_fit_the_start() {
         let start = start(4, Some(7), vec![]);
-        let fits = |number, generation, checksum| {
-            check_commit(
-                &start,
-                &commit(number, generation, vec![]),
-                Checksum(checksum),
-            )
+        let fits = |generation, number, checksum| {
+            let commit = CommitRef {
+                generation: Generation(generation),
+                number,
+                checksum: Checksum(checksum),
+            };
+            check_commit(&start, commit)
         };
-        assert_eq!(fits(7, 3, 7), Ok(()));
-        assert_eq!(fits(8, 4, 1), Ok(()));
-        assert!(matches!(fits(7, 3, 8), Err(Refusal::Damaged(..))));
-        // An older run that went on after it had been fenced off.
-        assert!(matches!(fits(8, 3, 1), Err(Refusal::Damaged(..))));
-        assert_eq!(
-            fits(8, 5, 1),
-            Err(Refusal::Missing(ObjectName::Start(Generation(5))))
-        );
+        assert_eq!(fits(3, 7, 7), Ok(()));
+        assert_eq!(fits(4, 8, 1), Ok(()));
+        assert!(matches!(fits(3, 7, 8), Err(Refusal::Damaged(..))));
     }
 
     #[test]
@@ -540,13 +599,8 @@ mod tests {
     fn a_fresh_start_looks_at_nothing_before_it() {
         let mut fresh = start(3, None, vec![]);
         fresh.fresh = true;
-        fresh.commits_after = 9;
-        let names = [
-            ObjectName::Commit(9),
-            seal(1, 0, 1),
-            seal(2, 0, 2),
-            seal(3, 0, 1),
-        ];
+        fresh.first_commit = 10;
+        let names = [committed(2, 9), seal(1, 0, 1), seal(2, 0, 2), seal(3, 0, 1)];
         assert_eq!(chosen(&names, &fresh, None), Ok(vec![(3, 0, 1, 1)]));
     }
 
@@ -554,6 +608,7 @@ mod tests {
     fn a_chain_is_followed_link_by_link() {
         let link = |sequence: u64, epoch: u64, previous: u128| Link {
             seal: SealRef {
+                kind: SealKind::Input,
                 generation: Generation(1),
                 process: 0,
                 sequence,

@@ -1,13 +1,11 @@
 //! Writing the seals of one process.
 
-use std::sync::Arc;
-
 use super::frame::Checksum;
-use super::lock::Lock;
-use super::objects::SealRef;
+use super::lock::HeldLock;
+use super::objects::{SealKind, SealRef, Series};
 use super::records::{Heading, SealPart, pack_seal};
 use super::store::CheckpointStore;
-use crate::{Epoch, Error, Generation, Result};
+use crate::{Epoch, Error, Result};
 
 /// Writes the seals of one process, one after the other.
 ///
@@ -16,27 +14,24 @@ use crate::{Epoch, Error, Generation, Result};
 #[derive(Debug)]
 pub struct SealWriter {
     store: CheckpointStore,
-    generation: Generation,
-    process: u32,
+    series: Series,
     sequence: u64,
     previous: Checksum,
     floor: Option<Epoch>,
     broken: bool,
-    _lock: Option<Arc<Lock>>,
+    _lock: Option<HeldLock>,
 }
 
 impl SealWriter {
     pub(super) fn new(
         store: CheckpointStore,
-        generation: Generation,
-        process: u32,
+        series: Series,
         floor: Option<Epoch>,
-        lock: Option<Arc<Lock>>,
+        lock: Option<HeldLock>,
     ) -> SealWriter {
         SealWriter {
             store,
-            generation,
-            process,
+            series,
             sequence: 0,
             previous: Checksum::default(),
             floor,
@@ -48,8 +43,8 @@ impl SealWriter {
     /// Makes the inputs of `epoch` durable: when this returns, they survive a crash of the machine.
     ///
     /// # Errors
-    /// - `Internal` if `epoch` is not above every epoch sealed before, in this run or in one that it resumed, or if a
-    ///   write failed before;
+    /// - `Internal` if `epoch` is not above every epoch sealed before, in this run or in one that it resumed (of keyed state
+    ///   several objects may belong to one epoch), or if a write failed before;
     /// - `Data` if a document is larger than 4 GiB;
     /// - `Fenced` if another run has written this seal;
     /// - `Checkpoint` if the store does not take it. The seal may or may not exist then.
@@ -59,9 +54,11 @@ impl SealWriter {
                 "a seal was not written to its end: nothing more can be sealed in this run",
             ));
         }
-        if let Some(floor) = self.floor
-            && epoch <= floor
-        {
+        let rises = |floor: Epoch| match self.series.kind {
+            SealKind::Input => epoch > floor,
+            SealKind::State => epoch >= floor,
+        };
+        if let Some(floor) = self.floor.filter(|floor| !rises(*floor)) {
             return Err(Error::internal(format!(
                 "epoch {epoch} is sealed after epoch {floor}"
             )));
@@ -78,8 +75,9 @@ impl SealWriter {
 
     async fn put(&self, epoch: Epoch, parts: Vec<SealPart>) -> Result<SealRef> {
         let heading = Heading {
-            generation: self.generation,
-            process: self.process,
+            kind: self.series.kind,
+            generation: self.series.generation,
+            process: self.series.process,
             sequence: self.sequence + 1,
             epoch,
             previous: self.previous,
@@ -89,8 +87,9 @@ impl SealWriter {
             sections: Vec::new(),
         };
         let mut seal = SealRef {
-            generation: self.generation,
-            process: self.process,
+            kind: self.series.kind,
+            generation: self.series.generation,
+            process: self.series.process,
             sequence: heading.sequence,
             epoch,
             checksum: Checksum::default(),

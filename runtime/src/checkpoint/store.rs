@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Checksum, Damage, Framed, Unframed, unframe, unframe_start};
-use super::lock::{Lock, Place};
+use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
+use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
@@ -28,6 +29,8 @@ pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    /// Asked before each write and delete.
+    fence: Fence,
 }
 
 impl CheckpointStore {
@@ -73,6 +76,24 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            fence: Fence::unlimited(),
+        }
+    }
+
+    /// The same store for runs on several machines, as on a file system over the network: not a lock decides who runs, but
+    /// a lease that is renewed in the store ([`LeaseConfig`](super::LeaseConfig)).
+    pub fn shared(self) -> Self {
+        CheckpointStore {
+            place: Place::Shared,
+            ..self
+        }
+    }
+
+    /// The same store for a run that may write as long as `fence` is open.
+    pub(super) fn fenced(&self, fence: Fence) -> Self {
+        CheckpointStore {
+            fence,
+            ..self.clone()
         }
     }
 
@@ -81,7 +102,7 @@ impl CheckpointStore {
         &self.job
     }
 
-    pub(super) fn lock(&self) -> Result<Arc<Lock>> {
+    pub(super) fn lock(&self) -> Result<Option<HeldLock>> {
         self.place.lock()
     }
 
@@ -121,11 +142,10 @@ impl CheckpointStore {
         let full = self.full_name(object.name);
         let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
         let path = Path::from(full.as_str());
-        match self
+        let put = self
             .objects
-            .put_opts(&path, payload, PutMode::Create.into())
-            .await
-        {
+            .put_opts(&path, payload, PutMode::Create.into());
+        match self.fence.guard(put).await? {
             Ok(_) => Ok(()),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.read(object.name).await?;
@@ -229,8 +249,17 @@ impl CheckpointStore {
 
     /// The names of all objects of the job, sorted.
     pub(super) async fn list(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&FOLDERS).await
+    }
+
+    /// The names of the lease records, sorted.
+    pub(super) async fn list_leases(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&["lease"]).await
+    }
+
+    async fn list_in(&self, folders: &[&str]) -> Result<Vec<ObjectName>> {
         let mut names = Vec::new();
-        for folder in FOLDERS {
+        for folder in folders {
             let prefix = Path::from(format!("{}/{folder}", self.job));
             let mut found = self.objects.list(Some(&prefix));
             let failed = |error| self.failed("list", prefix.as_ref(), error);
@@ -258,7 +287,8 @@ impl CheckpointStore {
     /// Deletes an object; one that is gone already counts as deleted.
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
-        match self.objects.delete(&Path::from(full.as_str())).await {
+        let path = Path::from(full.as_str());
+        match self.fence.guard(self.objects.delete(&path)).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", &full, error)),
         }

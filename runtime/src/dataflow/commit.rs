@@ -59,28 +59,30 @@ impl AsOf {
         }
     }
 
-    fn sinks(&self) -> BTreeMap<String, SinkState> {
-        let state = |(rows, hash): &(i64, u128)| SinkState {
-            rows: u64::try_from(*rows).unwrap_or(0),
-            hash: *hash,
+    /// The state of every sink of the job, by its fingerprint.
+    fn sinks(&self, fingerprints: &BTreeMap<String, String>) -> BTreeMap<String, SinkState> {
+        let state = |(sink, fingerprint): (&String, &String)| {
+            let (rows, hash) = self.views.get(sink).copied().unwrap_or_default();
+            let state = SinkState {
+                rows: u64::try_from(rows).unwrap_or(0),
+                hash,
+                fingerprint: fingerprint.clone(),
+                rebuilding: false,
+            };
+            (sink.clone(), state)
         };
-        self.views
-            .iter()
-            .map(|(sink, view)| (sink.clone(), state(view)))
-            .collect()
+        fingerprints.iter().map(state).collect()
     }
 
     /// Compares the rehydrated views with those of the commit (I8). A view that is absent on either side is empty there.
     fn check(&self, commit: &CommitRecord) -> Result<(), Error> {
-        let ours = self.sinks();
-        let state = |views: &BTreeMap<String, SinkState>, sink: &String| {
-            views
-                .get(sink)
-                .copied()
-                .unwrap_or(SinkState { rows: 0, hash: 0 })
+        let ours = |sink: &String| self.views.get(sink).copied().unwrap_or_default();
+        let theirs = |sink: &String| {
+            let state = commit.sinks.get(sink);
+            state.map_or((0, 0), |state| (state.rows as i64, state.hash))
         };
-        let differs = |sink: &&String| state(&ours, sink) != state(&commit.sinks, sink);
-        let Some(sink) = ours.keys().chain(commit.sinks.keys()).find(differs) else {
+        let mut sinks = self.views.keys().chain(commit.sinks.keys());
+        let Some(sink) = sinks.find(|sink| ours(sink) != theirs(sink)) else {
             return Ok(());
         };
         Err(Error::new(
@@ -90,8 +92,8 @@ impl AsOf {
                  its tables changed, or it is not deterministic; nothing was written; run the version that wrote the \
                  commit, or start over with --fresh",
                 commit.number,
-                state(&ours, sink).rows,
-                state(&commit.sinks, sink).rows
+                ours(sink).0,
+                theirs(sink).0
             ),
         ))
     }
@@ -107,6 +109,8 @@ pub struct Resumed {
     /// The newest epoch that is replayed from seals. A commit before that would have to say which part of the replay it
     /// covers, so none is requested until all of it is through.
     pub replayed_through: Epoch,
+    /// The sinks of the job, each with its fingerprint ([`Fingerprint::sinks`](crate::checkpoint::Fingerprint::sinks)).
+    pub sinks: BTreeMap<String, String>,
 }
 
 /// Follows the frontier behind all sources and sinks. `reports` carries the reports of all workers; worker 0 collects them.
@@ -157,6 +161,7 @@ struct Progress {
     /// The commit that the run resumed from, until its views are compared.
     unverified: Option<CommitRecord>,
     replayed_through: Epoch,
+    sinks: BTreeMap<String, String>,
     /// The epoch of the last commit, written or requested.
     requested: Epoch,
 }
@@ -175,6 +180,7 @@ impl Progress {
                 .map_or(Epoch(0), |commit| commit.epoch),
             unverified: resumed.commit,
             replayed_through: resumed.replayed_through,
+            sinks: resumed.sinks,
         }
     }
 
@@ -210,9 +216,10 @@ impl Progress {
         self.requested = epoch;
         Ok(Some(CommitRequest {
             epoch,
+            loading: !ledger.loaded_by(epoch),
             tokens: self.as_of.tokens.clone(),
             seals: std::mem::take(&mut self.as_of.seals),
-            sinks: self.as_of.sinks(),
+            sinks: self.as_of.sinks(&self.sinks),
         }))
     }
 

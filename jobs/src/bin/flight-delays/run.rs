@@ -28,6 +28,8 @@ use crate::views;
 const JOB: &str = "flight-delays";
 const DATABASE: &str = "flight-delays";
 const FLIGHTS: &str = "flights";
+/// After a crash the job waits this long for requests to a server on this machine that may still be carried out.
+const LOCAL_SETTLE_MS: u64 = 200;
 /// How often the display looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -212,6 +214,10 @@ fn start_job(
     let (endpoint, key) = server.endpoint_and_key();
     let mut config = JobConfig::parse(&configuration(args.workers))?;
     config.checkpoint.directory = Some(checkpoint.to_path_buf());
+    if endpoint.starts_with("http://") {
+        // Plain http is a server on this machine, and nothing is under way for long to that.
+        config.checkpoint.settle_ms = Some(LOCAL_SETTLE_MS);
+    }
     let tables = tables.clone();
     Job::new(
         JOB,

@@ -180,6 +180,7 @@ impl Script<'_> {
         let options = Options {
             fresh: false,
             retain_commits: 1,
+            ..Options::default()
         };
         let mut opened = open(self.store, &identity(), options).await?;
         let mut seals = Vec::new();
@@ -272,7 +273,7 @@ async fn a_run_may_die_at_any_write_on_disk() {
 async fn a_writer_that_failed_writes_no_more() {
     let mortal = Mortal {
         inner: Arc::clone(Place::memory().store.objects()),
-        left: AtomicI64::new(3),
+        left: AtomicI64::new(4),
         effective: true,
     };
     let lock = LockPlace::Memory(Arc::new(AtomicBool::new(false)));

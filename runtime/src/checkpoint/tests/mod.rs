@@ -80,6 +80,7 @@ fn part(source: &str, range: &str, token: &str, records: Vec<Record>) -> SealPar
 fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
     CommitRequest {
         epoch: Epoch(epoch),
+        loading: false,
         tokens: Tokens::new(),
         seals: seals.to_vec(),
         sinks: BTreeMap::from([(
@@ -87,6 +88,7 @@ fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
             SinkState {
                 rows: epoch,
                 hash: 7,
+                ..SinkState::default()
             },
         )]),
     }

@@ -36,6 +36,7 @@ impl Run {
         let options = Options {
             fresh: dice.roll(25) == 0,
             retain_commits: 1 + dice.roll(3) as usize,
+            ..Options::default()
         };
         if options.fresh {
             *model = Model::default();
@@ -109,6 +110,7 @@ impl Run {
         committed.seals.retain(|(sealed, _)| sealed <= epoch);
         let request = CommitRequest {
             epoch: *epoch,
+            loading: false,
             tokens: committed.tokens(),
             seals: due,
             sinks: BTreeMap::new(),
@@ -148,8 +150,12 @@ impl Run {
         if self.retain < 2 {
             return false;
         }
-        let last = self.commits.last().expect("matched above").number;
-        self.store.delete(ObjectName::Commit(last)).await.unwrap();
+        let last = self.commits.last().expect("matched above");
+        let name = ObjectName::Commit {
+            generation: last.generation,
+            number: last.number,
+        };
+        self.store.delete(name).await.unwrap();
         model.commit = before;
         true
     }

@@ -105,61 +105,52 @@ async fn one_run_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_changed_job_does_not_resume() {
+async fn a_source_that_is_another_container_does_not_resume() {
     for place in Place::both() {
-        drop(
-            open(&place.store, &identity(), Options::default())
-                .await
-                .unwrap(),
-        );
-        let before = place.store.list().await.unwrap();
+        let ours = identity();
+        let opened = open(&place.store, &ours, Options::default());
+        opened.await.unwrap().lease.release().await.unwrap();
+        let objects = async || {
+            let mut names = place.store.list().await.unwrap();
+            names.retain(|name| !matches!(name, ObjectName::Lease(_)));
+            names
+        };
+        let before = objects().await;
         let mut changed = identity();
-        changed
-            .fingerprint
-            .sinks
-            .insert("board".into(), "v2".into());
-        let error = open(&place.store, &changed, Options::default())
-            .await
-            .unwrap_err();
+        let sources = &mut changed.fingerprint.sources;
+        sources.insert("flights".into(), "db/other".into());
+        let refused = open(&place.store, &changed, Options::default()).await;
+        let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Checkpoint);
-        assert_eq!(
-            error.to_string(),
-            "the job job has changed since its checkpoint was written (sink board was v1 and is now v2): \
-             start with --fresh to rebuild, or run the previous version"
+        assert!(
+            error
+                .to_string()
+                .contains("source flights was db/flights and is now db/other"),
+            "{error}"
         );
         let mut other = identity();
         other.job = "other".into();
-        let error = open(&place.store, &other, Options::default())
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("belongs to job job, not other"),
-            "{error}"
-        );
-        assert_eq!(
-            place.store.list().await.unwrap(),
-            before,
-            "nothing was written"
-        );
+        let refused = open(&place.store, &other, Options::default()).await;
+        let error = refused.unwrap_err();
+        let belongs = "belongs to job job, not other";
+        assert!(error.to_string().contains(belongs), "{error}");
+        assert_eq!(objects().await, before, "nothing was written");
         let fresh = Options {
             fresh: true,
             ..Options::default()
         };
         drop(open(&place.store, &changed, fresh).await.unwrap());
         // From now on the state is the changed job's.
-        drop(
-            open(&place.store, &changed, Options::default())
-                .await
-                .unwrap(),
-        );
-        open(&place.store, &identity(), Options::default())
-            .await
-            .unwrap_err();
-        // Another cluster size is no change.
+        let opened = open(&place.store, &changed, Options::default());
+        drop(opened.await.unwrap());
+        let refused = open(&place.store, &ours, Options::default()).await;
+        refused.unwrap_err();
+        // Another cluster size is no change, and neither is another sink: that one is for the job to decide.
         changed.processes = 7;
-        open(&place.store, &changed, Options::default())
-            .await
-            .unwrap();
+        let sinks = &mut changed.fingerprint.sinks;
+        sinks.insert("board".into(), "v2".into());
+        let opened = open(&place.store, &changed, Options::default());
+        opened.await.unwrap();
     }
 }
 
@@ -181,10 +172,17 @@ async fn a_fresh_run_that_died_before_its_start_record_changed_nothing() {
     );
 }
 
+fn first_commit() -> ObjectName {
+    ObjectName::Commit {
+        generation: Generation(1),
+        number: 1,
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_create_is_ours_and_another_one_is_fenced() {
     for place in Place::both() {
-        let name = ObjectName::Commit(1);
+        let name = first_commit();
         let framed = Framed::new(name, Bytes::from_static(b"one"));
         place.store.create(&framed).await.unwrap();
         place.store.create(&framed).await.unwrap();
@@ -205,11 +203,12 @@ async fn a_run_that_lost_its_number_to_another_is_fenced() {
     let store = CheckpointStore::in_memory("job");
     let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
     let seal = ObjectName::Seal {
+        kind: SealKind::Input,
         generation: Generation(1),
         process: 0,
         sequence: 1,
     };
-    for name in [seal, ObjectName::Commit(1)] {
+    for name in [seal, first_commit()] {
         store
             .create(&Framed::new(name, Bytes::from_static(b"x")))
             .await
@@ -313,7 +312,10 @@ async fn a_long_run_that_compacts_leaves_little_behind() {
         // Collected after 64, 128 and 192 commits.
         let left = store.list().await.unwrap();
         let count = |is: fn(&ObjectName) -> bool| left.iter().filter(|name| is(name)).count();
-        assert_eq!(count(|name| matches!(name, ObjectName::Commit(_))), 3 + 8);
+        assert_eq!(
+            count(|name| matches!(name, ObjectName::Commit { .. })),
+            3 + 8
+        );
         assert_eq!(count(|name| matches!(name, ObjectName::Seal { .. })), 50);
         assert_eq!(count(|name| matches!(name, ObjectName::Base { .. })), 2);
         drop(opened);
@@ -335,9 +337,9 @@ async fn the_readable_objects_are_readable() {
         .unwrap();
     opened.commits.commit(commit_of(1, &[seal])).await.unwrap();
     let folder = place.folder.as_ref().unwrap().path().join("job");
-    let text = std::fs::read_to_string(folder.join("commit/000000000001")).unwrap();
+    let text = std::fs::read_to_string(folder.join("commit/0000000001/000000000001")).unwrap();
     let (header, json) = text.split_once('\n').unwrap();
-    assert!(header.starts_with("tidefeed-checkpoint 1 commit/000000000001 "));
+    assert!(header.starts_with("tidefeed-checkpoint 2 commit/0000000001/000000000001 "));
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(value["runs"][0]["last"], 1);
     let seal = std::fs::read(folder.join("seal/0000000001/00000/000000000001")).unwrap();
