@@ -116,6 +116,7 @@ impl Pipeline {
             sinks: [("totals".to_owned(), String::new())].into(),
         };
         let ledger = Ledger::new(committed, last);
+        ledger.expect_to_catch_up(1);
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let (load_sender, load) = Inbox::new(1024);

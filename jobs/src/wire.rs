@@ -100,6 +100,7 @@ impl<'a> Wiring<'a> {
             .unwrap_or_default();
         let starts = starts(name, &saved, &feed.ranges().await?, &fresh)?;
         self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
+        self.shared.ledger.expect_to_catch_up(starts.len());
         let readers = Arc::new(Readers {
             feed,
             poll: PollDelay {

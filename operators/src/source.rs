@@ -202,11 +202,20 @@ impl<D> Attach<D> {
         let mut ranges = BTreeMap::new();
         let mut bytes = 0;
         while bytes < self.parts.max_bytes {
-            let Some(Arrival { range, page }) = self.parts.inbox.try_next() else {
+            let Some(arrival) = self.parts.inbox.try_next() else {
                 break;
             };
+            let counts = arrival.counts();
+            let Arrival {
+                range,
+                page,
+                caught_up,
+            } = arrival;
             ranges.insert(range, page.token);
-            if !page.records.is_empty() {
+            if caught_up {
+                self.parts.ledger.caught_up(epoch);
+            }
+            if counts {
                 let page_bytes = page
                     .records
                     .iter()

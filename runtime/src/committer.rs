@@ -96,7 +96,7 @@ async fn write(
     if let Some(base) = compactor.finished().await? {
         commits.set_base(base)?;
     }
-    compactor.sealed(&request.seals);
+    compactor.sealed(&request.seals, request.loading);
     commits.commit(request).await?;
     compactor.collect_now_and_then(commits).await;
     if compactor.due() {
@@ -141,9 +141,15 @@ impl Compactor {
         }
     }
 
-    fn sealed(&mut self, seals: &[SealRef]) {
+    /// What is sealed during the first load takes the place of a base.
+    fn sealed(&mut self, seals: &[SealRef], loading: bool) {
+        let bytes = seals.iter().map(|seal| seal.bytes).sum::<u64>();
         self.seals += seals.len() as u64;
-        self.seal_bytes += seals.iter().map(|seal| seal.bytes).sum::<u64>();
+        if loading {
+            self.base_bytes += bytes;
+        } else {
+            self.seal_bytes += bytes;
+        }
     }
 
     /// A base costs what it holds, so it is due when as much was sealed since the last one.

@@ -11,7 +11,7 @@
 //! <job>/generation/<g>                  who runs: job, cluster size, fingerprint                            JSON
 //! <job>/start/<g>                       what g starts from: a commit, and the exact seals beyond it         JSON
 //! <job>/seal/<g>/<process>/<sequence>   inputs of one epoch of one process: a line of JSON, then packed records
-//! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 16 buckets of keys; same form as a seal
+//! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 64 buckets of keys; same form as a seal
 //! <job>/commit/<n>                      the chain of commits: tokens, base, runs of seals, state of the sinks     JSON
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! - A process numbers its seals 1, 2, 3, … and each names the checksum of the one before. Naming by sequence and not by
 //!   epoch makes a lost seal visible in a listing; the epoch is inside. Because checksums chain, a commit or start
 //!   record that names the last seal of a run has pinned all of it.
+//! - A large seal keeps its records by bucket, each with a checksum of its own, so that a bucket is read by range (`records.rs`).
 //! - Numbers in names are zero-padded, so that listings sort. [`bucket_of`] decides the bucket of a key, for ever.
 //!
 //! # Protocol
@@ -32,8 +33,8 @@
 //!    gap in the seals: [`Checkpoint`](crate::ErrorKind::Checkpoint), nothing written.
 //! 4. **Claim** the next generation g: create its generation record.
 //! 5. **Pin**: create start record g with C and the seals found. From here on S and every listing are history (I3).
-//! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs; perhaps write
-//!    a new base.
+//! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs:
+//!    bucket by bucket (`buckets.rs`), and no faster than the workers take it (the [`loader`](crate::loader)).
 //! 7. **Seal** epochs above every epoch sealed before, one object after the other. Durable when the write returns; only
 //!    then may a sink write the epoch (I1).
 //! 8. **Commit** when every sink has acknowledged (I4): create commit n+1. It takes in the pinned seals up to its epoch
@@ -52,7 +53,7 @@
 //! | before 4 | nothing new | starts as if this one had not been |
 //! | between 4 and 5 | a generation record without a start record | skips the number; the state is still described by S, also when the dead run meant to start over |
 //! | after 5, before the first seal | start record g | starts from what g pins, which is what g started from |
-//! | in 6, while a base is written | bucket objects that no commit names | does not see them; garbage |
+//! | while a base is written | bucket objects that no commit names | does not see them; garbage |
 //! | in 7, before the seal exists | the sources' positions as they were | reads those inputs again; they were never visible (I1) |
 //! | in 7, after the seal exists | a seal beyond C, of perhaps not all processes | replays it and goes on from its tokens; the processes without one read again |
 //! | in 8, before the commit exists | everything is beyond C still | replays; the sinks write the same content again |
@@ -112,10 +113,11 @@
 //!
 //! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
 //!   remote stores is not here.
-//! - The store neither compacts nor collects garbage by itself: [`Resume::compact`] is called by whoever starts a job,
-//!   [`CommitWriter::compaction`] and [`CommitWriter::collection`] by its [`committer`](crate::committer).
-//! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
-//!   written by one process that holds the whole collection.
+//! - The store neither compacts nor collects garbage by itself: [`CommitWriter::compaction`] and
+//!   [`CommitWriter::collection`] are called by its [`committer`](crate::committer).
+//! - Reading the state holds in memory the newest record of each key in the small seals since the base, and about three
+//!   buckets. Between two compactions that can be as much as the collection, if all of it changes in small epochs.
+//! - A base is written by one process.
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 

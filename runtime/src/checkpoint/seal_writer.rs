@@ -19,6 +19,7 @@ pub struct SealWriter {
     previous: Checksum,
     floor: Option<Epoch>,
     broken: bool,
+    loading: bool,
     _lock: Option<HeldLock>,
 }
 
@@ -36,8 +37,14 @@ impl SealWriter {
             previous: Checksum::default(),
             floor,
             broken: false,
+            loading: false,
             _lock: lock,
         }
+    }
+
+    /// Whether the first load is under way. Its large seals take the place of a base, so compaction does not count them.
+    pub fn set_loading(&mut self, loading: bool) {
+        self.loading = loading;
     }
 
     /// Makes the inputs of `epoch` durable: when this returns, they survive a crash of the machine.
@@ -83,7 +90,7 @@ impl SealWriter {
             previous: self.previous,
             parts: Vec::new(),
             raw_bytes: 0,
-            loading: false,
+            loading: self.loading,
             sections: Vec::new(),
         };
         let mut seal = SealRef {
