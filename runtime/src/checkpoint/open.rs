@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::chain::load_commit;
 use super::commit_writer::{CommitWriter, now_ms};
-use super::frame::{Checksum, Damage};
+use super::frame::Checksum;
 use super::lease::{Lease, LeaseConfig};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
@@ -12,7 +13,7 @@ use super::objects::{
     CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef, Series, StartRecord,
 };
 use super::reader::{SealedTokens, read_tokens};
-use super::recovery::{Span, Survey, beyond, check_commit, pending_rebuilds, runs_of};
+use super::recovery::{Span, Survey, beyond, pending_rebuilds, runs_of};
 use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
@@ -249,7 +250,7 @@ pub async fn join(
     let (_, start): (Checksum, StartRecord) =
         store.load_json(ObjectName::Start(generation)).await?;
     let commit = match start.commit {
-        Some(named) => Some(load_commit(store, &start, (named.generation, named.number)).await?),
+        Some(named) => Some(load_commit(store, named.name(), Some(named)).await?),
         None => None,
     };
     let spans: Vec<Span> = start.runs.iter().map(Span::of).collect();
@@ -294,7 +295,7 @@ async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) 
     check_owner(store, identity, newest).await?;
     let (_, start): (Checksum, StartRecord) = store.load_json(ObjectName::Start(newest)).await?;
     let commit = match survey.commit_for(&start).map_err(refused)? {
-        Some(name) => Some(load_commit(store, &start, name).await?),
+        Some(name) => Some(load_commit(store, name, start.commit).await?),
         None => None,
     };
     let record = commit.as_ref().map(|(_, record)| record);
@@ -334,26 +335,6 @@ async fn check_owner(
             ),
         )),
     }
-}
-
-async fn load_commit(
-    store: &CheckpointStore,
-    start: &StartRecord,
-    (generation, number): (Generation, u64),
-) -> Result<(CommitRef, CommitRecord)> {
-    let name = ObjectName::Commit { generation, number };
-    let (checksum, record): (_, CommitRecord) = store.load_json(name).await?;
-    if (record.generation, record.number) != (generation, number) {
-        let damage = Damage::Content("it says that it is another commit".to_owned());
-        return Err(store.damaged(name, &damage));
-    }
-    let reference = CommitRef {
-        generation,
-        number,
-        checksum,
-    };
-    check_commit(start, reference).map_err(|refusal| store.refused(refusal))?;
-    Ok((reference, record))
 }
 
 async fn read_found(

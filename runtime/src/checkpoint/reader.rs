@@ -3,8 +3,9 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::frame::Damage;
+use super::lease::LeaseRecord;
 use super::names::ObjectName;
-use super::objects::{BaseRef, SealRef};
+use super::objects::{BaseRef, CommitRecord, GenerationRecord, SealRef, StartRecord};
 use super::records::{Packed, PartHeading, SealPart};
 use super::recovery::{Link, Refusal, Span, check_chain};
 use super::store::CheckpointStore;
@@ -108,6 +109,30 @@ pub(super) async fn read_bucket(
     }
     let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
     unpack(store, name, packed).await
+}
+
+/// Reads one object and checks all of it by itself. Returns the size of its body.
+pub(super) async fn check_object(store: &CheckpointStore, name: ObjectName) -> Result<u64> {
+    let object = store.load(name).await?;
+    match name {
+        ObjectName::Seal { .. } | ObjectName::Base { .. } => {
+            let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
+            unpack(store, name, packed).await?;
+        }
+        ObjectName::Lease(_) => drop(store.load_json::<LeaseRecord>(name).await?),
+        ObjectName::Generation(_) => drop(store.load_json::<GenerationRecord>(name).await?),
+        ObjectName::Start(_) => drop(store.load_json::<StartRecord>(name).await?),
+        ObjectName::Commit { .. } => drop(store.load_json::<CommitRecord>(name).await?),
+    }
+    Ok(object.body_bytes)
+}
+
+/// Reads the whole of `base` and checks that it is what the commit names.
+pub(super) async fn check_base(store: &CheckpointStore, base: &BaseRef) -> Result<()> {
+    for bucket in &base.buckets {
+        read_bucket(store, base, bucket.bucket).await?;
+    }
+    Ok(())
 }
 
 /// Unpacks records where it holds up nobody.
