@@ -30,6 +30,8 @@ use crate::{Epoch, Error, Record, Result};
 
 /// Buckets that are read while one is looked at. More hides more of a store's latency, for a 64th of the collection each.
 const PREFETCH: usize = 2;
+/// Merging a record costs about as much as unpacking so many bytes; a guess.
+const MERGED_BYTES: u64 = 256;
 /// Seals whose records are taken into the tail at once.
 const SEALS_AT_ONCE: usize = 16;
 
@@ -73,6 +75,14 @@ pub struct LiveBucket {
     pub bucket: u8,
     /// Its records, by source. Sources without any are left out.
     pub sources: BTreeMap<String, Vec<Record>>,
+}
+
+impl LiveBucket {
+    /// Bytes of its keys and documents.
+    pub fn size_bytes(&self) -> u64 {
+        let records = self.sources.values().flatten();
+        records.map(|record| record.size_bytes() as u64).sum()
+    }
 }
 
 /// The state as of a commit, bucket by bucket; empty buckets may be left out.
@@ -244,17 +254,18 @@ impl Tail {
         let mut loads = loads.buffered(IN_FLIGHT).ready_chunks(SEALS_AT_ONCE);
         let mut links = Vec::new();
         while let Some(chunk) = loads.next().await {
-            let mut small = Vec::new();
+            let (mut small, mut bytes) = (Vec::new(), 0);
             for seal in chunk {
                 let (link, seal, parts) = seal?;
                 links.push(link);
                 self.count(&seal.packed, link.seal.bytes);
+                bytes += seal.packed.heading.raw_bytes;
                 match parts {
                     Some(parts) => small.push((seal.version(), parts)),
                     None => self.large.push(seal),
                 }
             }
-            self = blocking("sorting records", move || {
+            self = blocking("sorting records", bytes, move || {
                 small
                     .into_iter()
                     .for_each(|(version, parts)| self.add(version, parts));
@@ -378,7 +389,7 @@ async fn merge_bucket(
             continue;
         };
         let seals = Arc::clone(&large);
-        let added = blocking("unpacking a section", move || {
+        let added = blocking("unpacking a section", section.raw_bytes, move || {
             let parts = seals[at].unpack(&section, &bytes)?;
             add_all(&mut newest, seals[at].version(), parts);
             Ok(newest)
@@ -391,7 +402,10 @@ async fn merge_bucket(
         Some(base) => read_bucket(&store, base, bucket).await?,
         None => Vec::new(),
     };
-    let sources = blocking("merging a bucket", move || overlay(base, newest)).await?;
+    let records = base.iter().map(|part| part.records.len()).sum::<usize>();
+    let records = records + newest.values().map(|newest| newest.0.len()).sum::<usize>();
+    let bytes = records as u64 * MERGED_BYTES;
+    let sources = blocking("merging a bucket", bytes, move || overlay(base, newest)).await?;
     Ok(LiveBucket { bucket, sources })
 }
 

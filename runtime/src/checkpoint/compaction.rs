@@ -55,7 +55,7 @@ impl Compaction {
             bucket,
         };
         let heading = heading(self.generation, self.commit.epoch, bucket);
-        let object = blocking("packing a base", move || {
+        let object = blocking("packing a base", live.size_bytes(), move || {
             let part = |(source, records)| SealPart {
                 source,
                 ranges: Vec::new(),

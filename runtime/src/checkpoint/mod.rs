@@ -97,7 +97,7 @@
 //! };
 //! let seal = run.seals.write(Epoch(1), vec![part("t1")]).await?;
 //! let tokens = [("departures".into(), part("t1").ranges.into_iter().collect())].into();
-//! let request = CommitRequest { epoch: Epoch(1), tokens, seals: vec![seal], sinks: Default::default() };
+//! let request = CommitRequest { epoch: Epoch(1), loading: false, tokens, seals: vec![seal], sinks: Default::default() };
 //! run.commits.commit(request).await?;
 //! run.seals.write(Epoch(2), vec![part("t2")]).await?;
 //! drop(run); // or the machine fails
