@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
-use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, Result};
+use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
 /// Everything that a job can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -42,6 +42,8 @@ pub struct JobConfig {
     pub sink: BTreeMap<String, SinkConfig>,
     /// How often epochs are minted and how far they may run ahead.
     pub epoch: EpochConfig,
+    /// How much of the checkpoint may wait in memory while a run starts.
+    pub load: LoadConfig,
     /// Where and when checkpoints are written.
     pub checkpoint: CheckpointConfig,
 }
@@ -279,6 +281,7 @@ impl JobConfig {
     /// `Config`, naming the key and what is allowed.
     pub fn validate(&self) -> Result<()> {
         self.epoch.validate()?;
+        self.load.validate()?;
         self.checkpoint.commit().validate()?;
         self.checkpoint.location()?;
         let lease = self.checkpoint.lease();

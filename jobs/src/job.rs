@@ -7,8 +7,8 @@
 //! 2. Connect: every source and sink is opened.
 //! 3. Take over the checkpoint, and see what there is to resume from.
 //! 4. Decide what becomes of each sink (`decision.rs`). A refusal gives the checkpoint back as it was.
-//! 5. Pin what to resume from, and which sinks to rebuild; read it.
-//! 6. Start sealer and committer, one reader for each feed range, and the workers.
+//! 5. Pin what to resume from, and which sinks to rebuild.
+//! 6. Start sealer and committer, the loader of the checkpoint, one reader for each feed range, and the workers.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
@@ -27,11 +27,13 @@ use std::time::Duration;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, Resume, RunIdentity};
+use tidefeed_runtime::checkpoint::{
+    self, CheckpointStore, Lease, Opened, Resume, RunIdentity, Share,
+};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::failpoint::Failpoints;
-use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, sealer};
+use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, loader, sealer};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -141,6 +143,7 @@ where
             tasks: tasks.clone(),
         };
         settle(settle_for, &tasks, &started.shared.ledger);
+        tasks.spawn("the loader of the checkpoint", started.loader);
         for reader in started.readers {
             tasks.spawn(reader.name(), reader.run());
         }
@@ -187,13 +190,7 @@ where
                 return Err(error);
             }
         };
-        let mut opened = taken.start(rebuild).await?;
-        let rehydrated = opened.resume.rehydrate(&store).await?;
-        let base = opened.resume.compact(&store, &rehydrated).await?;
-        let base_pending = base.is_some();
-        if let Some(base) = base {
-            opened.commits.set_base(base)?;
-        }
+        let opened = taken.start(rebuild).await?;
         let committed = opened
             .resume
             .commit
@@ -214,12 +211,12 @@ where
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
-            base_pending,
             sinks: decisions.starts(&identity.fingerprint.sinks, commit),
         };
         let Opened {
             seals,
             commits: commit_writer,
+            resume,
             lease,
             ..
         } = opened;
@@ -238,7 +235,7 @@ where
                 .collect(),
             resumed,
         };
-        let mut wiring = Wiring::new(&self.config, &shared, rehydrated, parts);
+        let mut wiring = Wiring::new(&self.config, &shared, parts);
         for (name, feed) in feeds {
             wiring.source(&name, feed).await?;
         }
@@ -247,12 +244,23 @@ where
             target.guard(ledger.fence());
             wiring.sink(name, target, &tasks)?;
         }
-        let (workers, readers) = wiring.finish();
+        let (workers, readers, outlets) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let interval = Duration::from_millis(commit_config.interval_ms);
+        let load_config = self.config.load.clone();
+        let load_ledger = ledger.clone();
+        let loader = loader::run(
+            resume,
+            store,
+            Share::WHOLE,
+            outlets,
+            load_config,
+            load_ledger,
+        );
         Ok(Started {
             workers,
             readers,
+            loader: Box::pin(loader),
             sealer: Box::pin(sealer::run(
                 parts_received,
                 parts_per_epoch,
@@ -408,6 +416,7 @@ struct Started {
     commits: CommitSender,
     workers: Vec<WorkerParts>,
     readers: Vec<ReaderStart>,
+    loader: Background,
     sealer: Background,
     committer: Background,
     tasks: Tasks,

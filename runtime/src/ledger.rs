@@ -33,6 +33,9 @@ struct Shared {
     unsettled: AtomicBool,
     /// The epoch by which the sources had caught up for the first time; `NOT_LOADED` until then.
     loaded_by: AtomicU64,
+    /// Feed ranges that have not caught up for the first time, and the newest epoch that one of the others did so in.
+    loading_ranges: AtomicUsize,
+    caught_up_in: AtomicU64,
     input_complete: AtomicBool,
     stopped: AtomicBool,
     fence: Fence,
@@ -102,6 +105,8 @@ impl Ledger {
             verified: AtomicBool::new(committed == Epoch(0)),
             unsettled: AtomicBool::new(false),
             loaded_by: AtomicU64::new(NOT_LOADED),
+            loading_ranges: AtomicUsize::new(0),
+            caught_up_in: AtomicU64::new(0),
             input_complete: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             fence,
@@ -292,6 +297,24 @@ impl Ledger {
         self.wake_gated();
     }
 
+    /// So many more feed ranges have to catch up before the load is complete. To be said of all before any is read.
+    pub fn expect_to_catch_up(&self, ranges: usize) {
+        self.0.loading_ranges.fetch_add(ranges, Ordering::AcqRel);
+    }
+
+    /// A feed range has caught up for the first time, and what it had to read is in the epochs through `by`. The last one
+    /// completes the load.
+    pub fn caught_up(&self, by: Epoch) {
+        let newest = self
+            .0
+            .caught_up_in
+            .fetch_max(by.0, Ordering::AcqRel)
+            .max(by.0);
+        if self.0.loading_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete_load(Epoch(newest));
+        }
+    }
+
     /// True once the sources have caught up for the first time.
     pub fn loaded(&self) -> bool {
         self.0.loaded_by.load(Ordering::Acquire) != NOT_LOADED
@@ -378,6 +401,19 @@ mod tests {
         );
         assert_eq!(ledger.acknowledged(Some(11)), Some(Epoch(10)));
         assert_eq!(ledger.acknowledged(None), None);
+    }
+
+    #[test]
+    fn the_last_range_to_catch_up_completes_the_load_by_the_newest_epoch() {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.expect_to_catch_up(1);
+        ledger.expect_to_catch_up(2);
+        for epoch in [5, 9] {
+            ledger.caught_up(Epoch(epoch));
+            assert!(!ledger.loaded());
+        }
+        ledger.caught_up(Epoch(7));
+        assert!(ledger.loaded() && ledger.loaded_by(Epoch(9)) && !ledger.loaded_by(Epoch(8)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Writing the seals of one process.
 
-use super::frame::{Checksum, Framed};
+use super::frame::Checksum;
 use super::lock::HeldLock;
 use super::objects::{SealKind, SealRef, Series};
-use super::records::{Heading, SealPart, encode};
+use super::records::{Heading, SealPart, pack_seal};
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Result};
 
@@ -19,6 +19,7 @@ pub struct SealWriter {
     previous: Checksum,
     floor: Option<Epoch>,
     broken: bool,
+    loading: bool,
     _lock: Option<HeldLock>,
 }
 
@@ -36,8 +37,14 @@ impl SealWriter {
             previous: Checksum::default(),
             floor,
             broken: false,
+            loading: false,
             _lock: lock,
         }
+    }
+
+    /// Whether the first load is under way. Its large seals take the place of a base, so compaction does not count them.
+    pub fn set_loading(&mut self, loading: bool) {
+        self.loading = loading;
     }
 
     /// Makes the inputs of `epoch` durable: when this returns, they survive a crash of the machine.
@@ -83,6 +90,8 @@ impl SealWriter {
             previous: self.previous,
             parts: Vec::new(),
             raw_bytes: 0,
+            loading: self.loading,
+            sections: Vec::new(),
         };
         let mut seal = SealRef {
             kind: self.series.kind,
@@ -94,11 +103,9 @@ impl SealWriter {
             bytes: 0,
         };
         let name = seal.name();
-        let object = tokio::task::spawn_blocking(move || {
-            encode(heading, &parts).map(|body| Framed::new(name, body))
-        })
-        .await
-        .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
+        let object = tokio::task::spawn_blocking(move || pack_seal(name, heading, &parts))
+            .await
+            .map_err(|error| Error::internal("packing a seal failed").with_source(error))??;
         self.store.create(&object).await?;
         seal.checksum = object.checksum;
         seal.bytes = object.body.len() as u64;

@@ -5,6 +5,7 @@
 //! of the same object, perhaps one's own lost one, is still under way; nothing can be read then, and trying again tells.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,12 +16,12 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
-use super::frame::{Checksum, Damage, Framed, unframe};
+use super::frame::{Checksum, Damage, Framed, Unframed, unframe, unframe_start};
 use super::location::Location;
 use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
@@ -259,10 +260,47 @@ impl CheckpointStore {
         }
     }
 
-    /// The checksum and body of an object that must exist.
-    pub(super) async fn load(&self, name: ObjectName) -> Result<(Checksum, Bytes)> {
+    /// An object that must exist, all of it.
+    pub(super) async fn load(&self, name: ObjectName) -> Result<Unframed> {
         let bytes = self.read(name).await?.ok_or_else(|| self.missing(name))?;
         unframe(name, &bytes).map_err(|damage| self.damaged(name, &damage))
+    }
+
+    /// An object that must exist: all of it, or of one that is read in parts the beginning with its heading. One request, if
+    /// `first` bytes are enough.
+    pub(super) async fn load_start(&self, name: ObjectName, first: u64) -> Result<Unframed> {
+        // What has no beginning is read again in one piece, which says what is wrong with it.
+        let Some((bytes, size)) = self.read_range(name, 0..first).await? else {
+            return self.load(name).await;
+        };
+        match unframe_start(name, &bytes, size) {
+            Ok(Some(start)) => Ok(start),
+            Ok(None) => self.load(name).await,
+            Err(damage) => Err(self.damaged(name, &damage)),
+        }
+    }
+
+    /// The bytes in `range`, or as many of them as there are, of an object that must exist, and its size; `None` if the
+    /// store does not answer such a request, as when the range begins beyond the end. Reading all of the object tells why.
+    pub(super) async fn read_range(
+        &self,
+        name: ObjectName,
+        range: Range<u64>,
+    ) -> Result<Option<(Bytes, u64)>> {
+        let path = Path::from(self.full_name(name));
+        let options = GetOptions::new().with_range(Some(range));
+        let answer = match self.objects.get_opts(&path, options).await {
+            Ok(answer) => {
+                let size = answer.meta.size;
+                answer.bytes().await.map(|bytes| (bytes, size))
+            }
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(read) => Ok(Some(read)),
+            Err(object_store::Error::NotFound { .. }) => Err(self.missing(name)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// A JSON object that must exist.
@@ -270,12 +308,12 @@ impl CheckpointStore {
         &self,
         name: ObjectName,
     ) -> Result<(Checksum, T)> {
-        let (checksum, body) = self.load(name).await?;
-        let value = serde_json::from_slice(&body).map_err(|error| {
+        let object = self.load(name).await?;
+        let value = serde_json::from_slice(&object.body).map_err(|error| {
             let damage = Damage::Content(format!("unreadable content, {error}"));
             self.damaged(name, &damage)
         })?;
-        Ok((checksum, value))
+        Ok((object.checksum, value))
     }
 
     /// Creates a JSON object and returns its checksum.

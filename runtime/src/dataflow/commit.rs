@@ -166,9 +166,6 @@ pub struct Resumed {
     /// The newest epoch that is replayed from seals. A commit before that would have to say which part of the replay it
     /// covers, so none is requested until all of it is through.
     pub replayed_through: Epoch,
-    /// The state was compacted at the start of this run: the next commit is due even if nothing else changes, because only a
-    /// commit makes the new base count.
-    pub base_pending: bool,
     /// Every sink of the job.
     pub sinks: BTreeMap<String, SinkStart>,
 }
@@ -221,7 +218,6 @@ struct Progress {
     /// The commit that the run resumed from, until its views are compared.
     unverified: Option<CommitRecord>,
     replayed_through: Epoch,
-    base_pending: bool,
     /// The epoch of the last commit, written or requested.
     requested: Epoch,
 }
@@ -237,7 +233,6 @@ impl Progress {
                 .map_or(Epoch(0), |commit| commit.epoch),
             unverified: resumed.commit,
             replayed_through: resumed.replayed_through,
-            base_pending: resumed.base_pending,
         }
     }
 
@@ -252,7 +247,7 @@ impl Progress {
         if let Some(commit) = self.unverified.take_if(|commit| passed(commit.epoch)) {
             self.apply_through(commit.epoch);
             self.as_of.check(&commit)?;
-            self.as_of.changed = self.base_pending;
+            self.as_of.changed = false;
             ledger.verify();
         }
         if self.unverified.is_some() {
