@@ -5,18 +5,22 @@
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
 mod build;
+mod check;
 mod cli;
 pub mod config;
 mod connect;
 mod cosmos;
+mod decision;
 mod ending;
 mod flow;
+mod graph;
 mod job;
 mod plan;
 mod ranges;
 mod running;
 mod wire;
 
+pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};
 #[doc(hidden)]
 pub use cli::main_failing_at;
 pub use cli::{main, prepare_process};

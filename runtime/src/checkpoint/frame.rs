@@ -221,12 +221,13 @@ mod tests {
                 "commit/0000000001/000000000007".to_owned()
             ))
         );
-        let newer = String::from_utf8(bytes.to_vec())
-            .unwrap()
-            .replacen(" 1 ", " 2 ", 1);
+        let newer =
+            String::from_utf8(bytes.to_vec())
+                .unwrap()
+                .replacen(&format!(" {FORMAT} "), " 99 ", 1);
         assert_eq!(
             unframe(commit(7), &Bytes::from(newer)),
-            Err(Damage::OtherFormat(2))
+            Err(Damage::OtherFormat(99))
         );
         assert_eq!(unframe(commit(7), &Bytes::new()), Err(Damage::NoHeader));
     }
