@@ -201,9 +201,15 @@ impl CheckpointStore {
 
     /// Creates an object; durable when it returns. One that exists with the same content counts as created.
     pub(super) async fn create(&self, object: &Framed) -> Result<()> {
+        self.failpoints.before(step_of(object.name));
+        self.put(object).await?;
+        self.failpoints.after(step_of(object.name));
+        Ok(())
+    }
+
+    async fn put(&self, object: &Framed) -> Result<()> {
         let full = self.full_name(object.name);
         let path = Path::from(full.as_str());
-        self.failpoints.before(step_of(object.name));
         let mut pause = CREATE_PAUSE;
         let mut left = CREATE_TRIES;
         loop {
@@ -213,10 +219,7 @@ impl CheckpointStore {
                 .objects
                 .put_opts(&path, payload, PutMode::Create.into());
             match self.fence.guard(put).await? {
-                Ok(_) => {
-                    self.failpoints.after(step_of(object.name));
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     match self.read(object.name).await? {
                         Some(there) if object.equals(&there) => return Ok(()),
@@ -378,7 +381,7 @@ impl CheckpointStore {
                 self.failpoints.after(Step::GarbageDelete);
                 Ok(())
             }
-            Err(error) => Err(self.failed("garbage-delete", &full, error)),
+            Err(error) => Err(self.failed("delete", &full, error)),
         }
     }
 
