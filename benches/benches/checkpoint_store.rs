@@ -10,14 +10,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde::Serialize;
 use tidefeed_benches::Outcome;
+use tidefeed_benches::flights::{flight, mixed};
 use tidefeed_benches::process::client_runtime;
 use tidefeed_benches::stats::rounded;
 use tidefeed_runtime::checkpoint::{
-    CheckpointStore, CommitRequest, Fingerprint, Options, RunIdentity, SealPart, SealRef, Tokens,
-    open,
+    CheckpointStore, CommitRequest, Fingerprint, Options, RunIdentity, SealPart, SealRef, Share,
+    Tokens, open,
 };
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record};
 
@@ -25,25 +25,8 @@ const RECORDS_PER_SEAL: u64 = 530;
 const SEALS: u64 = 500;
 const KEYS: u64 = 100_000;
 
-fn record(number: u64) -> Record {
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-    let key = mixed % KEYS;
-    let body = format!(
-        "{{\"id\":\"flight-{key}\",\"carrier\":\"C{}\",\"origin\":\"A{}\",\"destination\":\"B{}\",\"delay\":{},\"status\":\"departed\",\
-         \"tail\":\"N{mixed:012x}\",\"scheduled\":\"2024-05-{:02}T{:02}:{:02}:00Z\",\"distance\":{}}}",
-        key % 17,
-        key % 300,
-        mixed % 299,
-        mixed % 180,
-        1 + mixed % 28,
-        mixed % 24,
-        mixed % 60,
-        mixed % 9000
-    );
-    Record {
-        key: Bytes::from(format!("flight-{key}")),
-        body: Some(Bytes::from(body)),
-    }
+fn update(number: u64) -> Record {
+    flight(number, mixed(number) % KEYS)
 }
 
 fn part(seal: u64) -> SealPart {
@@ -54,7 +37,7 @@ fn part(seal: u64) -> SealPart {
             FeedRangeId("-FF".into()),
             ContinuationToken(seal.to_string()),
         )],
-        records: (first..first + RECORDS_PER_SEAL).map(record).collect(),
+        records: (first..first + RECORDS_PER_SEAL).map(update).collect(),
     }
 }
 
@@ -126,12 +109,20 @@ async fn resume(store: &CheckpointStore, from: &str) -> Outcome<(f64, f64)> {
     let mut opened = open(store, &identity(), Options::default()).await?;
     let opening = ms(begun.elapsed());
     let begun = Instant::now();
-    let rehydrated = opened.resume.rehydrate(store).await?;
+    let mut buckets = opened.resume.buckets(store, Share::WHOLE).await?;
+    let (mut documents, mut live) = (0, 0);
+    while let Some(bucket) = buckets.next().await? {
+        let records = &bucket.sources["flights"];
+        documents += records.len();
+        live += records.iter().map(Record::size_bytes).sum::<usize>();
+    }
     let took = begun.elapsed();
-    let collection = &rehydrated.collection["flights"];
-    let live: usize = collection.iter().map(Record::size_bytes).sum();
     let begun = Instant::now();
-    let base = opened.resume.compact(store, &rehydrated).await?;
+    let compaction = opened.resume.compaction(store);
+    let base = match compaction {
+        Some(compaction) => compaction.run().await?,
+        None => None,
+    };
     let compact_ms = ms(begun.elapsed());
     // Without a new base there was one already, and it was read.
     let read = match &base {
@@ -140,9 +131,8 @@ async fn resume(store: &CheckpointStore, from: &str) -> Outcome<(f64, f64)> {
     };
     let mb_per_s = rounded(read as f64 / 1e6 / took.as_secs_f64());
     println!(
-        "from {from}: open {opening} ms, rehydrate {} ms, {mb_per_s} MB/s of records read, {} live records",
+        "from {from}: open {opening} ms, rehydrate {} ms, {mb_per_s} MB/s of records read, {documents} live records",
         ms(took),
-        collection.len()
     );
     if let Some(base) = base {
         println!("compact {live} bytes: {compact_ms} ms");
@@ -158,6 +148,7 @@ async fn resume(store: &CheckpointStore, from: &str) -> Outcome<(f64, f64)> {
 fn commit(epoch: u64, seals: Vec<SealRef>) -> CommitRequest {
     CommitRequest {
         epoch: Epoch(epoch),
+        loading: false,
         tokens: Tokens::new(),
         seals,
         sinks: BTreeMap::new(),

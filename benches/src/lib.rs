@@ -6,6 +6,7 @@
 //! | `emulator` | the embedded server: upserts beside a server that does nothing, bulk, feed pages, memory |
 //! | `cosmos_rates` | the Cosmos DB adapter's writes and reads beside bare loops over the SDK |
 //! | `checkpoint_store` | seals, commits, rehydration and compaction in a local directory |
+//! | `recovery` | loading a checkpoint, restarting, and what sealing, committing and compacting cost |
 //!
 //! Each prints what it finds in lines for people, and one line of JSON at the end. They need Linux: memory is read from
 //! `/proc`. Nothing else should run on the machine meanwhile; what is compared with each other is measured in turns, so
@@ -16,9 +17,11 @@ pub mod documents;
 pub mod feed_pages;
 pub mod figures;
 pub mod flight_delays;
+pub mod flights;
 pub mod full_year;
 pub mod memory;
 pub mod noop_server;
+pub mod pipeline;
 pub mod process;
 pub mod raw_batches;
 pub mod raw_feed;

@@ -173,7 +173,8 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
         .find(|commit| Some(commit.number) == number);
     let commit = found.ok_or_else(|| {
         let number = number.unwrap_or_default();
-        let context = format!("there is no commit {number}: `checkpoints list` shows those there are");
+        let context =
+            format!("there is no commit {number}: `checkpoints list` shows those there are");
         Error::new(ErrorKind::Config, context)
     })?;
     if json {
@@ -199,7 +200,11 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
         }
     }
     for (sink, state) in &commit.sinks {
-        let rebuilding = if state.rebuilding { ", being rebuilt" } else { "" };
+        let rebuilding = if state.rebuilding {
+            ", being rebuilt"
+        } else {
+            ""
+        };
         println!(
             "sink {sink}: {} rows, hash {:032x}{rebuilding}",
             state.rows, state.hash

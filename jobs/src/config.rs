@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidefeed_runtime::checkpoint::{LeaseConfig, Location};
-use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, Result};
+use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
+use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
 /// Everything that a job can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -42,6 +42,8 @@ pub struct JobConfig {
     pub sink: BTreeMap<String, SinkConfig>,
     /// How often epochs are minted and how far they may run ahead.
     pub epoch: EpochConfig,
+    /// How much of the checkpoint may wait in memory while a run starts.
+    pub load: LoadConfig,
     /// Where and when checkpoints are written.
     pub checkpoint: CheckpointConfig,
 }
@@ -191,6 +193,25 @@ impl CheckpointConfig {
         }
     }
 
+    /// The store at the configured place, for the job of this name.
+    ///
+    /// # Errors
+    /// `Config` when no place is configured, or it is none.
+    pub(crate) fn open(&self, job: &str) -> Result<CheckpointStore> {
+        let location = self.location()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "no place for checkpoints: set checkpoint.directory or checkpoint.url in the configuration, or use \
+                 --checkpoint",
+            )
+        })?;
+        let store = CheckpointStore::open(&location, job)?;
+        Ok(match self.shared {
+            true => store.shared(),
+            false => store,
+        })
+    }
+
     /// The lease's part of it.
     pub fn lease(&self) -> LeaseConfig {
         let default = LeaseConfig::default();
@@ -260,6 +281,7 @@ impl JobConfig {
     /// `Config`, naming the key and what is allowed.
     pub fn validate(&self) -> Result<()> {
         self.epoch.validate()?;
+        self.load.validate()?;
         self.checkpoint.commit().validate()?;
         self.checkpoint.location()?;
         let lease = self.checkpoint.lease();

@@ -7,6 +7,7 @@ use tidefeed_runtime::checkpoint::Fingerprint;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::config::JobConfig;
+use crate::graph::{Graph, sink_name};
 
 /// The names that a job's code uses, in no order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Plan {
     pub sinks: BTreeMap<String, &'static str>,
     /// Tables, each with the hash of its rows.
     pub tables: BTreeMap<String, String>,
+    /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
+    pub graphs: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -35,6 +38,20 @@ impl Plan {
                 ErrorKind::Config,
                 format!("the job uses {kind} {name} twice: clone the collection instead"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Takes note of what each sink depends on.
+    ///
+    /// # Errors
+    /// `Internal` when a sink does not show in the graph.
+    pub(crate) fn see(&mut self, graph: &Graph) -> Result<()> {
+        for sink in self.sinks.keys() {
+            let fingerprint = graph.fingerprint(&sink_name(sink)).ok_or_else(|| {
+                Error::internal(format!("sink {sink} does not show in the job's dataflow"))
+            })?;
+            self.graphs.insert(sink.clone(), fingerprint);
         }
         Ok(())
     }
@@ -69,10 +86,11 @@ impl Plan {
         Ok(())
     }
 
-    /// What must be the same for a run to resume from a checkpoint: the containers read and written, and the tables' rows.
+    /// What a run is compared by with the one that it resumes from: sources by their containers, sinks by their containers and
+    /// the operators that they depend on, tables by their rows.
     ///
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
-    /// same is checked by their hashes (I8).
+    /// same is checked by their hashes (I8), and that is also what finds a changed closure.
     pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
         let source = |name: &String| {
             config
@@ -81,9 +99,10 @@ impl Plan {
                 .map_or(String::new(), |s| format!("{}/{}", s.database, s.container))
         };
         let sink = |name: &String| {
+            let graph = self.graphs.get(name).map_or("", String::as_str);
             config.sink.get(name).map_or(String::new(), |s| {
                 format!(
-                    "{}/{} by {}",
+                    "{}/{} by {}, graph {graph}",
                     s.database,
                     s.container,
                     s.partition_key.join(",")

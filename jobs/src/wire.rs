@@ -8,11 +8,12 @@ use std::time::Duration;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
+use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
-use tidefeed_runtime::checkpoint::Rehydrated;
+use tidefeed_runtime::loader::Outlets;
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::{FeedRangeId, Result};
 
@@ -23,6 +24,11 @@ use crate::running::Shared;
 
 /// Pages that may wait for a worker, for each source.
 const INBOX_PAGES: usize = 8;
+/// Pieces of a checkpoint that may wait for a worker, for each source. Their bytes are bounded by [`LoadConfig::max_bytes`]
+/// already; this bounds what tiny ones cost.
+///
+/// [`LoadConfig::max_bytes`]: tidefeed_runtime::LoadConfig::max_bytes
+const INBOX_CHUNKS: usize = 1024;
 
 /// A reader that is ready to be spawned.
 pub(crate) struct ReaderStart {
@@ -52,7 +58,7 @@ impl ReaderStart {
 pub(crate) struct Wiring<'a> {
     config: &'a JobConfig,
     shared: &'a Shared,
-    checkpoint: Arc<Rehydrated>,
+    outlets: Outlets,
     parts: PartSender,
     open_ranges: Arc<AtomicUsize>,
     workers: Vec<WorkerParts>,
@@ -60,12 +66,7 @@ pub(crate) struct Wiring<'a> {
 }
 
 impl<'a> Wiring<'a> {
-    pub(crate) fn new(
-        config: &'a JobConfig,
-        shared: &'a Shared,
-        checkpoint: Rehydrated,
-        parts: PartSender,
-    ) -> Self {
+    pub(crate) fn new(config: &'a JobConfig, shared: &'a Shared, parts: PartSender) -> Self {
         let empty = |_| WorkerParts {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
@@ -73,7 +74,7 @@ impl<'a> Wiring<'a> {
         Wiring {
             config,
             shared,
-            checkpoint: Arc::new(checkpoint),
+            outlets: Outlets::new(),
             parts,
             open_ranges: Arc::default(),
             workers: (0..config.workers.0).map(empty).collect(),
@@ -100,6 +101,7 @@ impl<'a> Wiring<'a> {
             .unwrap_or_default();
         let starts = starts(name, &saved, &feed.ranges().await?, &fresh)?;
         self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
+        self.shared.ledger.expect_to_catch_up(starts.len());
         let readers = Arc::new(Readers {
             feed,
             poll: PollDelay {
@@ -128,15 +130,16 @@ impl<'a> Wiring<'a> {
     }
 
     fn source_parts(&mut self, name: &str) -> Vec<InboxSender<Arrival>> {
-        let mut inboxes = Vec::new();
+        let (mut inboxes, mut outlets) = (Vec::new(), Vec::new());
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let (sender, inbox) = Inbox::new(INBOX_PAGES);
             inboxes.push(sender);
+            let (sender, load) = Inbox::new(INBOX_CHUNKS);
+            outlets.push(sender);
             let source = SourceParts {
                 name: name.to_owned(),
                 inbox,
-                checkpoint: Arc::clone(&self.checkpoint),
-                resumed: self.shared.ledger.committed_through(),
+                load,
                 parts: self.parts.clone(),
                 max_bytes: self.config.epoch.max_bytes_per_worker,
                 reports_seals: index == 0 && worker.sources.is_empty(),
@@ -144,6 +147,7 @@ impl<'a> Wiring<'a> {
             };
             worker.sources.insert(name.to_owned(), source);
         }
+        self.outlets.insert(name.to_owned(), outlets);
         inboxes
     }
 
@@ -158,12 +162,16 @@ impl<'a> Wiring<'a> {
         tasks: &Tasks,
     ) -> Result<()> {
         let encoder = DocumentEncoder::new(name, &self.config.sink[name].partition_key)?;
+        let start = self.shared.resumed.sinks.get(name);
+        let rebuilding = start.is_some_and(|start| start.rebuilding);
+        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
         for worker in &mut self.workers {
             let sink = SinkParts {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
                 resumed: self.shared.ledger.committed_through(),
+                rebuild: scan.clone(),
                 rewrite_through: self.shared.resumed.replayed_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),
@@ -175,8 +183,8 @@ impl<'a> Wiring<'a> {
         Ok(())
     }
 
-    /// Parts for each worker, and the readers.
-    pub(crate) fn finish(self) -> (Vec<WorkerParts>, Vec<ReaderStart>) {
-        (self.workers, self.readers)
+    /// Parts for each worker, the readers, and where the checkpoint's contents go.
+    pub(crate) fn finish(self) -> (Vec<WorkerParts>, Vec<ReaderStart>, Outlets) {
+        (self.workers, self.readers, self.outlets)
     }
 }

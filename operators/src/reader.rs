@@ -2,6 +2,8 @@
 //!
 //! Backpressure is the bounded inbox: when the worker does not attach, the reader waits with one page in hand and asks for
 //! no more. An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
+//! The first page that leaves nothing behind it is marked: when it is attached, the range has caught up, and when all have,
+//! the first load is complete.
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
 //! change written before that is read.
 
@@ -23,6 +25,15 @@ pub struct Arrival {
     pub range: FeedRangeId,
     /// The page.
     pub page: Page,
+    /// With this page the range has caught up for the first time.
+    pub caught_up: bool,
+}
+
+impl Arrival {
+    /// Whether the ticker was told of it: an epoch is due for it at once.
+    pub fn counts(&self) -> bool {
+        self.caught_up || !self.page.records.is_empty()
+    }
 }
 
 /// What a source has read so far.
@@ -99,15 +110,24 @@ impl Readers {
             Start::Token(token) => Some(token.clone()),
             Start::Beginning | Start::Now | Start::Time(_) => None,
         };
+        let mut loading = !self.ledger.loaded();
         let mut stream = self.feed.open(range, start).await?;
         loop {
             let finishing = *finish.borrow_and_update();
             let page = stream.next_page().await?;
             self.count_charge(&page);
             let idle = page.records.is_empty() && page.caught_up;
-            if last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
+            // Delivered also without news, because the load is complete when it is attached.
+            let caught_up = loading && page.caught_up;
+            loading &= !caught_up;
+            if caught_up || last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
                 last_token = Some(page.token.clone());
-                if !self.deliver(range, page, inbox).await {
+                let arrival = Arrival {
+                    range: range.clone(),
+                    page,
+                    caught_up,
+                };
+                if !self.deliver(arrival, inbox).await {
                     return Ok(false);
                 }
             }
@@ -133,28 +153,25 @@ impl Readers {
             .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
     }
 
-    async fn deliver(&self, range: &FeedRangeId, page: Page, inbox: &InboxSender<Arrival>) -> bool {
+    async fn deliver(&self, arrival: Arrival, inbox: &InboxSender<Arrival>) -> bool {
         let counters = &self.counters;
-        if !page.records.is_empty() {
-            let bytes: usize = page
-                .records
+        let records = &arrival.page.records;
+        if !records.is_empty() {
+            let bytes: usize = records
                 .iter()
                 .map(tidefeed_runtime::Record::size_bytes)
                 .sum();
             counters
                 .changes
-                .fetch_add(page.records.len() as u64, Ordering::Relaxed);
+                .fetch_add(records.len() as u64, Ordering::Relaxed);
             counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             counters.pages.fetch_add(1, Ordering::Relaxed);
+        }
+        if arrival.counts() {
             // Before the send: a page in the channel that is not counted would let a drained run end without it.
             self.ledger.page_arrived();
         }
-        inbox
-            .send(Arrival {
-                range: range.clone(),
-                page,
-            })
-            .await
+        inbox.send(arrival).await
     }
 }
 

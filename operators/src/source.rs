@@ -2,8 +2,10 @@
 //!
 //! Numbered rules, per worker and source:
 //!
-//! 1. First the checkpoint is replayed: the collection as of the commit at the commit's epoch, then every sealed epoch beyond it at
-//!    its own time. All of it is durable already, so nothing of it is sealed again.
+//! 1. First the checkpoint is loaded, as its pieces arrive from the [loader](tidefeed_runtime::loader): the collection as of the
+//!    commit at the commit's epoch, then every sealed epoch beyond it at its own time. All of it is durable already, so nothing
+//!    of it is sealed again. Until the last piece the operator keeps the right to emit at those epochs, so no frontier passes
+//!    them, and ticks wait. One piece is decoded in one activation, so loading never keeps a worker from its other operators.
 //! 2. At a tick the pages that have arrived are attached to the epoch; a source never waits for a range. Of several changes of
 //!    one document only the last is kept: a document belongs to one feed range and a range to one worker, so the last
 //!    to arrive is the newest, and downstream a tie within an epoch would be decided by value.
@@ -14,13 +16,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
-use tidefeed_runtime::checkpoint::{Rehydrated, SealPart};
+use tidefeed_runtime::checkpoint::SealPart;
 use tidefeed_runtime::dataflow::Report;
+use tidefeed_runtime::failpoint::Step;
+use tidefeed_runtime::loader::{Chunk, Loaded};
 use tidefeed_runtime::sealer::{Part, PartSender};
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Record, Result};
 use timely::dataflow::StreamVec;
@@ -29,12 +32,8 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::reader::Arrival;
-
-/// Records emitted in one activation while a checkpoint is replayed.
-const REPLAY_CHUNK: usize = 8192;
 
 /// A document's identity within its source: partition key and id, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,10 +54,8 @@ pub struct SourceParts {
     pub name: String,
     /// Pages from the readers of this worker's ranges.
     pub inbox: Inbox<Arrival>,
-    /// What the checkpoint holds, and the epoch of its commit. Workers share it, and each takes its share of the keys.
-    pub checkpoint: Arc<Rehydrated>,
-    /// The epoch of the commit that the run resumes from; 0 on a fresh start.
-    pub resumed: Epoch,
+    /// This worker's share of what the checkpoint holds.
+    pub load: Inbox<Loaded>,
     /// Where parts of epochs go to be sealed.
     pub parts: PartSender,
     /// Bytes to attach to one epoch, at most; the page that crosses the bound still goes.
@@ -81,7 +78,7 @@ struct Held {
 /// Turns pages into upserts. `decode` reads a document; see the module for the rules.
 pub fn source<'scope, V, D>(
     ticks: StreamVec<'scope, u64, u64>,
-    mut parts: SourceParts,
+    parts: SourceParts,
     decode: D,
 ) -> (
     StreamVec<'scope, u64, Upsert<V>>,
@@ -100,34 +97,37 @@ where
     let mut reports_out = OutputBuilder::from(reports_out);
     let info = builder.operator_info();
     let activator: Activator = scope.activator_for(info.address.clone());
-    parts
-        .inbox
-        .attach(scope.worker().sync_activator_for(info.address.to_vec()));
+    let wakes = || scope.worker().sync_activator_for(info.address.to_vec());
+    parts.inbox.attach(wakes());
+    parts.load.attach(wakes());
     let sealed = Waker::default();
-    sealed.attach(scope.worker().sync_activator_for(info.address.to_vec()));
+    sealed.attach(wakes());
     parts.ledger.wake_when_sealed(sealed);
-    // Taken, so that what the checkpoint held is freed when all workers have replayed it.
-    let mut replay = Some(Replay::new(&mut parts, scope.index(), scope.peers()));
 
     builder.build(move |mut caps| {
-        // Output 0 carries the replay; reports of a replay are not needed, so that capability goes at once.
+        // Output 0 carries what is loaded; it needs no reports, so that capability goes at once.
         caps.truncate(1);
-        let mut replay_cap = caps.pop();
+        let mut load_cap = caps.pop();
         let mut attach = Attach { parts, decode };
         let mut held: VecDeque<Held> = VecDeque::new();
         move |_frontiers| {
             let mut records_out = records_out.activate();
-            // 1. Replay, in bounded pieces.
-            if let (Some(cap), Some(source)) = (&mut replay_cap, &mut replay) {
-                match source.next(&attach.decode) {
-                    Ok(Some((epoch, upserts))) => {
-                        cap.downgrade(&epoch);
-                        records_out.session(cap).give_iterator(upserts.into_iter());
+            // 1. Load, one piece at a time. The next to arrive wakes the operator.
+            if let Some(cap) = &mut load_cap {
+                match attach.parts.load.try_next() {
+                    Some(Loaded::Records(chunk)) => {
+                        match load(chunk, &attach.decode) {
+                            Ok((epoch, upserts)) => {
+                                cap.downgrade(&epoch.0);
+                                records_out.session(cap).give_iterator(upserts.into_iter());
+                            }
+                            Err(error) => attach.parts.ledger.fail(error),
+                        }
                         return activator.activate();
                     }
+                    None => return,
                     // Dropped: from here on the frontier follows the ticks.
-                    Ok(None) => (replay_cap, replay) = (None, None),
-                    Err(error) => return attach.parts.ledger.fail(error),
+                    Some(Loaded::All) => load_cap = None,
                 }
             }
             // 2. Attach what has arrived to each tick.
@@ -135,8 +135,10 @@ where
                 for epoch in epochs.drain(..).map(Epoch) {
                     let (records_cap, reports_cap) =
                         (cap.delayed(&epoch.0, 0), cap.delayed(&epoch.0, 1));
+                    attach.parts.ledger.failpoints().before(Step::Attach);
                     match attach.attach(epoch) {
                         Ok((upserts, ranges)) => {
+                            attach.parts.ledger.failpoints().after(Step::Attach);
                             records_out
                                 .session(&records_cap)
                                 .give_iterator(upserts.into_iter());
@@ -176,7 +178,13 @@ where
                         ranges: done.ranges,
                     });
                 }
+                attach
+                    .parts
+                    .ledger
+                    .failpoints()
+                    .before(Step::CapabilityDrop);
                 drop(done.records_cap);
+                attach.parts.ledger.failpoints().after(Step::CapabilityDrop);
             }
         }
     });
@@ -203,11 +211,20 @@ impl<D> Attach<D> {
         let mut ranges = BTreeMap::new();
         let mut bytes = 0;
         while bytes < self.parts.max_bytes {
-            let Some(Arrival { range, page }) = self.parts.inbox.try_next() else {
+            let Some(arrival) = self.parts.inbox.try_next() else {
                 break;
             };
+            let counts = arrival.counts();
+            let Arrival {
+                range,
+                page,
+                caught_up,
+            } = arrival;
             ranges.insert(range, page.token);
-            if !page.records.is_empty() {
+            if caught_up {
+                self.parts.ledger.caught_up(epoch);
+            }
+            if counts {
                 let page_bytes = page
                     .records
                     .iter()
@@ -274,66 +291,10 @@ impl NewestRecords {
     }
 }
 
-/// One worker's share of a checkpoint, in pieces, in order of time.
-struct Replay {
-    source: String,
-    checkpoint: Arc<Rehydrated>,
-    resumed: Epoch,
-    index: u64,
-    peers: u64,
-    /// Position within the collection; past its end, `epoch_at` counts replayed epochs.
-    record_at: usize,
-    epoch_at: usize,
-}
-
-impl Replay {
-    fn new(parts: &mut SourceParts, index: usize, peers: usize) -> Self {
-        Replay {
-            source: parts.name.clone(),
-            checkpoint: std::mem::take(&mut parts.checkpoint),
-            resumed: parts.resumed,
-            index: index as u64,
-            peers: peers as u64,
-            record_at: 0,
-            epoch_at: 0,
-        }
-    }
-
-    fn next<V>(
-        &mut self,
-        decode: impl Fn(&Bytes) -> Result<V>,
-    ) -> Result<Option<(u64, Vec<Upsert<V>>)>> {
-        let (index, peers) = (self.index, self.peers);
-        let mine = |record: &&Record| xxh3_64(&record.key) % peers == index;
-        let collection = self
-            .checkpoint
-            .collection
-            .get(&self.source)
-            .map_or(&[][..], Vec::as_slice);
-        if self.record_at < collection.len() {
-            let end = collection.len().min(self.record_at + REPLAY_CHUNK);
-            let chunk: Vec<Record> = collection[self.record_at..end]
-                .iter()
-                .filter(mine)
-                .cloned()
-                .collect();
-            self.record_at = end;
-            return Ok(Some((
-                self.resumed.0,
-                decode_all(&chunk, self.resumed, decode)?,
-            )));
-        }
-        let Some((epoch, parts)) = self.checkpoint.replay.get(self.epoch_at) else {
-            return Ok(None);
-        };
-        self.epoch_at += 1;
-        let records = parts
-            .iter()
-            .filter(|part| part.source == self.source)
-            .flat_map(|part| &part.records);
-        let chunk: Vec<Record> = records.filter(mine).cloned().collect();
-        Ok(Some((epoch.0, decode_all(&chunk, *epoch, decode)?)))
-    }
+/// Decodes a piece of the checkpoint, and gives its room back.
+fn load<V>(chunk: Chunk, decode: impl Fn(&Bytes) -> Result<V>) -> Result<(Epoch, Vec<Upsert<V>>)> {
+    let upserts = decode_all(&chunk.records, chunk.epoch, decode)?;
+    Ok((chunk.epoch, upserts))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
 use timely::scheduling::SyncActivator;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::{Error, Ledger};
@@ -89,6 +89,39 @@ impl<T> Inbox<T> {
     /// The next item that has arrived, if any. Never waits.
     pub fn try_next(&mut self) -> Option<T> {
         self.items.try_recv().ok()
+    }
+}
+
+/// Bytes that may wait between tokio and the workers. Clones share the bytes.
+#[derive(Clone)]
+pub struct ByteBudget {
+    room: Arc<Semaphore>,
+    units: u32,
+}
+
+/// What a budget is counted in: a semaphore counts no further than a few billion.
+const BUDGET_UNIT_BYTES: u64 = 1024;
+
+/// Bytes taken from a [`ByteBudget`], given back when it is dropped.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "dropping it is its use")] OwnedSemaphorePermit);
+
+impl ByteBudget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = units.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        ByteBudget {
+            room: Arc::new(Semaphore::new(units as usize)),
+            units,
+        }
+    }
+
+    /// Waits until there is room for so many bytes, and takes it. What is larger than the budget takes all of it.
+    pub async fn take(&self, bytes: u64) -> Room {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(units.clamp(1, self.units));
+        Room(room.await.expect("the semaphore is never closed"))
     }
 }
 
@@ -196,6 +229,19 @@ mod tests {
         tasks.idle().await;
         let failure = ledger.take_failure().expect("the run has failed");
         assert_eq!(failure.report(), "the write panicked: injected 7");
+    }
+
+    #[tokio::test]
+    async fn a_budget_is_given_back_and_too_large_a_thing_takes_all() {
+        let budget = ByteBudget::new(10 * BUDGET_UNIT_BYTES);
+        let all = budget.take(u64::MAX).await;
+        assert!(budget.take(1).now_or_never().is_none());
+        drop(all);
+        let some = budget.take(9 * BUDGET_UNIT_BYTES).await;
+        let rest = budget.take(1).now_or_never().expect("there is room");
+        assert!(budget.clone().take(1).now_or_never().is_none());
+        drop((some, rest));
+        assert!(budget.take(1).now_or_never().is_some());
     }
 
     #[tokio::test]

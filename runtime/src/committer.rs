@@ -5,7 +5,8 @@
 //!
 //! Now and then it compacts beside the dataflow: when as much was sealed as the last base holds, the collection as of the
 //! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
-//! collection, and so does the work of a resume. Garbage is collected beside it too, after the first commit of a run, so that
+//! collection, and so does the work of a resume. Seals that a run found count too, so short runs one after the other come to
+//! a base as well. Garbage is collected beside it too, after the first commit of a run, so that
 //! short runs leave nothing behind, and every [`COMMITS_PER_COLLECTION`] commits.
 
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub async fn run(
     mut commits: CommitWriter,
     ledger: Ledger,
 ) {
-    let mut compactor = Compactor::default();
+    let mut compactor = Compactor::resumed(&commits);
     let mut next = Instant::now();
     while let Some(mut request) = requests.recv().await {
         // What arrives until the next commit is due goes into it. The end of the run ends the wait.
@@ -95,7 +96,7 @@ async fn write(
     if let Some(base) = compactor.finished().await? {
         commits.set_base(base)?;
     }
-    compactor.sealed(&request.seals);
+    compactor.sealed(&request.seals, request.loading);
     commits.commit(request).await?;
     compactor.collect_now_and_then(commits).await;
     if compactor.due() {
@@ -120,21 +121,43 @@ struct Compactor {
 /// Commits between two collections of garbage; a guess. Fewer spend more time listing, more leave more objects behind.
 const COMMITS_PER_COLLECTION: u64 = 64;
 
-/// Seals that are never worth a base; a guess. Larger compacts less often and resumes slower.
-const MIN_SEALS: u64 = 1024;
-/// Seals that call for a base however small they are: each costs a file and a read at resume. A guess.
+/// Each seal costs a file and a read at resume, about as much as so many of its bytes. A guess.
+const SEAL_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// What is never worth a base, bytes and overhead of seals together; a guess. Larger compacts less often and resumes slower.
+const MIN_BYTES: u64 = 64 << 20;
+/// Seals that call for a base however large the last one is. A guess.
 const MAX_SEALS: u64 = 8192;
 
 impl Compactor {
-    fn sealed(&mut self, seals: &[SealRef]) {
+    /// How many bytes the seals have that were found is not known, so as soon as they are worth it by their number, a
+    /// compaction looks at them; it ends at once if they are not worth a base.
+    fn resumed(commits: &CommitWriter) -> Compactor {
+        let (seals, base_bytes) = commits.since_base();
+        Compactor {
+            seals,
+            seal_bytes: if seals > 0 { base_bytes } else { 0 },
+            base_bytes,
+            ..Compactor::default()
+        }
+    }
+
+    /// What is sealed during the first load takes the place of a base.
+    fn sealed(&mut self, seals: &[SealRef], loading: bool) {
+        let bytes = seals.iter().map(|seal| seal.bytes).sum::<u64>();
         self.seals += seals.len() as u64;
-        self.seal_bytes += seals.iter().map(|seal| seal.bytes).sum::<u64>();
+        if loading {
+            self.base_bytes += bytes;
+        } else {
+            self.seal_bytes += bytes;
+        }
     }
 
     /// A base costs what it holds, so it is due when as much was sealed since the last one.
     fn due(&self) -> bool {
+        let overhead = self.seals.saturating_mul(SEAL_OVERHEAD_BYTES);
+        let sealed = self.seal_bytes.saturating_add(overhead);
         let enough = self.seal_bytes >= self.base_bytes || self.seals >= MAX_SEALS;
-        self.running.is_none() && self.seals >= MIN_SEALS && enough
+        self.running.is_none() && sealed >= MIN_BYTES && enough
     }
 
     fn start(&mut self, compaction: Option<Compaction>) {
@@ -196,7 +219,7 @@ fn merge(request: &mut CommitRequest, newer: CommitRequest) {
 mod tests {
     use super::*;
     use crate::Epoch;
-    use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart};
+    use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart, Share};
     use crate::{ContinuationToken, FeedRangeId, Record};
 
     /// Commits one by one, overwriting a few documents in thousands of epochs: the store must not keep all of it, and what
@@ -215,7 +238,8 @@ mod tests {
             .expect("opens");
         let mut compactor = Compactor::default();
         let mut bases = 0;
-        let epochs = 4 * MIN_SEALS;
+        let seals_for_a_base = MIN_BYTES / SEAL_OVERHEAD_BYTES;
+        let epochs = 4 * seals_for_a_base;
         for epoch in 1..=epochs {
             let record = Record {
                 key: format!("k{}", epoch % 10).into(),
@@ -259,20 +283,29 @@ mod tests {
         assert!(bases >= 2, "{bases} bases");
         let report = run.commits.collect_garbage().await.expect("collects");
         let left = report.listed - report.deleted;
-        assert!(left < 2 * MIN_SEALS, "{left} objects for 10 documents");
+        assert!(
+            left < 2 * seals_for_a_base,
+            "{left} objects for 10 documents"
+        );
         drop(run);
         let run = checkpoint::open(&store, &identity, Options::default())
             .await
             .expect("opens");
-        let state = run.resume.rehydrate(&store).await.expect("rehydrates");
-        let bodies: Vec<_> = state.collection["s"]
-            .iter()
-            .filter_map(|r| r.body.clone())
-            .collect();
-        let mut numbers: Vec<u64> = bodies
-            .iter()
-            .map(|b| String::from_utf8_lossy(b).parse().expect("a number"))
-            .collect();
+        let mut buckets = run
+            .resume
+            .buckets(&store, Share::WHOLE)
+            .await
+            .expect("reads");
+        let mut numbers: Vec<u64> = Vec::new();
+        while let Some(bucket) = buckets.next().await.expect("reads") {
+            let bodies = bucket.sources["s"]
+                .iter()
+                .filter_map(|record| record.body.as_ref());
+            numbers.extend(bodies.map(|body| {
+                let body = String::from_utf8_lossy(body);
+                body.parse::<u64>().expect("a number")
+            }));
+        }
         numbers.sort_unstable();
         assert_eq!(numbers, ((epochs - 9)..=epochs).collect::<Vec<_>>());
     }

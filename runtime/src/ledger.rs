@@ -15,12 +15,13 @@ use tokio::sync::watch;
 
 use crate::bridge::Waker;
 use crate::checkpoint::SealRef;
+use crate::failpoint::Failpoints;
 use crate::ticker::Observed;
 use crate::{Epoch, Error, Fence};
 
 /// The shared record of a process's epochs. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger(Arc<Shared>);
+pub struct Ledger(Arc<Shared>, Failpoints);
 
 struct Shared {
     epochs: Mutex<Epochs>,
@@ -32,6 +33,9 @@ struct Shared {
     unsettled: AtomicBool,
     /// The epoch by which the sources had caught up for the first time; `NOT_LOADED` until then.
     loaded_by: AtomicU64,
+    /// Feed ranges that have not caught up for the first time, and the newest epoch that one of the others did so in.
+    loading_ranges: AtomicUsize,
+    caught_up_in: AtomicU64,
     input_complete: AtomicBool,
     stopped: AtomicBool,
     fence: Fence,
@@ -84,7 +88,7 @@ impl Ledger {
         // Three digits over one microsecond to one hour: the bounds are constants, so creation cannot fail.
         let commit_latency =
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
-        Ledger(Arc::new(Shared {
+        let shared = Shared {
             epochs: Mutex::new(Epochs {
                 last_minted: resumed_through,
                 in_flight: BTreeMap::new(),
@@ -101,6 +105,8 @@ impl Ledger {
             verified: AtomicBool::new(committed == Epoch(0)),
             unsettled: AtomicBool::new(false),
             loaded_by: AtomicU64::new(NOT_LOADED),
+            loading_ranges: AtomicUsize::new(0),
+            caught_up_in: AtomicU64::new(0),
             input_complete: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             fence,
@@ -109,7 +115,21 @@ impl Ledger {
             sealed: Mutex::new(Vec::new()),
             gated: Mutex::new(Vec::new()),
             end: watch::Sender::new(false),
-        }))
+        };
+        Ledger(Arc::new(shared), Failpoints::default())
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.1 = failpoints;
+        self
+    }
+
+    /// Where a test makes the run fail.
+    #[doc(hidden)]
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.1
     }
 
     /// Says whether this run may still write (I7).
@@ -277,6 +297,24 @@ impl Ledger {
         self.wake_gated();
     }
 
+    /// So many more feed ranges have to catch up before the load is complete. To be said of all before any is read.
+    pub fn expect_to_catch_up(&self, ranges: usize) {
+        self.0.loading_ranges.fetch_add(ranges, Ordering::AcqRel);
+    }
+
+    /// A feed range has caught up for the first time, and what it had to read is in the epochs through `by`. The last one
+    /// completes the load.
+    pub fn caught_up(&self, by: Epoch) {
+        let newest = self
+            .0
+            .caught_up_in
+            .fetch_max(by.0, Ordering::AcqRel)
+            .max(by.0);
+        if self.0.loading_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete_load(Epoch(newest));
+        }
+    }
+
     /// True once the sources have caught up for the first time.
     pub fn loaded(&self) -> bool {
         self.0.loaded_by.load(Ordering::Acquire) != NOT_LOADED
@@ -363,6 +401,19 @@ mod tests {
         );
         assert_eq!(ledger.acknowledged(Some(11)), Some(Epoch(10)));
         assert_eq!(ledger.acknowledged(None), None);
+    }
+
+    #[test]
+    fn the_last_range_to_catch_up_completes_the_load_by_the_newest_epoch() {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.expect_to_catch_up(1);
+        ledger.expect_to_catch_up(2);
+        for epoch in [5, 9] {
+            ledger.caught_up(Epoch(epoch));
+            assert!(!ledger.loaded());
+        }
+        ledger.caught_up(Epoch(7));
+        assert!(ledger.loaded() && ledger.loaded_by(Epoch(9)) && !ledger.loaded_by(Epoch(8)));
     }
 
     #[test]

@@ -23,7 +23,8 @@
 //!   and the rest begin where a fresh run would.
 //! - **I7** One run at a time: a lease on the checkpoint, a fence that every write asks, and after a run that did not end in
 //!   order a wait until its last requests cannot act any more.
-//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops.
+//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops,
+//!   unless the view is one whose container is to be brought in line with it.
 //!
 //! The promise is exactly-once *effect*: after recovery the target equals the view of the source as of the frontier.
 //! Epochs may be visible half-written across documents.
@@ -33,9 +34,12 @@ pub mod checkpoint;
 pub mod committer;
 pub mod dataflow;
 mod error;
+#[doc(hidden)]
+pub mod failpoint;
 mod fence;
 mod ids;
 mod ledger;
+pub mod loader;
 mod record;
 pub mod sealer;
 mod ticker;
@@ -46,6 +50,7 @@ pub use error::{Context, Error, ErrorKind, Result};
 pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
 pub use ledger::{EpochFigures, Ledger};
+pub use loader::LoadConfig;
 pub use record::Record;
 pub use ticker::{Decision, EpochConfig, Observed, Ticker};
 pub use workers::run_workers;

@@ -66,6 +66,8 @@ pub async fn run(
     while let Some(part) = parts.recv().await {
         assembly.add(part);
         while let Some((epoch, parts)) = assembly.next_complete() {
+            // An epoch that completes the load belongs to what comes after it, which only counts for compaction.
+            seals.set_loading(!ledger.loaded());
             let seal = if parts.is_empty() {
                 Ok(None)
             } else {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::chain::read_back;
+use super::compaction::Compaction;
 use super::garbage::{Roots, unreachable};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
-use super::resume::{Compaction, Resume};
 use super::store::CheckpointStore;
 use super::tokens::first_overlap;
 use crate::{Epoch, Error, Result};
@@ -137,6 +137,14 @@ impl CommitWriter {
         self.ledger.rebase(base)
     }
 
+    /// Seals since the base, up to the last commit, and the base's bytes.
+    pub(crate) fn since_base(&self) -> (u64, u64) {
+        let runs = self.ledger.runs();
+        let seals = runs.iter().map(|run| run.last - run.first + 1).sum();
+        let buckets = self.ledger.base().map_or(&[][..], |base| &base.buckets);
+        (seals, buckets.iter().map(|bucket| bucket.length).sum())
+    }
+
     /// A compaction of the state as of the last commit of this run, to be run beside it; `None` before the first commit.
     pub fn compaction(&self) -> Option<Compaction> {
         let mut commit = self.recent.back()?.clone();
@@ -144,20 +152,10 @@ impl CommitWriter {
         // take them while this compaction still reads.
         commit.base = self.ledger.base().cloned();
         commit.runs = self.ledger.runs();
-        let resume = Resume {
-            generation: self.start.generation,
-            last_sealed: Some(commit.epoch),
-            tokens: commit.tokens.clone(),
-            commit: Some(commit),
-            // Nothing beyond the commit belongs into its base.
-            start: StartRecord {
-                runs: Vec::new(),
-                ..self.start.clone()
-            },
-        };
         Some(Compaction {
             store: self.store.clone(),
-            resume,
+            generation: self.start.generation,
+            commit,
         })
     }
 

@@ -7,6 +7,10 @@
 //! Magic, format version, name (its first word is the kind), length of the body, and an xxh3-128 over name and body. The
 //! name is inside, so an object that was copied or moved to another name is told apart from a damaged one. The checksum
 //! finds damage, not malice: whoever can write the store can also write a right checksum.
+//!
+//! The line of an object that is read in parts has one more number at its end: how many bytes of the body the checksum
+//! covers. They are its heading, and the heading holds a checksum for each part of the rest. So the one checksum stands for
+//! the whole object, and still any part can be checked without the others.
 
 use std::fmt;
 
@@ -27,6 +31,11 @@ const MAX_HEADER_BYTES: usize = 160;
 pub struct Checksum(pub u128);
 
 impl Checksum {
+    /// Of a part of an object, which the checksum of the object covers through its heading.
+    pub(super) fn of_part(bytes: &[u8]) -> Checksum {
+        Checksum(xxhash_rust::xxh3::xxh3_128(bytes))
+    }
+
     fn of(name: &str, body: &[u8]) -> Checksum {
         let mut hasher = Xxh3::new();
         hasher.update(name.as_bytes());
@@ -118,6 +127,22 @@ impl Framed {
         }
     }
 
+    /// An object that is read in parts: its first `heading_bytes` must hold the checksums of the rest.
+    pub(super) fn in_parts(name: ObjectName, body: Bytes, heading_bytes: usize) -> Framed {
+        let text = name.to_string();
+        let checksum = Checksum::of(&text, &body[..heading_bytes]);
+        let header = format!(
+            "{MAGIC} {FORMAT} {text} {} {checksum} {heading_bytes}\n",
+            body.len()
+        );
+        Framed {
+            name,
+            header: Bytes::from(header),
+            body,
+            checksum,
+        }
+    }
+
     pub(super) fn len(&self) -> u64 {
         (self.header.len() + self.body.len()) as u64
     }
@@ -130,8 +155,17 @@ impl Framed {
     }
 }
 
-/// Checks the frame of the object read under `name` and returns its checksum and body.
-pub(super) fn unframe(name: ObjectName, bytes: &Bytes) -> Result<(Checksum, Bytes), Damage> {
+/// The line before the body, read.
+struct Header {
+    /// Length of the line itself, with its end.
+    bytes: usize,
+    body_bytes: u64,
+    checksum: Checksum,
+    /// The bytes of the body that the checksum covers; `None`: all.
+    heading_bytes: Option<usize>,
+}
+
+fn read_header(name: ObjectName, bytes: &Bytes) -> Result<Header, Damage> {
     let end = bytes
         .iter()
         .take(MAX_HEADER_BYTES)
@@ -139,30 +173,90 @@ pub(super) fn unframe(name: ObjectName, bytes: &Bytes) -> Result<(Checksum, Byte
         .ok_or(Damage::NoHeader)?;
     let header = std::str::from_utf8(&bytes[..end]).map_err(|_| Damage::NoHeader)?;
     let fields: Vec<&str> = header.split(' ').collect();
-    let [MAGIC, format, written_as, length, checksum] = fields.as_slice() else {
+    let [MAGIC, format, written_as, length, checksum, heading @ ..] = fields.as_slice() else {
         return Err(Damage::NoHeader);
     };
     let format: u32 = canonical(format).ok_or(Damage::NoHeader)?;
     if format != FORMAT {
         return Err(Damage::OtherFormat(format));
     }
-    let expected: u64 = canonical(length).ok_or(Damage::NoHeader)?;
-    let checksum = Checksum::parse(checksum).ok_or(Damage::NoHeader)?;
+    let heading_bytes = match heading {
+        [] => None,
+        [bytes] => Some(canonical(bytes).ok_or(Damage::NoHeader)?),
+        _ => return Err(Damage::NoHeader),
+    };
+    let header = Header {
+        bytes: end + 1,
+        body_bytes: canonical(length).ok_or(Damage::NoHeader)?,
+        checksum: Checksum::parse(checksum).ok_or(Damage::NoHeader)?,
+        heading_bytes,
+    };
     if ObjectName::parse(written_as).is_none() {
         return Err(Damage::NoHeader);
     }
     if *written_as != name.to_string() {
         return Err(Damage::OtherObject((*written_as).to_owned()));
     }
-    let body = bytes.slice(end + 1..);
-    let found = body.len() as u64;
-    if found != expected {
-        return Err(Damage::Length { expected, found });
+    Ok(header)
+}
+
+/// What the frame of an object says, checked.
+#[derive(Clone, Debug)]
+pub(super) struct Unframed {
+    /// Stands for the whole object.
+    pub(super) checksum: Checksum,
+    /// The body, or as much of it as was read.
+    pub(super) body: Bytes,
+    /// Where the body begins in the object.
+    pub(super) body_at: u64,
+    /// Length of the whole body.
+    pub(super) body_bytes: u64,
+    /// Whether the body beyond its heading has to be checked part by part.
+    pub(super) in_parts: bool,
+}
+
+/// Checks the frame of the object of `size` bytes that begins with `bytes`. Of an object that is read in parts only the
+/// heading has to be there; of any other `None` asks for all of it.
+pub(super) fn unframe_start(
+    name: ObjectName,
+    bytes: &Bytes,
+    size: u64,
+) -> Result<Option<Unframed>, Damage> {
+    let header = read_header(name, bytes)?;
+    let found = size.saturating_sub(header.bytes as u64);
+    if found != header.body_bytes {
+        return Err(Damage::Length {
+            expected: header.body_bytes,
+            found,
+        });
     }
-    if Checksum::of(written_as, &body) != checksum {
+    let body = bytes.slice(header.bytes..);
+    let covered = match header.heading_bytes {
+        Some(heading) if heading as u64 > found => return Err(Damage::NoHeader),
+        Some(heading) => body.get(..heading),
+        None if body.len() as u64 == found => Some(&body[..]),
+        None => None,
+    };
+    let Some(covered) = covered else {
+        return Ok(None);
+    };
+    if Checksum::of(&name.to_string(), covered) != header.checksum {
         return Err(Damage::Checksum);
     }
-    Ok((checksum, body))
+    Ok(Some(Unframed {
+        checksum: header.checksum,
+        body,
+        body_at: header.bytes as u64,
+        body_bytes: found,
+        in_parts: header.heading_bytes.is_some(),
+    }))
+}
+
+/// Checks the frame of the object read under `name`.
+pub(super) fn unframe(name: ObjectName, bytes: &Bytes) -> Result<Unframed, Damage> {
+    let whole = unframe_start(name, bytes, bytes.len() as u64)?;
+    // Only an object that was not read to its end could ask for more.
+    whole.ok_or(Damage::NoHeader)
 }
 
 fn canonical<T: std::str::FromStr + fmt::Display>(text: &str) -> Option<T> {
@@ -191,8 +285,9 @@ mod tests {
     #[test]
     fn a_frame_round_trips() {
         let (framed, bytes) = example();
-        let (checksum, body) = unframe(framed.name, &bytes).unwrap();
-        assert_eq!((checksum, body), (framed.checksum, framed.body.clone()));
+        let unframed = unframe(framed.name, &bytes).unwrap();
+        assert_eq!(unframed.checksum, framed.checksum);
+        assert_eq!(unframed.body, framed.body);
         assert!(framed.equals(&bytes) && !framed.equals(&bytes[1..]));
     }
 
@@ -216,19 +311,44 @@ mod tests {
     fn a_moved_object_and_a_newer_format_are_told_apart_from_damage() {
         let (_, bytes) = example();
         assert_eq!(
-            unframe(commit(8), &bytes),
-            Err(Damage::OtherObject(
-                "commit/0000000001/000000000007".to_owned()
-            ))
+            unframe(commit(8), &bytes).unwrap_err(),
+            Damage::OtherObject("commit/0000000001/000000000007".to_owned())
         );
         let newer =
             String::from_utf8(bytes.to_vec())
                 .unwrap()
                 .replacen(&format!(" {FORMAT} "), " 99 ", 1);
         assert_eq!(
-            unframe(commit(7), &Bytes::from(newer)),
-            Err(Damage::OtherFormat(99))
+            unframe(commit(7), &Bytes::from(newer)).unwrap_err(),
+            Damage::OtherFormat(99)
         );
-        assert_eq!(unframe(commit(7), &Bytes::new()), Err(Damage::NoHeader));
+        assert_eq!(
+            unframe(commit(7), &Bytes::new()).unwrap_err(),
+            Damage::NoHeader
+        );
+    }
+
+    #[test]
+    fn the_heading_of_an_object_in_parts_is_checked_without_the_rest() {
+        let framed = Framed::in_parts(commit(7), Bytes::from_static(b"heading|rest"), 8);
+        let bytes = Bytes::from([framed.header.as_ref(), framed.body.as_ref()].concat());
+        let (start, size) = (framed.header.len() + 8, framed.len());
+        for read in start..=bytes.len() {
+            let found = unframe_start(framed.name, &bytes.slice(..read), size);
+            let found = found.unwrap().expect("the heading is there");
+            assert!(found.in_parts && found.checksum == framed.checksum);
+            assert_eq!(found.body_at + found.body_bytes, size);
+        }
+        let short = unframe_start(framed.name, &bytes.slice(..start - 1), size);
+        assert!(short.unwrap().is_none(), "it must ask for more");
+        for at in 0..start {
+            for bit in 0..8 {
+                let mut copy = bytes.to_vec();
+                copy[at] ^= 1 << bit;
+                let result = unframe_start(framed.name, &Bytes::from(copy), size);
+                assert!(result.is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        assert!(unframe_start(framed.name, &bytes, size - 1).is_err());
     }
 }

@@ -34,7 +34,7 @@ use super::names::ObjectName;
 use super::recovery::Survey;
 use super::store::CheckpointStore;
 use crate::fence::{Fence, Renewal};
-use crate::{Error, ErrorKind, Generation, Result};
+use crate::{Context, Error, ErrorKind, Generation, Result};
 
 /// How long a run may be out of touch before another one takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,8 +262,14 @@ impl Lease {
             written_at_ms: now_ms(),
             ..self.record.clone()
         };
-        let created = self.fence.guard(create(&self.store, number, &record));
-        if !created.await?? {
+        // A store that hangs must not use up the time in which another try could succeed.
+        let patience = self.config.duration / 3;
+        let create = tokio::time::timeout(patience, create(&self.store, number, &record));
+        let created = self.fence.guard(create).await?;
+        let created = created.context(ErrorKind::Unreachable, || {
+            format!("the checkpoint store did not answer within {patience:?}")
+        })?;
+        if !created? {
             return Err(Error::new(
                 ErrorKind::Fenced,
                 format!("another run of job {} has taken over", self.store.job()),

@@ -150,13 +150,15 @@ pub(super) fn covered_by(commit: &CommitRecord) -> Vec<SealRun> {
 
 /// Sizes that decide about compaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Volume {
-    /// Seals since the base, up to the commit.
-    pub(super) seals: u64,
-    /// Their bytes of records, uncompressed.
-    pub(super) seal_bytes: u64,
-    /// Bytes of records of the live collection, uncompressed.
-    pub(super) live_bytes: u64,
+pub(crate) struct Volume {
+    /// Seals since the base, up to the commit; those of a first load that take the place of a base do not count.
+    pub(crate) seals: u64,
+    /// Their bytes in the store.
+    pub(crate) seal_bytes: u64,
+    /// Bytes that the collection would take in the store, estimated.
+    pub(crate) live_bytes: u64,
+    /// Buckets that are not empty: the objects of a base.
+    pub(crate) buckets: u64,
 }
 
 /// Opening a small object costs about as much as reading this much of a large one (guess, not measured).
@@ -164,11 +166,12 @@ const SEAL_OVERHEAD_BYTES: u64 = 64 * 1024;
 
 /// Whether reading the collection as a new base would be cheaper than reading the seals since the old one.
 pub(super) fn should_compact(volume: &Volume) -> bool {
-    let overhead = volume.seals.saturating_mul(SEAL_OVERHEAD_BYTES);
-    let base_overhead = u64::from(super::names::BUCKETS) * SEAL_OVERHEAD_BYTES;
+    let with_overhead = |bytes: u64, objects: u64| {
+        bytes.saturating_add(objects.saturating_mul(SEAL_OVERHEAD_BYTES))
+    };
     volume.seals > 0
-        && volume.seal_bytes.saturating_add(overhead)
-            > volume.live_bytes.saturating_add(base_overhead)
+        && with_overhead(volume.seal_bytes, volume.seals)
+            > with_overhead(volume.live_bytes, volume.buckets)
 }
 
 #[cfg(test)]
@@ -260,6 +263,7 @@ mod tests {
             seals,
             seal_bytes,
             live_bytes,
+            buckets: 64,
         };
         let mib = 1 << 20;
         assert!(!should_compact(&volume(0, 0, 0)));

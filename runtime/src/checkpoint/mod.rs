@@ -13,7 +13,7 @@
 //! <job>/start/<g>                       what g starts from: a commit, and the exact seals beyond it         JSON
 //! <job>/seal/<g>/<process>/<sequence>   inputs of one epoch of one process: a line of JSON, then packed records
 //! <job>/state/<g>/<process>/<sequence>  how keyed state changed in an epoch; same form as a seal
-//! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 16 buckets of keys; same form as a seal
+//! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 64 buckets of keys; same form as a seal
 //! <job>/commit/<g>/<n>                  the chain of commits: tokens, base, runs of seals, state of the sinks  JSON
 //! ```
 //!
@@ -22,6 +22,7 @@
 //! - A process numbers its seals 1, 2, 3, … and each names the checksum of the one before. Naming by sequence and not by
 //!   epoch makes a lost seal visible in a listing; the epoch is inside. Because checksums chain, a commit or start
 //!   record that names the last seal of a run has pinned all of it.
+//! - A large seal keeps its records by bucket, each with a checksum of its own, so that a bucket is read by range (`records.rs`).
 //! - Numbers in names are zero-padded, so that listings sort. [`bucket_of`] decides the bucket of a key, for ever.
 //!
 //! # Protocol
@@ -37,8 +38,8 @@
 //! 4. **Claim** the generation: create its generation record.
 //! 5. **Pin**: create start record g with C, the seals found and the sinks to rebuild. From here on S and every listing are
 //!    history (I3).
-//! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs; perhaps write
-//!    a new base. No sink writes before requests of a run that did not give its lease back have settled (I7).
+//! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs:
+//!    bucket by bucket (`buckets.rs`), and no faster than the workers take it (the [`loader`](crate::loader)). No sink writes before requests of a run that did not give its lease back have settled (I7).
 //! 7. **Seal** epochs above every epoch sealed before, one object after the other. Durable when the write returns; only
 //!    then may a sink write the epoch (I1).
 //! 8. **Commit** when every sink has acknowledged and every change of keyed state is durable (I4): create commit n+1. It takes in
@@ -62,7 +63,7 @@
 //! | before 4 | a lease that is not renewed | waits it out, unless a lock proves the death, and starts as if this one had not been |
 //! | between 4 and 5 | a generation record without a start record | skips the number; the state is still described by S, also when the dead run meant to start over |
 //! | after 5, before the first seal | start record g | starts from what g pins, which is what g started from |
-//! | in 6, while a base is written | bucket objects that no commit names | does not see them; garbage |
+//! | while a base is written | bucket objects that no commit names | does not see them; garbage |
 //! | in 7, before the seal exists | the sources' positions as they were | reads those inputs again; they were never visible (I1) |
 //! | in 7, after the seal exists | a seal beyond C, of perhaps not all processes | replays it and goes on from its tokens; the processes without one read again |
 //! | in 8, before the commit exists | everything is beyond C still | replays; the sinks write the same content again |
@@ -81,7 +82,7 @@
 //! # Example
 //!
 //! ```
-//! use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options, RunIdentity, SealPart};
+//! use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options, RunIdentity, SealPart, Share};
 //! use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record};
 //!
 //! # fn main() -> tidefeed_runtime::Result<()> {
@@ -102,15 +103,15 @@
 //! };
 //! let seal = run.seals.write(Epoch(1), vec![part("t1")]).await?;
 //! let tokens = [("departures".into(), part("t1").ranges.into_iter().collect())].into();
-//! let request = CommitRequest { epoch: Epoch(1), tokens, seals: vec![seal], sinks: Default::default() };
+//! let request = CommitRequest { epoch: Epoch(1), loading: false, tokens, seals: vec![seal], sinks: Default::default() };
 //! run.commits.commit(request).await?;
 //! run.seals.write(Epoch(2), vec![part("t2")]).await?;
 //! drop(run); // or the machine fails
 //!
 //! let run = checkpoint::open(&store, &identity, Options::default()).await?;
-//! let state = run.resume.rehydrate(&store).await?;
-//! assert_eq!(state.collection["departures"].len(), 1);
-//! assert_eq!(state.replay, [(Epoch(2), vec![part("t2")])]);
+//! let mut buckets = run.resume.buckets(&store, Share::WHOLE).await?;
+//! assert_eq!(buckets.next().await?.expect("the one document's").sources["departures"].len(), 1);
+//! assert_eq!(run.resume.replay(&store, Share::WHOLE).next().await?, Some((Epoch(2), vec![part("t2")])));
 //! assert_eq!(run.resume.tokens["departures"][&FeedRangeId("-FF".into())].0, "t2");
 //! # Ok(())
 //! # })
@@ -128,15 +129,18 @@
 //! # Limits
 //!
 //! - A process other than 0 of a cluster has no fence of its own yet: [`join`] hands out writers that do not ask.
-//! - The store neither compacts nor collects garbage by itself: [`Resume::compact`] is called by whoever starts a job,
-//!   [`CommitWriter::compaction`] and [`CommitWriter::collection`] by its [`committer`](crate::committer).
-//! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
-//!   written by one process that holds the whole collection.
+//! - The store neither compacts nor collects garbage by itself: [`CommitWriter::compaction`] and
+//!   [`CommitWriter::collection`] are called by its [`committer`](crate::committer).
+//! - Reading the state holds in memory the newest record of each key in the small seals since the base, and about three
+//!   buckets. Between two compactions that can be as much as the collection, if all of it changes in small epochs.
+//! - A base is written by one process.
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
+mod buckets;
 mod chain;
 mod commit_writer;
+mod compaction;
 mod connect;
 mod failure;
 mod frame;
@@ -160,7 +164,9 @@ mod store;
 mod tests;
 mod tokens;
 
+pub use buckets::{Buckets, LiveBucket, Share};
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
+pub use compaction::Compaction;
 pub use frame::Checksum;
 pub use lease::{Lease, LeaseConfig, LeaseRecord};
 pub use location::{Location, RemoteLocation};
@@ -171,7 +177,7 @@ pub use objects::{
 };
 pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open, take_over};
 pub use records::SealPart;
-pub use resume::{Compaction, Rehydrated, Resume};
+pub use resume::{Replay, Resume};
 pub use seal_writer::SealWriter;
 pub use settings::Settings;
 pub use store::CheckpointStore;

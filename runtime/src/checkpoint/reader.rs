@@ -1,27 +1,20 @@
-//! Reading spans of seals and buckets of bases, several objects at a time, checked against what pins them.
+//! Reading seals and buckets of bases, several objects at a time, checked against what pins them.
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::frame::{Checksum, Damage};
+use super::frame::Damage;
 use super::lease::LeaseRecord;
 use super::names::ObjectName;
-use super::objects::{BaseRef, BucketRef, CommitRecord, GenerationRecord, SealRef, StartRecord};
-use super::records::{Heading, PartHeading, SealPart, decode_heading, decode_parts};
+use super::objects::{BaseRef, CommitRecord, GenerationRecord, SealRef, StartRecord};
+use super::records::{Packed, PartHeading, SealPart};
 use super::recovery::{Link, Refusal, Span, check_chain};
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Result};
 
 /// Objects in flight: hides the latency of a remote store and keeps two cores busy unpacking (guess).
-const IN_FLIGHT: usize = 8;
-
-/// A seal whose frame, chain and heading are checked; its records are still packed.
-#[derive(Clone, Debug)]
-pub(super) struct PackedSeal {
-    pub(super) seal: SealRef,
-    pub(super) heading: Heading,
-    packed: Bytes,
-}
+pub(super) const IN_FLIGHT: usize = 8;
+/// What is asked for of a seal whose size is not known. Enough for all of most, and for the heading of a large one; a guess.
+const FIRST_READ_BYTES: u64 = 512 * 1024;
 
 /// Tokens that a seal brings, without its records.
 #[derive(Clone, Debug)]
@@ -40,24 +33,37 @@ impl CheckpointStore {
     }
 }
 
-async fn load_seal(store: &CheckpointStore, name: ObjectName) -> Result<(Link, PackedSeal)> {
-    let (checksum, body) = store.load(name).await?;
-    let (heading, packed) = decode_heading(&body).map_err(|damage| store.damaged(name, &damage))?;
+/// How much of a seal to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it.
+    Whole,
+    /// All of it, or of one in sections its heading.
+    Heading,
+}
+
+/// A seal whose frame and heading are checked; its records are still packed.
+pub(super) async fn load_seal(
+    store: &CheckpointStore,
+    name: ObjectName,
+    extent: Extent,
+) -> Result<(Link, Packed)> {
+    let object = match extent {
+        Extent::Whole => store.load(name).await?,
+        Extent::Heading => store.load_start(name, FIRST_READ_BYTES).await?,
+    };
+    let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
+    let heading = &packed.heading;
     let seal = SealRef {
         kind: heading.kind,
         generation: heading.generation,
         process: heading.process,
         sequence: heading.sequence,
         epoch: heading.epoch,
-        checksum,
-        bytes: body.len() as u64,
+        checksum: object.checksum,
+        bytes: object.body_bytes,
     };
     let previous = heading.previous;
-    let packed = PackedSeal {
-        seal,
-        heading,
-        packed,
-    };
     Ok((Link { seal, previous }, packed))
 }
 
@@ -68,9 +74,9 @@ pub(super) async fn read_tokens(
     floor: Option<Epoch>,
 ) -> Result<Vec<SealedTokens>> {
     let loads = stream::iter(span.first..=span.last).map(|sequence| async move {
-        let (link, packed) = load_seal(store, span.name(sequence)).await?;
+        let (link, packed) = load_seal(store, span.name(sequence), Extent::Whole).await?;
         let tokens = SealedTokens {
-            seal: packed.seal,
+            seal: link.seal,
             parts: packed.heading.parts,
         };
         Ok::<_, Error>((link, tokens))
@@ -81,112 +87,78 @@ pub(super) async fn read_tokens(
     Ok(tokens)
 }
 
-/// Reads a span of seals with their records and hands each to `take`, in order. The chain is checked when all are
-/// read, so what was taken counts only if this succeeds.
-pub(super) async fn read_seals(
-    store: &CheckpointStore,
-    span: &Span,
-    mut take: impl FnMut(Epoch, Vec<SealPart>),
-) -> Result<()> {
-    let loads = stream::iter(span.first..=span.last).map(|sequence| async move {
-        let name = span.name(sequence);
-        let (link, packed) = load_seal(store, name).await?;
-        let parts = unpack(store, name, packed.heading, packed.packed).await?;
-        Ok::<_, Error>((link, parts))
-    });
-    let mut loads = loads.buffered(IN_FLIGHT);
-    let mut links = Vec::new();
-    while let Some((link, parts)) = loads.try_next().await? {
-        take(link.seal.epoch, parts);
-        links.push(link);
-    }
-    check_chain(span, &links, None).map_err(|refusal| store.refused(refusal))
-}
-
-/// Reads the buckets of `base` that `wanted` selects and hands each to `take`.
-pub(super) async fn read_base(
+/// Reads the bucket of `base`, if it has any.
+pub(super) async fn read_bucket(
     store: &CheckpointStore,
     base: &BaseRef,
-    wanted: impl Fn(u8) -> bool,
-    mut take: impl FnMut(Vec<SealPart>),
-) -> Result<()> {
-    let wanted = |bucket: &BucketRef| wanted(bucket.bucket);
-    let buckets: Vec<BucketRef> = base.buckets.iter().copied().filter(wanted).collect();
-    let loads = stream::iter(buckets).map(|bucket| async move {
-        let name = ObjectName::Base {
-            generation: base.generation,
-            epoch: base.epoch,
-            bucket: bucket.bucket,
-        };
-        let (checksum, body) = store.load(name).await?;
-        check_bucket(&bucket, checksum).map_err(|damage| store.damaged(name, &damage))?;
-        let (heading, packed) =
-            decode_heading(&body).map_err(|damage| store.damaged(name, &damage))?;
-        unpack(store, name, heading, packed).await
-    });
-    let mut loads = loads.buffered(IN_FLIGHT);
-    while let Some(parts) = loads.try_next().await? {
-        take(parts);
+    bucket: u8,
+) -> Result<Vec<SealPart>> {
+    let named = base.buckets.iter().find(|named| named.bucket == bucket);
+    let Some(named) = named else {
+        return Ok(Vec::new());
+    };
+    let name = ObjectName::Base {
+        generation: base.generation,
+        epoch: base.epoch,
+        bucket,
+    };
+    let object = store.load(name).await?;
+    if named.checksum != object.checksum {
+        let what = "it is not the object that the commit names";
+        return Err(store.damaged(name, &Damage::Content(what.to_owned())));
     }
-    Ok(())
+    let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
+    unpack(store, name, packed).await
 }
 
 /// Reads one object and checks all of it by itself. Returns the size of its body.
 pub(super) async fn check_object(store: &CheckpointStore, name: ObjectName) -> Result<u64> {
-    let (_, body) = store.load(name).await?;
-    let size = body.len() as u64;
+    let object = store.load(name).await?;
     match name {
         ObjectName::Seal { .. } | ObjectName::Base { .. } => {
-            let (heading, packed) =
-                decode_heading(&body).map_err(|damage| store.damaged(name, &damage))?;
-            unpack(store, name, heading, packed).await?;
+            let packed = Packed::of(&object).map_err(|damage| store.damaged(name, &damage))?;
+            unpack(store, name, packed).await?;
         }
         ObjectName::Lease(_) => drop(store.load_json::<LeaseRecord>(name).await?),
         ObjectName::Generation(_) => drop(store.load_json::<GenerationRecord>(name).await?),
         ObjectName::Start(_) => drop(store.load_json::<StartRecord>(name).await?),
         ObjectName::Commit { .. } => drop(store.load_json::<CommitRecord>(name).await?),
     }
-    Ok(size)
+    Ok(object.body_bytes)
 }
 
 /// Reads the whole of `base` and checks that it is what the commit names.
 pub(super) async fn check_base(store: &CheckpointStore, base: &BaseRef) -> Result<()> {
-    read_base(store, base, |_| true, drop).await
-}
-
-fn check_bucket(named: &BucketRef, checksum: Checksum) -> Result<(), Damage> {
-    if named.checksum == checksum {
-        return Ok(());
+    for bucket in &base.buckets {
+        read_bucket(store, base, bucket.bucket).await?;
     }
-    let what = "it is not the object that the commit names";
-    Err(Damage::Content(what.to_owned()))
+    Ok(())
 }
 
-async fn unpack(
+/// Unpacks records where it holds up nobody.
+pub(super) async fn unpack(
     store: &CheckpointStore,
     name: ObjectName,
-    heading: Heading,
-    packed: Bytes,
+    packed: Packed,
 ) -> Result<Vec<SealPart>> {
-    let unpacked = burn(packed.len(), "unpacking records", move || {
-        decode_parts(heading, &packed)
-    });
-    unpacked
-        .await?
-        .map_err(|damage| store.damaged(name, &damage))
+    blocking("unpacking records", packed.heading.raw_bytes, move || {
+        packed.unpack()
+    })
+    .await?
+    .map_err(|damage| store.damaged(name, &damage))
 }
 
-/// Less than this is packed and unpacked on the spot: handing it to another thread and back takes longer (guess).
-const HANDOVER_BYTES: usize = 4 * 1024;
+/// Records that are worth another thread: handing over costs some ten microseconds, about what unpacking as much does; a
+/// guess.
+const HAND_OVER_BYTES: u64 = 32 * 1024;
 
-/// Runs what burns processor time in proportion to `bytes`: much of it beside the threads that serve requests. Small work
-/// has no other thread in it, so a life in virtual time with small records is the same each time.
-pub(super) async fn burn<T: Send + 'static>(
-    bytes: usize,
+/// Runs what burns processor time for so many bytes of records beside the threads that serve requests; a little is done here.
+pub(super) async fn blocking<T: Send + 'static>(
     what: &str,
+    bytes: u64,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    if bytes < HANDOVER_BYTES {
+    if bytes < HAND_OVER_BYTES {
         return Ok(work());
     }
     let done = tokio::task::spawn_blocking(work).await;

@@ -7,17 +7,39 @@
 //!
 //! Lengths are little-endian. Records come part by part, in the order in which the parts are named; decoding slices
 //! them out of one buffer and copies nothing, so a record that is kept keeps its buffer.
+//!
+//! # Large seals
+//!
+//! A seal of more than [`IN_SECTIONS_BYTES`] of records keeps them by key bucket, each bucket compressed by itself, and its
+//! heading says where each is. So whoever rebuilds the state bucket by bucket reads its bucket by range and nothing else, and
+//! a large seal needs no memory until its turn comes.
+//!
+//! ```text
+//! {…,"sections":[{"bucket":0,"packed_bytes":3127,"raw_bytes":16410,"checksum":"9b1c…","records":[64]},…]}
+//! zstd( bucket 0: part by part ) zstd( bucket 1 ) …
+//! ```
+//!
+//! How damage is found: the frame's checksum covers the heading alone, and the heading has a checksum of every section. A
+//! section that is read by range is checked against the heading, which was checked when it was read; reading the seal as a
+//! whole checks heading and sections, so nothing of it is ever believed unchecked. The chain of seals names the frame's
+//! checksum, and through the headings it still covers every byte. Other seals and bases have one checksum over everything.
+
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Checksum, Damage};
+use super::frame::{Checksum, Damage, Framed, Unframed};
+use super::names::{BUCKETS, ObjectName, bucket_of};
 use super::objects::SealKind;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, Result};
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.
 const ZSTD_LEVEL: i32 = 1;
 const REMOVAL: u32 = u32::MAX;
+/// Seals with more bytes of records than this are kept in sections; a guess. Smaller needs less memory to rebuild the state,
+/// larger reads fewer and larger pieces.
+pub(super) const IN_SECTIONS_BYTES: usize = 1 << 20;
 
 /// What one source contributed to an epoch: records, and the tokens that they bring their feed ranges to (I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +65,25 @@ pub(super) struct Heading {
     pub(super) previous: Checksum,
     pub(super) parts: Vec<PartHeading>,
     pub(super) raw_bytes: u64,
+    /// Sealed while the first load was under way: such seals take the place of a base.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) loading: bool,
+    /// Where the records of each bucket are, if they are kept by bucket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) sections: Vec<Section>,
+}
+
+/// The records of one bucket in a large seal; they follow those of the section before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section {
+    pub(super) bucket: u8,
+    pub(super) packed_bytes: u64,
+    pub(super) raw_bytes: u64,
+    /// Of the packed bytes.
+    pub(super) checksum: Checksum,
+    /// How many records there are of each part.
+    pub(super) records: Vec<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,53 +94,123 @@ pub(super) struct PartHeading {
     pub(super) records: u64,
 }
 
-/// Encodes `parts` under a heading, whose own `parts` and `raw_bytes` are filled in.
-pub(super) fn encode(mut heading: Heading, parts: &[SealPart]) -> Result<Bytes> {
-    let raw = encode_records(parts)?;
-    heading.raw_bytes = raw.len() as u64;
-    heading.parts = parts
-        .iter()
-        .map(|part| PartHeading {
+/// Packs `parts` under a heading, whose own parts, sizes and sections are filled in.
+pub(super) fn pack(name: ObjectName, mut heading: Heading, parts: &[SealPart]) -> Result<Framed> {
+    heading.raw_bytes = raw_bytes(parts) as u64;
+    heading.parts = parts.iter().map(PartHeading::of).collect();
+    let mut packer = Packer::new()?;
+    let packed = packer.pack(parts.iter().flat_map(|part| &part.records))?;
+    Ok(Framed::new(
+        name,
+        [heading_line(&heading)?, packed].concat().into(),
+    ))
+}
+
+/// As [`pack`], but a large seal in sections.
+pub(super) fn pack_seal(name: ObjectName, heading: Heading, parts: &[SealPart]) -> Result<Framed> {
+    if raw_bytes(parts) > IN_SECTIONS_BYTES {
+        pack_in_sections(name, heading, parts)
+    } else {
+        pack(name, heading, parts)
+    }
+}
+
+fn pack_in_sections(name: ObjectName, mut heading: Heading, parts: &[SealPart]) -> Result<Framed> {
+    heading.parts = parts.iter().map(PartHeading::of).collect();
+    // By bucket, then by part; within both, in order.
+    let mut buckets = vec![vec![Vec::new(); parts.len()]; usize::from(BUCKETS)];
+    for (at, part) in parts.iter().enumerate() {
+        for record in &part.records {
+            buckets[usize::from(bucket_of(&record.key))][at].push(record);
+        }
+    }
+    let mut packer = Packer::new()?;
+    let mut rest = Vec::new();
+    for (bucket, by_part) in (0..BUCKETS).zip(&buckets) {
+        let records = || by_part.iter().flatten().copied();
+        let raw_bytes = records().map(raw_size).sum::<usize>() as u64;
+        if raw_bytes == 0 {
+            continue;
+        }
+        let packed = packer.pack(records())?;
+        heading.raw_bytes += raw_bytes;
+        heading.sections.push(Section {
+            bucket,
+            packed_bytes: packed.len() as u64,
+            raw_bytes,
+            checksum: Checksum::of_part(&packed),
+            records: by_part.iter().map(|records| records.len() as u64).collect(),
+        });
+        rest.extend_from_slice(&packed);
+    }
+    let line = heading_line(&heading)?;
+    let heading_bytes = line.len();
+    Ok(Framed::in_parts(
+        name,
+        [line, rest].concat().into(),
+        heading_bytes,
+    ))
+}
+
+fn heading_line(heading: &Heading) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(heading).map_err(|error| {
+        Error::internal("cannot encode the heading of a seal").with_source(error)
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+impl PartHeading {
+    fn of(part: &SealPart) -> PartHeading {
+        PartHeading {
             source: part.source.clone(),
             ranges: part.ranges.clone(),
             records: part.records.len() as u64,
-        })
-        .collect();
-    let mut body = serde_json::to_vec(&heading).map_err(|error| {
-        Error::internal("cannot encode the heading of a seal").with_source(error)
-    })?;
-    body.push(b'\n');
-    let packed = zstd::bulk::compress(&raw, ZSTD_LEVEL)
-        .map_err(|error| Error::internal("cannot compress a seal").with_source(error))?;
-    body.extend_from_slice(&packed);
-    Ok(Bytes::from(body))
-}
-
-/// Bytes of all records, uncompressed.
-pub(super) fn size_of(parts: &[SealPart]) -> usize {
-    let records = parts.iter().flat_map(|part| &part.records);
-    records.map(Record::size_bytes).sum()
-}
-
-fn encode_records(parts: &[SealPart]) -> Result<BytesMut> {
-    let size = parts
-        .iter()
-        .flat_map(|part| &part.records)
-        .map(|record| 8 + record.size_bytes())
-        .sum();
-    let mut raw = BytesMut::with_capacity(size);
-    for record in parts.iter().flat_map(|part| &part.records) {
-        raw.put_u32_le(length_of(&record.key)?);
-        raw.put_u32_le(match &record.body {
-            Some(body) => length_of(body)?,
-            None => REMOVAL,
-        });
-        raw.put_slice(&record.key);
-        if let Some(body) = &record.body {
-            raw.put_slice(body);
         }
     }
-    Ok(raw)
+}
+
+fn raw_size(record: &Record) -> usize {
+    8 + record.size_bytes()
+}
+
+/// Bytes of all records, not packed.
+pub(super) fn raw_bytes(parts: &[SealPart]) -> usize {
+    let records = parts.iter().flat_map(|part| &part.records);
+    records.map(raw_size).sum()
+}
+
+/// Encodes and compresses records; it keeps what that takes from one use to the next.
+struct Packer {
+    raw: BytesMut,
+    zstd: zstd::bulk::Compressor<'static>,
+}
+
+impl Packer {
+    fn new() -> Result<Packer> {
+        let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)
+            .map_err(|error| Error::internal("cannot set up compression").with_source(error))?;
+        let raw = BytesMut::new();
+        Ok(Packer { raw, zstd })
+    }
+
+    fn pack<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<Vec<u8>> {
+        self.raw.clear();
+        for record in records {
+            self.raw.put_u32_le(length_of(&record.key)?);
+            self.raw.put_u32_le(match &record.body {
+                Some(body) => length_of(body)?,
+                None => REMOVAL,
+            });
+            self.raw.put_slice(&record.key);
+            if let Some(body) = &record.body {
+                self.raw.put_slice(body);
+            }
+        }
+        self.zstd
+            .compress(&self.raw)
+            .map_err(|error| Error::internal("cannot compress records").with_source(error))
+    }
 }
 
 fn length_of(bytes: &Bytes) -> Result<u32> {
@@ -112,44 +223,159 @@ fn length_of(bytes: &Bytes) -> Result<u32> {
     }
 }
 
-/// Reads the heading and returns it with the compressed rest.
-pub(super) fn decode_heading(body: &Bytes) -> Result<(Heading, Bytes), Damage> {
-    let end = body
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or_else(|| Damage::Content("no heading".to_owned()))?;
-    let heading = serde_json::from_slice(&body[..end])
-        .map_err(|error| Damage::Content(format!("unreadable heading, {error}")))?;
-    Ok((heading, body.slice(end + 1..)))
+/// The records of an object, still packed.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub(super) heading: Heading,
+    /// As much as was read of what follows the heading.
+    rest: Bytes,
+    /// Where the rest begins in the object.
+    rest_at: u64,
+    /// Whether all of it was read.
+    whole: bool,
 }
 
-/// Unpacks the records that follow `heading`.
-pub(super) fn decode_parts(heading: Heading, packed: &[u8]) -> Result<Vec<SealPart>, Damage> {
-    let wrong = || Damage::Content("its records do not add up".to_owned());
-    let capacity = usize::try_from(heading.raw_bytes).map_err(|_| wrong())?;
+impl Packed {
+    /// Reads the heading, and checks what was read of the sections.
+    pub(super) fn of(object: &Unframed) -> Result<Packed, Damage> {
+        let line = object.body.iter().position(|byte| *byte == b'\n');
+        let end = line.ok_or_else(|| Damage::Content("no heading".to_owned()))?;
+        let heading: Heading = serde_json::from_slice(&object.body[..end])
+            .map_err(|error| Damage::Content(format!("unreadable heading, {error}")))?;
+        let rest_bytes = object.body_bytes - (end as u64 + 1);
+        let packed = Packed {
+            rest: object.body.slice(end + 1..),
+            rest_at: object.body_at + end as u64 + 1,
+            whole: object.body.len() as u64 == object.body_bytes,
+            heading,
+        };
+        let sections = &packed.heading.sections;
+        let sizes = sections.iter().map(|section| section.packed_bytes);
+        let sum = sizes.fold(0u64, u64::saturating_add);
+        if object.in_parts == sections.is_empty() || object.in_parts && sum != rest_bytes {
+            return Err(Damage::Content("its sections do not add up".to_owned()));
+        }
+        if packed.whole {
+            for section in sections {
+                packed.section(section)?;
+            }
+        }
+        Ok(packed)
+    }
+
+    /// Whether its records are kept by bucket.
+    pub(super) fn in_sections(&self) -> bool {
+        !self.heading.sections.is_empty()
+    }
+
+    /// Lets go of what was read beyond the heading.
+    pub(super) fn forget_records(&mut self) {
+        (self.rest, self.whole) = (Bytes::new(), false);
+    }
+
+    /// Where the section of `bucket` is in the object.
+    pub(super) fn range_of(&self, bucket: u8) -> Option<(&Section, Range<u64>)> {
+        let mut at = self.rest_at;
+        for section in &self.heading.sections {
+            let end = at + section.packed_bytes;
+            if section.bucket == bucket {
+                return Some((section, at..end));
+            }
+            at = end;
+        }
+        None
+    }
+
+    /// A section of an object that was read as a whole.
+    fn section(&self, section: &Section) -> Result<Bytes, Damage> {
+        let (_, range) = self.range_of(section.bucket).ok_or_else(does_not_add_up)?;
+        let from = (range.start - self.rest_at) as usize;
+        let to = (range.end - self.rest_at) as usize;
+        // A bucket that is named twice would be found at the first place, with another length or checksum.
+        if to > self.rest.len() {
+            return Err(does_not_add_up());
+        }
+        let bytes = self.rest.slice(from..to);
+        section.check(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// Unpacks all records.
+    pub(super) fn unpack(self) -> Result<Vec<SealPart>, Damage> {
+        let mut parts: Vec<SealPart> = self.heading.parts.iter().map(empty).collect();
+        if self.in_sections() {
+            for section in &self.heading.sections {
+                section.unpack(&self.section(section)?, &mut parts)?;
+            }
+        } else {
+            let counts: Vec<u64> = self.heading.parts.iter().map(|part| part.records).collect();
+            unpack(&self.rest, self.heading.raw_bytes, &counts, &mut parts)?;
+        }
+        let counts = self.heading.parts.iter().map(|part| part.records);
+        if counts.eq(parts.iter().map(|part| part.records.len() as u64)) {
+            Ok(parts)
+        } else {
+            Err(does_not_add_up())
+        }
+    }
+}
+
+impl Section {
+    /// Checks the section's bytes.
+    pub(super) fn check(&self, packed: &[u8]) -> Result<(), Damage> {
+        if packed.len() as u64 == self.packed_bytes && Checksum::of_part(packed) == self.checksum {
+            return Ok(());
+        }
+        let what = format!("checksum of bucket {} differs", self.bucket);
+        Err(Damage::Content(what))
+    }
+
+    /// Unpacks the section's records, whose bytes are checked, and adds them to `parts`.
+    pub(super) fn unpack(&self, packed: &[u8], parts: &mut [SealPart]) -> Result<(), Damage> {
+        unpack(packed, self.raw_bytes, &self.records, parts)
+    }
+}
+
+/// The part of this heading, without its records.
+pub(super) fn empty(part: &PartHeading) -> SealPart {
+    SealPart {
+        source: part.source.clone(),
+        ranges: part.ranges.clone(),
+        records: Vec::new(),
+    }
+}
+
+fn does_not_add_up() -> Damage {
+    Damage::Content("its records do not add up".to_owned())
+}
+
+/// Unpacks `counts` records for each of `parts`.
+fn unpack(
+    packed: &[u8],
+    raw_bytes: u64,
+    counts: &[u64],
+    parts: &mut [SealPart],
+) -> Result<(), Damage> {
+    let capacity = usize::try_from(raw_bytes).map_err(|_| does_not_add_up())?;
     let raw = zstd::bulk::decompress(packed, capacity)
         .map_err(|error| Damage::Content(format!("its records do not unpack, {error}")))?;
-    if raw.len() != capacity {
-        return Err(wrong());
+    if raw.len() != capacity || counts.len() != parts.len() {
+        return Err(does_not_add_up());
     }
     let mut rest = Bytes::from(raw);
-    let mut parts = Vec::with_capacity(heading.parts.len());
-    for part in heading.parts {
+    for (count, part) in counts.iter().zip(parts) {
         // The count is bounded by the bytes that are there, whatever the heading says.
-        let mut records = Vec::with_capacity(part.records.min(rest.len() as u64 / 8) as usize);
-        for _ in 0..part.records {
-            records.push(decode_record(&mut rest).ok_or_else(wrong)?);
+        part.records
+            .reserve((*count).min(rest.len() as u64 / 8) as usize);
+        for _ in 0..*count {
+            let record = decode_record(&mut rest).ok_or_else(does_not_add_up)?;
+            part.records.push(record);
         }
-        parts.push(SealPart {
-            source: part.source,
-            ranges: part.ranges,
-            records,
-        });
     }
     if rest.is_empty() {
-        Ok(parts)
+        Ok(())
     } else {
-        Err(wrong())
+        Err(does_not_add_up())
     }
 }
 
@@ -173,7 +399,10 @@ fn decode_record(rest: &mut Bytes) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::unframe;
     use super::*;
+
+    const NAME: ObjectName = ObjectName::Start(Generation(1));
 
     fn heading() -> Heading {
         Heading {
@@ -185,7 +414,14 @@ mod tests {
             previous: Checksum::default(),
             parts: Vec::new(),
             raw_bytes: 0,
+            loading: false,
+            sections: Vec::new(),
         }
+    }
+
+    fn read(object: &Framed) -> Result<Packed, Damage> {
+        let bytes = Bytes::from([object.header.as_ref(), object.body.as_ref()].concat());
+        Packed::of(&unframe(NAME, &bytes)?)
     }
 
     fn parts() -> Vec<SealPart> {
@@ -217,29 +453,79 @@ mod tests {
     #[test]
     fn parts_round_trip() {
         for parts in [parts(), Vec::new()] {
-            let body = encode(heading(), &parts).unwrap();
-            let (heading, packed) = decode_heading(&body).unwrap();
-            assert_eq!(heading.epoch, Epoch(5));
-            assert_eq!(decode_parts(heading, &packed).unwrap(), parts);
+            let packed = read(&pack(NAME, heading(), &parts).unwrap()).unwrap();
+            assert_eq!(packed.heading.epoch, Epoch(5));
+            assert_eq!(packed.unpack().unwrap(), parts);
         }
     }
 
     #[test]
     fn a_heading_that_does_not_fit_its_records_is_damage() {
-        let body = encode(heading(), &parts()).unwrap();
-        let (good, packed) = decode_heading(&body).unwrap();
+        let good = read(&pack(NAME, heading(), &parts()).unwrap()).unwrap();
         for change in 0..4 {
             let mut bad = good.clone();
             match change {
-                0 => bad.parts[0].records += 1,
-                1 => bad.parts[0].records -= 1,
-                2 => bad.raw_bytes -= 1,
-                _ => bad.raw_bytes += 1,
+                0 => bad.heading.parts[0].records += 1,
+                1 => bad.heading.parts[0].records -= 1,
+                2 => bad.heading.raw_bytes -= 1,
+                _ => bad.heading.raw_bytes += 1,
             }
-            assert!(decode_parts(bad, &packed).is_err(), "change {change}");
+            assert!(bad.unpack().is_err(), "change {change}");
         }
-        assert!(decode_parts(good, &packed[..packed.len() - 1]).is_err());
-        assert!(decode_heading(&Bytes::from_static(b"{}")).is_err());
+        let mut short = good.clone();
+        short.rest.truncate(short.rest.len() - 1);
+        assert!(short.unpack().is_err());
+        assert!(read(&Framed::new(NAME, Bytes::from_static(b"{}"))).is_err());
+    }
+
+    /// By key, because sections change the order of keys, and never that within a key.
+    fn by_key(parts: Vec<SealPart>) -> Vec<SealPart> {
+        let mut parts = parts;
+        for part in &mut parts {
+            part.records.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        parts
+    }
+
+    fn many() -> Vec<SealPart> {
+        let mut parts = parts();
+        for number in 0..500 {
+            let key = Bytes::from(format!("key {}", number % 200));
+            let body = (number % 7 > 0).then(|| Bytes::from(format!("body {number}")));
+            parts[number % 2].records.push(Record { key, body });
+        }
+        parts
+    }
+
+    #[test]
+    fn sections_hold_the_same_parts_each_bucket_by_itself() {
+        let object = pack_in_sections(NAME, heading(), &many()).unwrap();
+        let packed = read(&object).unwrap();
+        assert!(packed.in_sections());
+        let mut together: Vec<SealPart> = packed.heading.parts.iter().map(empty).collect();
+        let bytes = [object.header.as_ref(), object.body.as_ref()].concat();
+        for bucket in 0..BUCKETS {
+            let Some((section, range)) = packed.range_of(bucket) else {
+                continue;
+            };
+            let bytes = &bytes[range.start as usize..range.end as usize];
+            section.check(bytes).unwrap();
+            section.unpack(bytes, &mut together).unwrap();
+        }
+        assert_eq!(together, packed.clone().unpack().unwrap());
+        assert_eq!(by_key(together), by_key(many()));
+    }
+
+    #[test]
+    fn every_damaged_byte_of_a_section_is_found_by_its_own_checksum() {
+        let object = pack_in_sections(NAME, heading(), &many()).unwrap();
+        let good = [object.header.as_ref(), object.body.as_ref()].concat();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            let read = unframe(NAME, &bad.into()).and_then(|object| Packed::of(&object));
+            assert!(read.is_err(), "byte {at}");
+        }
     }
 
     #[test]

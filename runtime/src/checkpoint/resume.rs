@@ -1,18 +1,19 @@
-//! Rebuilding the state that a run starts from.
+//! What a run starts from, and the sealed epochs that it replays.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use super::frame::Framed;
-use super::ledger::{Volume, covered_by, should_compact};
-use super::names::{BUCKETS, ObjectName, bucket_of};
-use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind, StartRecord, Tokens};
-use super::reader::{burn, read_base, read_seals};
-use super::records::{Heading, SealPart, encode, size_of};
-use super::recovery::Span;
+use super::buckets::{Buckets, Share};
+use super::compaction::Compaction;
+use super::names::bucket_of;
+use super::objects::{CommitRecord, Fingerprint, SealRun, StartRecord, Tokens};
+use super::reader::{Extent, load_seal, unpack};
+use super::records::SealPart;
+use super::recovery::{Span, check_chain};
 use super::store::CheckpointStore;
-use crate::{Epoch, Error, Generation, Record, Result};
+use crate::{Epoch, Error, Generation, Result};
 
 /// What a run starts from: a commit, the seals beyond it, and where the feeds go on.
 #[derive(Clone, Debug)]
@@ -25,236 +26,123 @@ pub struct Resume {
     pub last_sealed: Option<Epoch>,
     /// Where each feed range goes on. A range that nobody had sealed is not in it: it starts where its source starts.
     pub tokens: Tokens,
+    /// What the job was made of in the run that the state describes; `None` when there was none, or it is not to count.
+    pub before: Option<Fingerprint>,
     pub(super) start: StartRecord,
 }
 
-/// The state of a run at its start.
-#[derive(Clone, Debug, Default)]
-pub struct Rehydrated {
-    /// The documents of each source as of the commit: one record per live key, no removals, in no particular order.
-    pub collection: BTreeMap<String, Vec<Record>>,
-    /// The sealed inputs beyond the commit, rising in epoch; the parts of all processes at an epoch together.
-    pub replay: Vec<(Epoch, Vec<SealPart>)>,
-    volume: Volume,
-    whole: bool,
-}
-
-/// A compaction beside a running job: reads the state as of one commit back from the store and writes it as a base.
-///
-/// It holds the collection in memory a second time while it runs. Only one may run at a time: hand its base to
-/// [`CommitWriter::set_base`](super::CommitWriter::set_base), or drop it, before the next one begins.
-#[derive(Clone, Debug)]
-pub struct Compaction {
-    pub(super) store: CheckpointStore,
-    pub(super) resume: Resume,
-}
-
-impl Compaction {
-    /// Writes the base if it makes the next resume cheaper.
-    ///
-    /// # Errors
-    /// `Checkpoint` if an object that the state consists of is damaged or missing, or if the store does not take the base.
-    pub async fn run(self) -> Result<Option<BaseRef>> {
-        let rehydrated = self.resume.rehydrate(&self.store).await?;
-        self.resume.compact(&self.store, &rehydrated).await
-    }
-}
-
-/// The newest value of every key, removals included until all is read.
-type Latest = HashMap<Bytes, (Epoch, Option<Bytes>)>;
-
 impl Resume {
-    /// Rebuilds the whole state.
+    /// The sinks whose containers may hold something else than their view.
+    pub fn rebuild(&self) -> &BTreeSet<String> {
+        &self.start.rebuild
+    }
+
+    /// Seals of inputs beyond the commit, of all processes.
+    pub fn seals_to_replay(&self) -> u64 {
+        let length = |run: &SealRun| run.last - run.first + 1;
+        self.start.runs.iter().map(length).sum()
+    }
+
+    /// The collection as of the commit, bucket by bucket; `share` is what this process holds of it. Reads the seals since
+    /// the base before it returns.
     ///
     /// # Errors
     /// `Checkpoint` if an object that the state needs is damaged, missing or another one than was named.
-    pub async fn rehydrate(&self, store: &CheckpointStore) -> Result<Rehydrated> {
-        self.rehydrate_share(store, 0, 1).await
+    pub async fn buckets(&self, store: &CheckpointStore, share: Share) -> Result<Buckets> {
+        Buckets::of(store, self.commit.as_ref(), share).await
     }
 
-    /// Rebuilds the part of the state that process `process` of `processes` holds: the keys whose bucket
-    /// ([`bucket_of`]) leaves the remainder `process`. The shares of all processes are disjoint and make up the whole.
-    ///
-    /// # Errors
-    /// As [`Resume::rehydrate`]; `Internal` if `process` is not below `processes`.
-    pub async fn rehydrate_share(
-        &self,
-        store: &CheckpointStore,
-        process: u32,
-        processes: u32,
-    ) -> Result<Rehydrated> {
-        if process >= processes {
-            return Err(Error::internal(format!(
-                "process {process} of {processes} has no share"
-            )));
+    /// The sealed inputs beyond the commit, one epoch after the other.
+    pub fn replay(&self, store: &CheckpointStore, share: Share) -> Replay {
+        let runs = self.start.runs.iter();
+        Replay {
+            share,
+            runs: runs
+                .map(|run| (None, read_run(store.clone(), Span::of(run))))
+                .collect(),
         }
-        let wanted = |bucket: u8| u32::from(bucket) % processes == process;
-        let mut result = Rehydrated {
-            whole: processes == 1,
-            ..Rehydrated::default()
-        };
-        let mut latest: BTreeMap<String, Latest> = BTreeMap::new();
-        if let Some(commit) = &self.commit {
-            if let Some(base) = &commit.base {
-                read_base(store, base, wanted, |parts| {
-                    apply(&mut latest, base.epoch, parts, |_| true);
-                })
-                .await?;
-            }
-            for run in &commit.runs {
-                read_seals(store, &Span::of(run), |epoch, parts| {
-                    result.volume.seals += 1;
-                    result.volume.seal_bytes += size_of(&parts) as u64;
-                    apply(&mut latest, epoch, parts, |key| wanted(bucket_of(key)));
-                })
-                .await?;
-            }
-        }
-        result.collection = live(latest);
-        let records = result.collection.values().flatten();
-        result.volume.live_bytes = records.map(|record| record.size_bytes() as u64).sum();
-        result.replay = self.replay(store, wanted).await?;
-        Ok(result)
     }
 
-    async fn replay(
-        &self,
-        store: &CheckpointStore,
-        wanted: impl Fn(u8) -> bool,
-    ) -> Result<Vec<(Epoch, Vec<SealPart>)>> {
-        let mut replay: BTreeMap<Epoch, Vec<SealPart>> = BTreeMap::new();
-        for run in &self.start.runs {
-            read_seals(store, &Span::of(run), |epoch, mut parts| {
-                for part in &mut parts {
-                    part.records.retain(|record| wanted(bucket_of(&record.key)));
-                }
-                replay.entry(epoch).or_default().append(&mut parts);
-            })
-            .await?;
-        }
-        Ok(replay.into_iter().collect())
-    }
-
-    /// Writes the collection as a new base if that makes the next resume cheaper, and returns what to hand to
-    /// [`CommitWriter::set_base`](super::CommitWriter::set_base). Nothing refers to the base until a commit names it.
-    ///
-    /// # Errors
-    /// `Internal` if `rehydrated` is a share and not the whole; `Checkpoint` if the store does not take the base.
-    pub async fn compact(
-        &self,
-        store: &CheckpointStore,
-        rehydrated: &Rehydrated,
-    ) -> Result<Option<BaseRef>> {
-        let Some(commit) = &self.commit else {
-            return Ok(None);
-        };
-        if !rehydrated.whole {
-            return Err(Error::internal("a base needs the whole collection"));
-        }
-        if !should_compact(&rehydrated.volume) {
-            return Ok(None);
-        }
-        let mut buckets = Vec::with_capacity(usize::from(BUCKETS));
-        for (bucket, parts) in (0..BUCKETS).zip(by_bucket(&rehydrated.collection)) {
-            buckets.push(
-                self.write_bucket(store, commit.epoch, bucket, parts)
-                    .await?,
-            );
-        }
-        Ok(Some(BaseRef {
+    /// A compaction of the state as of the commit; `None` without a commit.
+    pub fn compaction(&self, store: &CheckpointStore) -> Option<Compaction> {
+        Some(Compaction {
+            store: store.clone(),
             generation: self.generation,
-            epoch: commit.epoch,
-            buckets,
-            covers: covered_by(commit),
-        }))
-    }
-
-    async fn write_bucket(
-        &self,
-        store: &CheckpointStore,
-        epoch: Epoch,
-        bucket: u8,
-        parts: Vec<SealPart>,
-    ) -> Result<BucketRef> {
-        let heading = Heading {
-            kind: SealKind::Input,
-            generation: self.generation,
-            process: 0,
-            sequence: u64::from(bucket),
-            epoch,
-            previous: Default::default(),
-            parts: Vec::new(),
-            raw_bytes: 0,
-        };
-        let name = ObjectName::Base {
-            generation: self.generation,
-            epoch,
-            bucket,
-        };
-        let object = burn(size_of(&parts), "packing a base", move || {
-            encode(heading, &parts).map(|body| Framed::new(name, body))
-        })
-        .await??;
-        store.create(&object).await?;
-        Ok(BucketRef {
-            bucket,
-            length: object.body.len() as u64,
-            checksum: object.checksum,
+            commit: self.commit.clone()?,
         })
     }
 }
 
-fn apply(
-    latest: &mut BTreeMap<String, Latest>,
-    epoch: Epoch,
-    parts: Vec<SealPart>,
-    wanted: impl Fn(&[u8]) -> bool,
-) {
-    for part in parts {
-        let keys = latest.entry(part.source).or_default();
-        for record in part.records.into_iter().filter(|r| wanted(&r.key)) {
-            // Runs of different processes are read one after the other, so an older epoch may come later.
-            let newest = keys.get(&record.key).is_none_or(|(at, _)| *at <= epoch);
-            if newest {
-                keys.insert(record.key, (epoch, record.body));
+type Sealed = (Epoch, Vec<SealPart>);
+
+/// The sealed epochs beyond a commit, rising; the parts of all processes at an epoch together. Of each process it holds one
+/// epoch and reads [`AHEAD`] more.
+pub struct Replay {
+    share: Share,
+    runs: Vec<(Option<Sealed>, BoxStream<'static, Result<Sealed>>)>,
+}
+
+/// Seals of a process that are read while one is replayed; a guess.
+const AHEAD: usize = 2;
+
+impl Replay {
+    /// The next epoch, `None` after the last.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a seal is damaged, missing, or not the one that the start record pins.
+    pub async fn next(&mut self) -> Result<Option<Sealed>> {
+        for (next, run) in &mut self.runs {
+            if next.is_none() {
+                *next = run.try_next().await?;
             }
         }
+        let epochs = self.runs.iter().filter_map(|(next, _)| next.as_ref());
+        let Some(epoch) = epochs.map(|(epoch, _)| *epoch).min() else {
+            return Ok(None);
+        };
+        let mut parts = Vec::new();
+        for (next, _) in &mut self.runs {
+            if let Some((_, sealed)) = next.take_if(|(at, _)| *at == epoch) {
+                parts.extend(sealed);
+            }
+        }
+        for part in &mut parts {
+            let share = self.share;
+            part.records
+                .retain(|record| share.contains(bucket_of(&record.key)));
+        }
+        Ok(Some((epoch, parts)))
     }
 }
 
-fn live(latest: BTreeMap<String, Latest>) -> BTreeMap<String, Vec<Record>> {
-    let records = |keys: Latest| {
-        keys.into_iter()
-            .filter_map(|(key, (_, body))| {
-                let body = Some(body?);
-                Some(Record { key, body })
-            })
-            .collect()
-    };
-    latest
-        .into_iter()
-        .map(|(source, keys)| (source, records(keys)))
-        .collect()
-}
-
-/// The collection in its buckets, by key: whoever writes a base of one commit twice writes the same objects.
-fn by_bucket(collection: &BTreeMap<String, Vec<Record>>) -> Vec<Vec<SealPart>> {
-    let mut buckets = vec![Vec::new(); usize::from(BUCKETS)];
-    for (source, records) in collection {
-        let mut sorted: Vec<&Record> = records.iter().collect();
-        sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        for parts in &mut buckets {
-            parts.push(SealPart {
-                source: source.clone(),
-                ranges: Vec::new(),
-                records: Vec::new(),
-            });
+/// The seals of one process, in order. Opening has checked the whole run, and each is checked again as it comes: that it
+/// follows the one before, and the last that it is the pinned one.
+fn read_run(store: CheckpointStore, span: Span) -> BoxStream<'static, Result<Sealed>> {
+    let shared = store.clone();
+    let loads = stream::iter(span.first..=span.last).map(move |sequence| {
+        let store = store.clone();
+        async move {
+            let name = span.name(sequence);
+            let (link, packed) = load_seal(&store, name, Extent::Whole).await?;
+            let parts = unpack(&store, name, packed).await?;
+            Ok::<_, Error>((link, parts))
         }
-        for record in sorted {
-            let parts = &mut buckets[usize::from(bucket_of(&record.key))];
-            let part = parts.last_mut().expect("pushed for every bucket above");
-            part.records.push(record.clone());
-        }
-    }
-    buckets
+    });
+    let mut after = span.after;
+    let mut floor = None;
+    let numbered = loads.buffered(1 + AHEAD).zip(stream::iter(span.first..));
+    let checked = numbered.map(move |(read, sequence)| {
+        let (link, parts) = read?;
+        let one = Span {
+            first: sequence,
+            last: sequence,
+            after,
+            pinned: span.pinned.filter(|_| sequence == span.last),
+            ..span
+        };
+        check_chain(&one, &[link], floor).map_err(|refusal| shared.refused(refusal))?;
+        (after, floor) = (Some(link.seal.checksum), Some(link.seal.epoch));
+        Ok((link.seal.epoch, parts))
+    });
+    checked.boxed()
 }

@@ -1,10 +1,10 @@
 //! Writing the seals of one process.
 
-use super::frame::{Checksum, Framed};
+use super::frame::Checksum;
 use super::lock::HeldLock;
 use super::objects::{SealKind, SealRef, Series};
-use super::reader::burn;
-use super::records::{Heading, SealPart, encode, size_of};
+use super::reader::blocking;
+use super::records::{Heading, SealPart, pack_seal, raw_bytes};
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Result};
 
@@ -20,6 +20,7 @@ pub struct SealWriter {
     previous: Checksum,
     floor: Option<Epoch>,
     broken: bool,
+    loading: bool,
     _lock: Option<HeldLock>,
 }
 
@@ -37,8 +38,14 @@ impl SealWriter {
             previous: Checksum::default(),
             floor,
             broken: false,
+            loading: false,
             _lock: lock,
         }
+    }
+
+    /// Whether the first load is under way. Its large seals take the place of a base, so compaction does not count them.
+    pub fn set_loading(&mut self, loading: bool) {
+        self.loading = loading;
     }
 
     /// Makes the inputs of `epoch` durable: when this returns, they survive a crash of the machine.
@@ -84,6 +91,8 @@ impl SealWriter {
             previous: self.previous,
             parts: Vec::new(),
             raw_bytes: 0,
+            loading: self.loading,
+            sections: Vec::new(),
         };
         let mut seal = SealRef {
             kind: self.series.kind,
@@ -95,8 +104,8 @@ impl SealWriter {
             bytes: 0,
         };
         let name = seal.name();
-        let object = burn(size_of(&parts), "packing a seal", move || {
-            encode(heading, &parts).map(|body| Framed::new(name, body))
+        let object = blocking("packing a seal", raw_bytes(&parts) as u64, move || {
+            pack_seal(name, heading, &parts)
         })
         .await??;
         self.store.create(&object).await?;

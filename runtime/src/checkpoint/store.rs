@@ -5,6 +5,7 @@
 //! of the same object, perhaps one's own lost one, is still under way; nothing can be read then, and trying again tells.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,16 +16,17 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
-use super::frame::{Checksum, Damage, Framed, unframe};
+use super::frame::{Checksum, Damage, Framed, Unframed, unframe, unframe_start};
 use super::location::Location;
 use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
 use super::settings::Settings;
+use crate::failpoint::{Failpoints, Step};
 use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
@@ -42,6 +44,7 @@ pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    failpoints: Failpoints,
     /// Asked before each write and delete.
     fence: Fence,
     /// ` in LOCATION`, for the errors of a remote store.
@@ -128,6 +131,7 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            failpoints: Failpoints::default(),
             fence: Fence::unlimited(),
             within: Arc::from(""),
         }
@@ -148,6 +152,13 @@ impl CheckpointStore {
             fence,
             ..self.clone()
         }
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
+        self
     }
 
     /// Name of the job.
@@ -190,6 +201,13 @@ impl CheckpointStore {
 
     /// Creates an object; durable when it returns. One that exists with the same content counts as created.
     pub(super) async fn create(&self, object: &Framed) -> Result<()> {
+        self.failpoints.before(step_of(object.name));
+        self.put(object).await?;
+        self.failpoints.after(step_of(object.name));
+        Ok(())
+    }
+
+    async fn put(&self, object: &Framed) -> Result<()> {
         let full = self.full_name(object.name);
         let path = Path::from(full.as_str());
         let mut pause = CREATE_PAUSE;
@@ -245,10 +263,47 @@ impl CheckpointStore {
         }
     }
 
-    /// The checksum and body of an object that must exist.
-    pub(super) async fn load(&self, name: ObjectName) -> Result<(Checksum, Bytes)> {
+    /// An object that must exist, all of it.
+    pub(super) async fn load(&self, name: ObjectName) -> Result<Unframed> {
         let bytes = self.read(name).await?.ok_or_else(|| self.missing(name))?;
         unframe(name, &bytes).map_err(|damage| self.damaged(name, &damage))
+    }
+
+    /// An object that must exist: all of it, or of one that is read in parts the beginning with its heading. One request, if
+    /// `first` bytes are enough.
+    pub(super) async fn load_start(&self, name: ObjectName, first: u64) -> Result<Unframed> {
+        // What has no beginning is read again in one piece, which says what is wrong with it.
+        let Some((bytes, size)) = self.read_range(name, 0..first).await? else {
+            return self.load(name).await;
+        };
+        match unframe_start(name, &bytes, size) {
+            Ok(Some(start)) => Ok(start),
+            Ok(None) => self.load(name).await,
+            Err(damage) => Err(self.damaged(name, &damage)),
+        }
+    }
+
+    /// The bytes in `range`, or as many of them as there are, of an object that must exist, and its size; `None` if the
+    /// store does not answer such a request, as when the range begins beyond the end. Reading all of the object tells why.
+    pub(super) async fn read_range(
+        &self,
+        name: ObjectName,
+        range: Range<u64>,
+    ) -> Result<Option<(Bytes, u64)>> {
+        let path = Path::from(self.full_name(name));
+        let options = GetOptions::new().with_range(Some(range));
+        let answer = match self.objects.get_opts(&path, options).await {
+            Ok(answer) => {
+                let size = answer.meta.size;
+                answer.bytes().await.map(|bytes| (bytes, size))
+            }
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(read) => Ok(Some(read)),
+            Err(object_store::Error::NotFound { .. }) => Err(self.missing(name)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// A JSON object that must exist.
@@ -256,12 +311,12 @@ impl CheckpointStore {
         &self,
         name: ObjectName,
     ) -> Result<(Checksum, T)> {
-        let (checksum, body) = self.load(name).await?;
-        let value = serde_json::from_slice(&body).map_err(|error| {
+        let object = self.load(name).await?;
+        let value = serde_json::from_slice(&object.body).map_err(|error| {
             let damage = Damage::Content(format!("unreadable content, {error}"));
             self.damaged(name, &damage)
         })?;
-        Ok((checksum, value))
+        Ok((object.checksum, value))
     }
 
     /// Creates a JSON object and returns its checksum.
@@ -320,8 +375,12 @@ impl CheckpointStore {
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
         let path = Path::from(full.as_str());
+        self.failpoints.before(Step::GarbageDelete);
         match self.fence.guard(self.objects.delete(&path)).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.failpoints.after(Step::GarbageDelete);
+                Ok(())
+            }
             Err(error) => Err(self.failed("delete", &full, error)),
         }
     }
@@ -329,6 +388,18 @@ impl CheckpointStore {
     #[cfg(test)]
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+}
+
+/// The step that creating an object is.
+fn step_of(name: ObjectName) -> Step {
+    match name {
+        ObjectName::Generation(_) => Step::Claim,
+        ObjectName::Start(_) => Step::Pin,
+        ObjectName::Seal { .. } => Step::SealPut,
+        ObjectName::Lease(_) => Step::LeasePut,
+        ObjectName::Commit { .. } => Step::CommitPut,
+        ObjectName::Base { .. } => Step::BaseWrite,
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   ticks --(epoch)--> sources --(records)--> the job --(changes)--> sinks --+
-//!                         |                                                  | Report::View
+//!                         |                                                  | Report::View, Report::Rebuilt
 //!                         +------- Report::Seal, Report::Tokens --------> commit
 //! ```
 
 mod commit;
 mod ticks;
 
-pub use commit::{Report, Resumed, commit};
+pub use commit::{Report, Resumed, SinkStart, commit};
 pub use ticks::ticks;

@@ -28,10 +28,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR", value_parser = directory)]
     pub checkpoint: Option<PathBuf>,
 
-    /// Start over, whatever the checkpoint directory holds: write every flight again and rebuild the views, whose
-    /// containers must be empty
+    /// Start over, whatever the checkpoint directory holds: write every flight again and rebuild the views
     #[arg(long)]
     pub fresh: bool,
+
+    /// Bring the container of this view in line with it, whatever it holds; "all" names every view; may be repeated
+    #[arg(long, value_name = "VIEW")]
+    pub rebuild: Vec<String>,
 
     /// URL of a Cosmos DB account [default: a server inside this program, in memory]
     #[arg(long, value_name = "URL")]

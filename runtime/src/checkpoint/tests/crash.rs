@@ -185,14 +185,18 @@ impl Script<'_> {
         let mut opened = open(self.store, &identity(), options).await?;
         let mut seals = Vec::new();
         for epoch in 1..=20 {
-            seals.push(self.seal(&mut opened, epoch, &format!("v{epoch}")).await?);
+            seals.push(
+                self.seal(&mut opened, epoch, &format!("v{}", epoch % 5))
+                    .await?,
+            );
         }
         self.commit(&mut opened, 18, &seals[..18]).await?;
         drop(opened);
 
         let mut opened = open(self.store, &identity(), options).await?;
-        let rehydrated = self.model.check(self.store, &opened.resume).await;
-        let base = opened.resume.compact(self.store, &rehydrated).await?;
+        self.model.check(self.store, &opened.resume).await;
+        let compaction = opened.resume.compaction(self.store);
+        let base = compaction.expect("there is a commit").run().await?;
         opened
             .commits
             .set_base(base.expect("eighteen seals are worth a base"))?;
@@ -213,6 +217,7 @@ impl Script<'_> {
 }
 
 /// Runs the script on a store that does not die; returns what must be durable. No run of it renews its lease.
+#[cfg(feature = "cloud")]
 pub(super) async fn uninterrupted(store: &CheckpointStore, lease: LeaseConfig) -> Model {
     let mut model = Model::default();
     let mut script = Script {
@@ -266,13 +271,13 @@ async fn a_run_may_die_at_any_write() {
         while die_and_resume(&Place::memory(), at, effective).await {
             at += 1;
         }
-        assert!(at > 60, "the script has more writes than {at}");
+        assert!(at > 56, "the script has more writes than {at}");
     }
 }
 
 #[tokio::test]
 async fn a_run_may_die_at_any_write_on_disk() {
-    for at in (0..64).step_by(7) {
+    for at in (0..56).step_by(7) {
         assert!(die_and_resume(&Place::local(), at, at % 2 == 0).await);
     }
 }

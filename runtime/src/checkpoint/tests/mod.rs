@@ -169,45 +169,56 @@ impl Model {
             .max(self.commit)
     }
 
-    async fn check(&self, store: &CheckpointStore, resume: &Resume) -> Rehydrated {
+    async fn check(&self, store: &CheckpointStore, resume: &Resume) {
         assert_eq!(
             resume.commit.as_ref().map(|commit| commit.epoch),
             self.commit
         );
         assert_eq!(resume.last_sealed, self.last_sealed());
-        let rehydrated = resume.rehydrate(store).await.unwrap();
-        assert_eq!(collected(&rehydrated), self.collection());
-        let replay: BTreeMap<Epoch, Vec<SealPart>> = rehydrated
-            .replay
-            .iter()
-            .map(|(epoch, parts)| {
-                let mut parts = parts.clone();
-                sort(&mut parts);
-                (*epoch, parts)
-            })
-            .collect();
-        assert_eq!(replay.len(), rehydrated.replay.len(), "an epoch came twice");
-        assert!(rehydrated.replay.is_sorted_by_key(|(epoch, _)| *epoch));
+        let (collection, replay) = rehydrate(store, resume, Share::WHOLE).await.unwrap();
+        assert_eq!(collection, self.collection());
         assert_eq!(replay, self.replay());
-        rehydrated
     }
 }
 
-fn sort(parts: &mut [SealPart]) {
-    parts.sort_by(|a, b| (&a.source, &a.ranges).cmp(&(&b.source, &b.ranges)));
-}
+type Documents = BTreeMap<String, BTreeMap<Bytes, Bytes>>;
 
-fn collected(rehydrated: &Rehydrated) -> BTreeMap<String, BTreeMap<Bytes, Bytes>> {
-    let mut collection = BTreeMap::new();
-    for (source, records) in &rehydrated.collection {
-        let keys: BTreeMap<Bytes, Bytes> = records
-            .iter()
-            .map(|record| (record.key.clone(), record.body.clone().expect("live")))
-            .collect();
-        assert_eq!(keys.len(), records.len(), "a key came twice");
-        if !keys.is_empty() {
-            collection.insert(source.clone(), keys);
+/// Everything that a run would load, in maps.
+async fn rehydrate(
+    store: &CheckpointStore,
+    resume: &Resume,
+    share: Share,
+) -> crate::Result<(Documents, BTreeMap<Epoch, Vec<SealPart>>)> {
+    let mut collection = Documents::new();
+    let mut buckets = resume.buckets(store, share).await?;
+    while let Some(LiveBucket { bucket, sources }) = buckets.next().await? {
+        for (source, records) in sources {
+            assert!(
+                records.is_sorted_by(|a, b| a.key < b.key),
+                "a key came twice"
+            );
+            let keys = collection.entry(source).or_default();
+            for Record { key, body } in records {
+                assert_eq!(bucket_of(&key), bucket);
+                keys.insert(key, body.expect("live"));
+            }
         }
     }
-    collection
+    let (mut replay, mut sealed) = (BTreeMap::new(), resume.replay(store, share));
+    let mut last = None;
+    while let Some((epoch, mut parts)) = sealed.next().await? {
+        assert!(last < Some(epoch), "epochs rise");
+        last = Some(epoch);
+        sort(&mut parts);
+        replay.insert(epoch, parts);
+    }
+    Ok((collection, replay))
+}
+
+/// Large seals keep their records by bucket: only the order within a key counts.
+fn sort(parts: &mut [SealPart]) {
+    parts.sort_by(|a, b| (&a.source, &a.ranges).cmp(&(&b.source, &b.ranges)));
+    for part in parts {
+        part.records.sort_by(|a, b| a.key.cmp(&b.key));
+    }
 }

@@ -317,7 +317,7 @@ async fn a_long_run_that_compacts_leaves_little_behind() {
             3 + 8
         );
         assert_eq!(count(|name| matches!(name, ObjectName::Seal { .. })), 50);
-        assert_eq!(count(|name| matches!(name, ObjectName::Base { .. })), 32);
+        assert_eq!(count(|name| matches!(name, ObjectName::Base { .. })), 2);
         drop(opened);
         let opened = open(store, &identity(), Options::default()).await.unwrap();
         model.check(store, &opened.resume).await;

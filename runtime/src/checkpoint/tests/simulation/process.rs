@@ -158,10 +158,9 @@ pub(super) async fn run(
     ended
 }
 
-async fn rehydrate(store: &CheckpointStore, resume: &Resume) -> Result<(Rehydrated, Found)> {
-    let state = resume.rehydrate(store).await?;
-    let found = (collected(&state), state.replay.clone());
-    Ok((state, found))
+async fn find(store: &CheckpointStore, resume: &Resume) -> Result<Found> {
+    let (collection, replay) = rehydrate(store, resume, Share::WHOLE).await?;
+    Ok((collection, replay.into_iter().collect()))
 }
 
 impl Run {
@@ -172,11 +171,12 @@ impl Run {
         (seals, states, mut commits): (SealWriter, SealWriter, CommitWriter),
         settle: Duration,
     ) -> Result<()> {
-        let (state, found) = rehydrate(store, &resume).await?;
+        let found = find(store, &resume).await?;
         self.world
             .ask(|oracle, feed| oracle.resumed(feed, &resume, &found));
         if self.world.dice(0..2) == 0
-            && let Some(base) = resume.compact(store, &state).await?
+            && let Some(compaction) = resume.compaction(store)
+            && let Some(base) = compaction.run().await?
         {
             commits.set_base(base)?;
         }

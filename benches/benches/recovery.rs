@@ -1,0 +1,383 @@
+//! What recovery costs, and what being recoverable costs.
+//!
+//! ```text
+//! cargo bench --bench recovery
+//! ```
+//!
+//! | figure | measures | target |
+//! |---|---|---|
+//! | `load_docs_per_s_per_core` | documents of about 250 bytes from a base on disk to typed rows in differential's arrangement, on one worker; time from the start of the run to the check of the views | 1,000,000 |
+//! | `restart_to_commit_s_100k` | a new process, from its start to its first commit, with 100,000 documents of state that was ended cleanly | 2 |
+//! | `checkpoint_cost_ratio` | changes per second with sealing and committing to a local disk, by those of the same dataflow in which seals and commits count as done at once | 0.9 |
+//! | `max_epoch_stall_ms_under_compaction` | longest time from tick to acknowledgement of an epoch while 1,000,000 documents are compacted, less the longest without, at 2,000 changes a second | 50 |
+//! | `store_bytes_per_live_byte` | bytes of the store's files after 3,000,000 updates of 100,000 documents, by the documents' own bytes | 4 |
+//!
+//! Progress and misses go to the standard error; the last line of the output is one JSON object.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tidefeed::config::{JobConfig, SinkConfig, SourceConfig};
+use tidefeed::feed::ChangeFeed;
+use tidefeed::memory::MemoryContainer;
+use tidefeed::prelude::*;
+use tidefeed::target::Target;
+use tidefeed::{Connect, Job};
+use tidefeed_benches::Outcome;
+use tidefeed_benches::flights::{Flight, FlightFeed, flight};
+use tidefeed_benches::pipeline::{Pipeline, identity};
+use tidefeed_benches::process::{client_runtime, without_library_backtraces};
+use tidefeed_benches::stats::{median, rounded};
+use tidefeed_runtime::Epoch;
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options};
+use tokio::runtime::Runtime;
+
+/// Documents of the large state.
+const LARGE: u64 = 1_000_000;
+/// Documents of the state that is restarted from.
+const RESTART: u64 = 100_000;
+/// Documents that are updated again and again, and how often.
+const UPDATED: u64 = 100_000;
+const UPDATES: u64 = 3_000_000;
+/// Changes per second while epochs are watched.
+const STEADY: u64 = 2000;
+const ROUNDS: usize = 3;
+const CHILD: &str = "--restart-child";
+
+#[derive(Default, Serialize)]
+struct Figures {
+    load_docs_per_s_per_core: f64,
+    restart_to_commit_s_100k: f64,
+    checkpoint_cost_ratio: f64,
+    max_epoch_stall_ms_under_compaction: f64,
+    store_bytes_per_live_byte: f64,
+}
+
+fn main() -> Outcome {
+    without_library_backtraces()?;
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
+        let number = arguments.get(at + 2).and_then(|n| n.parse().ok());
+        return child(Path::new(&arguments[at + 1]), number.unwrap_or(RESTART));
+    }
+    let tokio = client_runtime()?;
+    let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let store = |name: &str| CheckpointStore::local(&folder.path().join(name), "recovery");
+    let mut figures = Figures::default();
+    figures.checkpoint_cost_ratio = cost_ratio(&tokio, &store)?;
+    let large = store("large")?;
+    fill(&tokio, &large)?;
+    figures.max_epoch_stall_ms_under_compaction = stall(&tokio, &large)?;
+    write_base(&tokio, &large)?;
+    figures.load_docs_per_s_per_core = load(&tokio, &large)?;
+    figures.restart_to_commit_s_100k = restart(&folder.path().join("restart"))?;
+    let updated = folder.path().join("updated");
+    let place = CheckpointStore::local(&updated, "recovery")?;
+    figures.store_bytes_per_live_byte = store_size(&tokio, &place, &updated)?;
+    figures.report_misses();
+    println!("{}", serde_json::to_string(&figures)?);
+    Ok(())
+}
+
+impl Figures {
+    fn report_misses(&self) {
+        let least = |name: &str, value: f64, target: f64| {
+            if value < target {
+                eprintln!("MISS: {name} is {value}, target at least {target}");
+            }
+        };
+        least(
+            "load_docs_per_s_per_core",
+            self.load_docs_per_s_per_core,
+            1e6,
+        );
+        least("checkpoint_cost_ratio", self.checkpoint_cost_ratio, 0.9);
+        let most = |name: &str, value: f64, target: f64| {
+            if value > target {
+                eprintln!("MISS: {name} is {value}, target at most {target}");
+            }
+        };
+        most(
+            "restart_to_commit_s_100k",
+            self.restart_to_commit_s_100k,
+            2.0,
+        );
+        let stall = self.max_epoch_stall_ms_under_compaction;
+        most("max_epoch_stall_ms_under_compaction", stall, 50.0);
+        most(
+            "store_bytes_per_live_byte",
+            self.store_bytes_per_live_byte,
+            4.0,
+        );
+    }
+}
+
+/// Changes per second at full speed over some seconds, after a second of warming up.
+fn throughput(tokio: &Runtime, store: Option<&CheckpointStore>, feed: &FlightFeed) -> Outcome<f64> {
+    let pipeline = Pipeline::start(tokio, store, feed)?;
+    let begun = Instant::now();
+    pipeline.until(tokio, |_| begun.elapsed() > Duration::from_secs(1))?;
+    let (from, begun) = (pipeline.changes(), Instant::now());
+    pipeline.until(tokio, |_| begun.elapsed() > Duration::from_secs(4))?;
+    let rate = (pipeline.changes() - from) as f64 / begun.elapsed().as_secs_f64();
+    pipeline.stop(tokio)?;
+    Ok(rate)
+}
+
+fn cost_ratio(
+    tokio: &Runtime,
+    store: &impl Fn(&str) -> tidefeed::Result<CheckpointStore>,
+) -> Outcome<f64> {
+    let feed = FlightFeed::new(UPDATED, 2 * UPDATED);
+    feed.written.store(u64::MAX, Ordering::Release);
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let off = throughput(tokio, None, &feed)?;
+        let on = throughput(tokio, Some(&store(&format!("cost-{round}"))?), &feed)?;
+        eprintln!("cost: {on:.0} changes/s with seals and commits, {off:.0} without");
+        ratios.push(on / off);
+    }
+    Ok(rounded(median(&ratios)))
+}
+
+/// Reads the large state for the first time, and commits all of it.
+fn fill(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
+    let feed = FlightFeed::new(LARGE, 0);
+    feed.written.store(LARGE, Ordering::Release);
+    let begun = Instant::now();
+    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    pipeline.until(tokio, |p| p.changes() == LARGE && p.committed())?;
+    let sealed = pipeline.ledger.figures().sealed;
+    pipeline.stop(tokio)?;
+    let s = begun.elapsed().as_secs_f64();
+    eprintln!("first load: {LARGE} documents in {s:.2} s, {sealed} seals");
+    Ok(())
+}
+
+/// Longest time of an epoch that was acknowledged in `from..to`, in milliseconds.
+fn longest(pipeline: &Pipeline, from: Instant, to: Instant) -> f64 {
+    let epochs = pipeline.epochs();
+    let within = epochs
+        .acknowledged
+        .iter()
+        .filter(|(at, _)| (from..to).contains(at));
+    within
+        .map(|(_, took)| took.as_secs_f64() * 1e3)
+        .fold(0.0, f64::max)
+}
+
+fn stall(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
+    let feed = FlightFeed::new(LARGE, 0);
+    feed.written.store(LARGE, Ordering::Release);
+    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    pipeline.until(tokio, |p| p.ledger.writable())?;
+    let writer = feed.clone();
+    let writing = tokio.spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            pace.tick().await;
+            writer.written.fetch_add(STEADY / 200, Ordering::AcqRel);
+        }
+    });
+    let warm = Instant::now();
+    pipeline.until(tokio, |_| warm.elapsed() > Duration::from_secs(1))?;
+    let quiet = Instant::now();
+    pipeline.until(tokio, |_| quiet.elapsed() > Duration::from_secs(4))?;
+    let busy = Instant::now();
+    let compaction = pipeline
+        .resume
+        .as_ref()
+        .and_then(|resume| resume.compaction(store));
+    let compaction = compaction.ok_or("there is no commit")?;
+    let compacting = tokio.spawn(compaction.run());
+    pipeline.until(tokio, |_| compacting.is_finished())?;
+    let done = Instant::now();
+    let base = tokio.block_on(compacting)??.ok_or("no base was written")?;
+    writing.abort();
+    let (without, with) = (
+        longest(&pipeline, quiet, busy),
+        longest(&pipeline, busy, done),
+    );
+    eprintln!(
+        "compaction: {} buckets in {:.2} s; longest epoch {with:.1} ms, without {without:.1} ms",
+        base.buckets.len(),
+        (done - busy).as_secs_f64()
+    );
+    let written = feed.written.load(Ordering::Acquire);
+    // Changes of one document within an epoch are one.
+    let read = |p: &Pipeline| p.changes() + 1000 > written && p.committed();
+    let idle = |p: &Pipeline| p.ledger.figures().oldest_uncommitted.is_none();
+    pipeline.until(tokio, |p| read(p) && idle(p))?;
+    pipeline.stop(tokio)?;
+    Ok(rounded((with - without).max(0.0)))
+}
+
+/// Puts the large state into a base, so that this is what is loaded.
+fn write_base(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
+    tokio.block_on(async {
+        let mut opened = checkpoint::open(store, &identity(), Options::default()).await?;
+        let commit = opened.resume.commit.clone().ok_or("there is no commit")?;
+        if opened.resume.last_sealed != Some(commit.epoch) {
+            return Err("something is not committed".into());
+        }
+        let compaction = opened
+            .resume
+            .compaction(store)
+            .ok_or("there is no commit")?;
+        let base = compaction.run().await?.ok_or("no base was written")?;
+        opened.commits.set_base(base)?;
+        let request = CommitRequest {
+            epoch: Epoch(commit.epoch.0 + 1),
+            loading: false,
+            tokens: commit.tokens,
+            seals: Vec::new(),
+            sinks: commit.sinks,
+        };
+        opened.commits.commit(request).await?;
+        Ok(())
+    })
+}
+
+fn load(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
+    let feed = FlightFeed::new(LARGE, 0);
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+        pipeline.until(tokio, |p| p.ledger.writable())?;
+        let s = begun.elapsed().as_secs_f64();
+        let loaded = pipeline.changes();
+        if loaded != LARGE {
+            return Err(format!("{loaded} documents were loaded").into());
+        }
+        pipeline.stop(tokio)?;
+        rates.push(LARGE as f64 / s);
+        eprintln!(
+            "load: {LARGE} documents in {s:.2} s, {:.0} documents/s",
+            LARGE as f64 / s
+        );
+    }
+    Ok(median(&rates).round())
+}
+
+/// Containers of the job that is restarted.
+struct Place(FlightFeed);
+
+#[async_trait]
+impl Connect for Place {
+    async fn source(&self, _: &str, _: &SourceConfig) -> tidefeed::Result<Arc<dyn ChangeFeed>> {
+        Ok(Arc::new(self.0.clone()))
+    }
+
+    async fn sink(&self, _: &str, _: &SinkConfig) -> tidefeed::Result<Arc<dyn Target>> {
+        Ok(Arc::new(MemoryContainer::new(Default::default())))
+    }
+}
+
+#[derive(Clone, Serialize)]
+struct Total {
+    id: String,
+    flights: isize,
+    delay: isize,
+}
+
+fn totals(flow: &mut Flow<'_>) -> tidefeed::Result<()> {
+    let flights = flow.change_feed::<Flight>("flights")?;
+    let totals = flights
+        .explode(|flight| Some((flight.carrier, (1isize, flight.delay as isize))))
+        .count_total()
+        .map(|(id, (flights, delay))| Total { id, flights, delay });
+    flow.upsert("totals", totals)
+}
+
+/// A process that runs a job over so many changes, says when it has committed, and ends when it has caught up.
+fn child(folder: &Path, written: u64) -> Outcome {
+    let feed = FlightFeed::new(RESTART, 0);
+    feed.written.store(written, Ordering::Release);
+    let config = JobConfig::parse(
+        "[source.flights]\ndatabase = \"d\"\ncontainer = \"flights\"\n[sink.totals]\ndatabase = \"d\"\ncontainer = \"totals\"\n",
+    )?;
+    let store = CheckpointStore::local(folder, "restart")?;
+    let job = Job::new("restart", config, Place(feed), totals)
+        .checkpoint_store(store)
+        .start()?;
+    let pause = client_runtime()?;
+    while job.status().epochs.committed == 0 && !job.ended() {
+        pause.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    }
+    println!("committed");
+    job.finish_when_caught_up();
+    job.join()?;
+    Ok(())
+}
+
+fn restart(folder: &Path) -> Outcome<f64> {
+    std::fs::create_dir_all(folder)?;
+    let mut times = Vec::new();
+    // The first builds the state; each of the others finds ten changes more.
+    for round in 0..=ROUNDS as u64 {
+        let begun = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(CHILD)
+            .arg(folder)
+            .arg((RESTART + 10 * round).to_string())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = child.stdout.take().ok_or("the output is piped")?;
+        let said = BufReader::new(out)
+            .lines()
+            .next()
+            .ok_or("it said nothing")??;
+        let s = begun.elapsed().as_secs_f64();
+        let ended = child.wait()?;
+        if said != "committed" || !ended.success() {
+            return Err(format!("the process said {said} and ended with {ended}").into());
+        }
+        if round > 0 {
+            eprintln!("restart: first commit after {s:.3} s, with {RESTART} documents");
+            times.push(s);
+        }
+    }
+    Ok(rounded(median(&times)))
+}
+
+fn store_size(tokio: &Runtime, store: &CheckpointStore, folder: &Path) -> Outcome<f64> {
+    let feed = FlightFeed::new(UPDATED, 10 * UPDATED);
+    feed.written.store(UPDATED + UPDATES, Ordering::Release);
+    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    // Changes of one document within an epoch are one.
+    let newest = |p: &Pipeline| {
+        let tokens = p.ledger.figures();
+        tokens.oldest_uncommitted.is_none() && p.changes() > UPDATES / 2
+    };
+    pipeline.until(tokio, newest)?;
+    let figures = pipeline.ledger.figures();
+    pipeline.stop(tokio)?;
+    let live: usize = (0..UPDATED).map(|key| flight(key, key).size_bytes()).sum();
+    let (bytes, files) = size_of(folder)?;
+    eprintln!(
+        "store: {bytes} bytes in {files} files for {live} live bytes, after {} seals and {} commits",
+        figures.sealed, figures.committed
+    );
+    Ok(rounded(bytes as f64 / live as f64))
+}
+
+fn size_of(folder: &Path) -> Outcome<(u64, u64)> {
+    let (mut bytes, mut files) = (0, 0);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let (more, within) = size_of(&entry.path())?;
+            (bytes, files) = (bytes + more, files + within);
+        } else {
+            (bytes, files) = (bytes + entry.metadata()?.len(), files + 1);
+        }
+    }
+    Ok((bytes, files))
+}
