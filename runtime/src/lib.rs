@@ -38,6 +38,7 @@ mod ids;
 mod ledger;
 mod record;
 pub mod sealer;
+pub mod states;
 mod ticker;
 mod workers;
 

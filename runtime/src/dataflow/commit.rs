@@ -9,12 +9,13 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::checkpoint::{CommitRecord, CommitRequest, SealRef, SinkState};
 use crate::committer::CommitSender;
+use crate::states::is_state;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Ledger};
 
 /// What sources and sinks tell the committer about an epoch, at that epoch's time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// A seal that holds the epoch's inputs of one process.
+    /// A seal that holds the epoch's inputs of one process, or how its keyed state changed.
     Seal(SealRef),
     /// Positions that the seal made durable, of one source's feed ranges on one worker.
     Tokens {
@@ -23,9 +24,9 @@ pub enum Report {
         /// Its ranges and the positions after the epoch.
         ranges: Vec<(FeedRangeId, ContinuationToken)>,
     },
-    /// How one worker's share of a view changed in the epoch.
+    /// How one worker's share of a view changed in the epoch, or of what keyed state is made from.
     View {
-        /// The sink.
+        /// The sink, or `state:NAME`.
         sink: String,
         /// Rows that came minus rows that went.
         rows: i64,
@@ -74,17 +75,36 @@ impl AsOf {
         fingerprints.iter().map(state).collect()
     }
 
-    /// Compares the rehydrated views with those of the commit (I8). A view that is absent on either side is empty there.
-    fn check(&self, commit: &CommitRecord) -> Result<(), Error> {
+    /// Compares the rehydrated views with those of the commit (I8). A view that is absent on either side is empty there. Keyed
+    /// state that the job no longer has is left alone.
+    fn check(
+        &self,
+        commit: &CommitRecord,
+        fingerprints: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         let ours = |sink: &String| self.views.get(sink).copied().unwrap_or_default();
         let theirs = |sink: &String| {
             let state = commit.sinks.get(sink);
             state.map_or((0, 0), |state| (state.rows as i64, state.hash))
         };
-        let mut sinks = self.views.keys().chain(commit.sinks.keys());
+        let sinks = self.views.keys().chain(commit.sinks.keys());
+        let mut sinks = sinks.filter(|sink| !is_state(sink) || fingerprints.contains_key(*sink));
         let Some(sink) = sinks.find(|sink| ours(sink) != theirs(sink)) else {
             return Ok(());
         };
+        if is_state(sink) {
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                format!(
+                    "the input of {sink} as rebuilt from the checkpoint differs from commit {} ({} rows against {}): what \
+                     it is computed from changed, or is not deterministic; nothing was written; run the version that wrote \
+                     the commit, or give the state another name, under which it begins anew",
+                    commit.number,
+                    ours(sink).0,
+                    theirs(sink).0
+                ),
+            ));
+        }
         Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
@@ -112,7 +132,8 @@ pub struct Resumed {
     /// The state was compacted at the start of this run: the next commit is due even if nothing else changes, because only a
     /// commit makes the new base count.
     pub base_pending: bool,
-    /// The sinks of the job, each with its fingerprint ([`Fingerprint::sinks`](crate::checkpoint::Fingerprint::sinks)).
+    /// The sinks of the job, each with its fingerprint ([`Fingerprint::sinks`](crate::checkpoint::Fingerprint::sinks)), and
+    /// its keyed state as `state:NAME`.
     pub sinks: BTreeMap<String, String>,
 }
 
@@ -199,7 +220,7 @@ impl Progress {
         // The views as of the resumed commit.
         if let Some(commit) = self.unverified.take_if(|commit| passed(commit.epoch)) {
             self.apply_through(commit.epoch);
-            self.as_of.check(&commit)?;
+            self.as_of.check(&commit, &self.sinks)?;
             self.as_of.changed = self.base_pending;
             ledger.verify();
         }
