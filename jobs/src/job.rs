@@ -6,13 +6,13 @@
 //! 1. Plan: the job's code is built once without running.
 //! 2. Connect: every source and sink is opened.
 //! 3. Open the checkpoint: take a generation, pin what to resume from, read it.
-//! 4. Start sealer and committer, one reader for each feed range, and the workers.
+//! 4. Start sealer, committer and state writer, one reader for each feed range, and the workers.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
 //! 1. The workers leave their dataflows; from here on nobody begins a write.
 //! 2. The targets are closed: they send nothing more, and what they have sent comes to its end.
-//! 3. Sealer and committer write what they have.
+//! 3. Sealer, committer and state writer write what they have.
 //! 4. Every task has ended, or [`REQUEST_DEADLINE`](tidefeed_operators::target::REQUEST_DEADLINE) has passed, which no request outlives.
 //! 5. The checkpoint's lease is given back, and the next run may start. A run that could not wait for its tasks does not give
 //!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
@@ -28,6 +28,7 @@ use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::states::StateWriter;
 use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
 use tokio::sync::{mpsc, watch};
 
@@ -110,6 +111,7 @@ where
             checkpoint: [
                 tasks.spawn("the sealer", started.sealer),
                 tasks.spawn("the committer", started.committer),
+                tasks.spawn("the state writer", started.states),
             ],
             targets: started.targets,
             tasks: tasks.clone(),
@@ -178,10 +180,11 @@ where
             tokens,
             replayed_through: last,
             base_pending,
-            sinks: plan.fingerprint(&self.config).sinks,
+            sinks: plan.committed(&self.config),
         };
         let Opened {
             seals,
+            states,
             commits: commit_writer,
             lease,
             ..
@@ -210,6 +213,10 @@ where
             target.guard(ledger.fence());
             wiring.sink(name, target, &tasks)?;
         }
+        let mut state_writer = StateWriter::default();
+        for name in plan.states.keys() {
+            wiring.state(name, &mut state_writer);
+        }
         let (workers, readers) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let interval = Duration::from_millis(commit_config.interval_ms);
@@ -226,8 +233,9 @@ where
                 commits_received,
                 interval,
                 commit_writer,
-                ledger,
+                ledger.clone(),
             )),
+            states: Box::pin(state_writer.run(states, ledger)),
             shared,
             commits,
             tasks,
@@ -304,6 +312,7 @@ struct Started {
     readers: Vec<ReaderStart>,
     sealer: Background,
     committer: Background,
+    states: Background,
     tasks: Tasks,
     targets: Targets,
     lease: Lease,

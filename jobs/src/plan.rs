@@ -1,9 +1,10 @@
-//! What a job's code uses: sources, sinks and tables, found by building its dataflow once without running it.
+//! What a job's code uses: sources, sinks, tables and keyed state, found by building its dataflow once without running it.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidefeed_runtime::checkpoint::Fingerprint;
+use tidefeed_runtime::states::state_source;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::config::JobConfig;
@@ -17,6 +18,8 @@ pub struct Plan {
     pub sinks: BTreeMap<String, &'static str>,
     /// Tables, each with the hash of its rows.
     pub tables: BTreeMap<String, String>,
+    /// Keyed state, each with the types of key, value, state and output.
+    pub states: BTreeMap<String, &'static str>,
 }
 
 impl Plan {
@@ -67,6 +70,16 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// What the commits of a run describe: its sinks by their fingerprints, and its keyed state. The latter is not part of the
+    /// job's fingerprint: whether it was there before, and whether its input is what it was, is for the last commit to say.
+    pub(crate) fn committed(&self, config: &JobConfig) -> BTreeMap<String, String> {
+        let mut committed = self.fingerprint(config).sinks;
+        let states = self.states.keys();
+        committed
+            .extend(states.map(|name| (state_source(name), "the input of keyed state".into())));
+        committed
     }
 
     /// What must be the same for a run to resume from a checkpoint: the containers read and written, and the tables' rows.

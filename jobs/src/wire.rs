@@ -8,12 +8,15 @@ use std::time::Duration;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
+use tidefeed_operators::saved::SavedState;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
+use tidefeed_operators::stateful::StatefulParts;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
 use tidefeed_runtime::checkpoint::Rehydrated;
 use tidefeed_runtime::sealer::PartSender;
+use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{FeedRangeId, Result};
 
 use crate::config::{JobConfig, StartAt};
@@ -69,6 +72,7 @@ impl<'a> Wiring<'a> {
         let empty = |_| WorkerParts {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            states: BTreeMap::new(),
         };
         Wiring {
             config,
@@ -173,6 +177,26 @@ impl<'a> Wiring<'a> {
                 .insert(name.to_owned(), (sink, encoder.clone()));
         }
         Ok(())
+    }
+
+    /// Gives every worker its part of the keyed state.
+    pub(crate) fn state(&mut self, name: &str, writer: &mut StateWriter) {
+        let commit = self.shared.resumed.commit.as_ref();
+        let known = commit.is_some_and(|commit| commit.sinks.contains_key(&state_source(name)));
+        let peers = self.workers.len();
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            let (sender, written) = writer.operator();
+            let state = StatefulParts {
+                name: name.to_owned(),
+                saved: SavedState::new(Arc::clone(&self.checkpoint), name, index, peers),
+                resumed: self.shared.ledger.committed_through(),
+                known,
+                writer: sender,
+                written,
+                ledger: self.shared.ledger.clone(),
+            };
+            worker.states.insert(name.to_owned(), state);
+        }
     }
 
     /// Parts for each worker, and the readers.

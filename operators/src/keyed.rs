@@ -347,10 +347,7 @@ mod tests {
                 ("a", 5, -1),
             ]))
             .expect("steps");
-        assert_eq!(
-            outcome.rows,
-            [(("a".to_owned(), vec![(3, -1), (9, 2)]), 1)]
-        );
+        assert_eq!(outcome.rows, [(("a".to_owned(), vec![(3, -1), (9, 2)]), 1)]);
     }
 
     #[test]
@@ -396,7 +393,8 @@ mod tests {
             outcome.expect("observes").input_hash
         };
         let whole = hash(&[("a", 1, 1), ("b", 2, 1)]);
-        let parts = hash(&[("a", 1, 1), ("b", 3, 1)]).wrapping_add(hash(&[("b", 3, -1), ("b", 2, 1)]));
+        let parts =
+            hash(&[("a", 1, 1), ("b", 3, 1)]).wrapping_add(hash(&[("b", 3, -1), ("b", 2, 1)]));
         assert_eq!(whole, parts);
         assert_ne!(hash(&[("a", 1, 1)]), hash(&[("b", 1, 1)]));
         assert_ne!(hash(&[("a", 1, 1)]), hash(&[("a", 2, 1)]));
@@ -410,6 +408,9 @@ mod tests {
             body: Some("{\"state\":\"x\"}".into()),
         };
         let report = state.load(vec![record]).expect_err("no count").report();
-        assert!(report.contains("visits") && report.contains("anna"), "{report}");
+        assert!(
+            report.contains("visits") && report.contains("anna"),
+            "{report}"
+        );
     }
 }

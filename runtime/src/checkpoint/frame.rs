@@ -221,9 +221,10 @@ mod tests {
                 "commit/0000000001/000000000007".to_owned()
             ))
         );
-        let newer = String::from_utf8(bytes.to_vec())
-            .unwrap()
-            .replacen(&format!(" {FORMAT} "), " 99 ", 1);
+        let newer =
+            String::from_utf8(bytes.to_vec())
+                .unwrap()
+                .replacen(&format!(" {FORMAT} "), " 99 ", 1);
         assert_eq!(
             unframe(commit(7), &Bytes::from(newer)),
             Err(Damage::OtherFormat(99))
