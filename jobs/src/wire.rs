@@ -17,7 +17,7 @@ use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
 use tidefeed_runtime::checkpoint::Rehydrated;
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::states::{StateWriter, state_source};
-use tidefeed_runtime::{FeedRangeId, Result};
+use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 
 use crate::config::{JobConfig, StartAt};
 use crate::flow::WorkerParts;
@@ -162,13 +162,21 @@ impl<'a> Wiring<'a> {
         tasks: &Tasks,
     ) -> Result<()> {
         let encoder = DocumentEncoder::new(name, &self.config.sink[name].partition_key)?;
+        // What new keyed state makes of the collection comes right after the commit. A run that ended before its first commit
+        // may have written it, also if it had sealed nothing.
+        let committed = self.shared.ledger.committed_through();
+        let rewrite_through = self
+            .shared
+            .resumed
+            .replayed_through
+            .max(Epoch(committed.0 + 1));
         for worker in &mut self.workers {
             let sink = SinkParts {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
-                resumed: self.shared.ledger.committed_through(),
-                rewrite_through: self.shared.resumed.replayed_through,
+                resumed: committed,
+                rewrite_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),
             };

@@ -115,9 +115,8 @@ impl<'scope, K: ExchangeData, V: ExchangeData> Stateful<'scope, K, V>
             .written
             .attach(scope.worker().sync_activator_for(info.address.to_vec()));
         builder.build(move |caps| {
-            let state = KeyedState::new(&parts.name, step);
+            let mut state = KeyedState::new(&parts.name, step);
             let mut driver = Driver::new(parts, caps);
-            let mut state = state;
             move |frontiers| {
                 // After a failure every capability stays where it is: nothing of these epochs may count as done.
                 if driver.parts.ledger.stopped() {
