@@ -42,7 +42,7 @@ impl SavedState {
     }
 
     /// The next piece, and what it was read from is freed with the last one.
-    pub fn next(&mut self) -> Piece {
+    pub fn next_piece(&mut self) -> Piece {
         let records = self.checkpoint.collection.get(&self.source);
         let rest = records.map_or(&[][..], |records| &records[self.at..]);
         if rest.is_empty() {

@@ -143,7 +143,7 @@ impl<'scope, K: ExchangeData, V: ExchangeData> Stateful<'scope, K, V>
                 }
                 // 3. Load, in bounded pieces.
                 if let Some((rows_cap, _)) = &driver.load_caps {
-                    match driver.parts.saved.next() {
+                    match driver.parts.saved.next_piece() {
                         Piece::Records(records) if driver.parts.known => {
                             match state.load(records) {
                                 Ok(rows) => {
