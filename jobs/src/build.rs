@@ -12,10 +12,11 @@ use timely::dataflow::operators::Concatenate;
 use timely::worker::Worker;
 
 use crate::flow::{Flow, WorkerParts};
+use crate::graph::{self, Graph};
 use crate::plan::Plan;
 use crate::running::Shared;
 
-/// Builds the job's code once, without running it, to see what it uses.
+/// Builds the job's code once, without running it, to see what it uses and what each sink depends on.
 pub(crate) fn plan<F>(build: &Arc<F>) -> Result<Plan>
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
@@ -23,12 +24,16 @@ where
     let build = Arc::clone(build);
     timely::execute_directly(move |worker| {
         let plan = Rc::new(RefCell::new(Plan::default()));
+        let graph = Graph::record(worker);
         let built =
             worker.dataflow::<u64, _, _>(|scope| build(&mut Flow::plan(scope, Rc::clone(&plan))));
+        graph::flush(worker);
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
-        built.map(|()| plan.take())
+        let mut plan = built.map(|()| plan.take())?;
+        plan.see(&graph.borrow())?;
+        Ok(plan)
     })
 }
 
@@ -58,4 +63,90 @@ where
             Ok(())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use differential_dataflow::operators::{CountTotal, Iterate};
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(
+        Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    )]
+    struct Row {
+        id: String,
+    }
+
+    fn graphs<F>(build: F) -> BTreeMap<String, String>
+    where
+        F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+    {
+        plan(&Arc::new(build)).expect("plans").graphs
+    }
+
+    fn row(id: &str) -> Row {
+        Row { id: id.to_owned() }
+    }
+
+    #[test]
+    fn a_sink_depends_on_its_own_operators_only() {
+        let plain = graphs(|flow| {
+            let rows = flow.change_feed::<Row>("rows")?;
+            let counts = rows.count_total().map(|(row, _)| row);
+            flow.upsert("counts", counts)
+        });
+        let with_another_view = graphs(|flow| {
+            let rows = flow.change_feed::<Row>("rows")?;
+            flow.upsert("other", rows.clone().filter(|row| row.id.is_empty()))?;
+            flow.upsert("counts", rows.count_total().map(|(row, _)| row))
+        });
+        assert_eq!(with_another_view["counts"], plain["counts"]);
+        assert_ne!(with_another_view["other"], plain["counts"]);
+        let with_a_filter = graphs(|flow| {
+            let rows = flow.change_feed::<Row>("rows")?;
+            let counts = rows.filter(|row| row.id.is_empty()).count_total();
+            flow.upsert("counts", counts.map(|(row, _)| row))
+        });
+        assert_ne!(with_a_filter["counts"], plain["counts"]);
+        let of_another_source = graphs(|flow| {
+            let rows = flow.change_feed::<Row>("lines")?;
+            flow.upsert("counts", rows.count_total().map(|(row, _)| row))
+        });
+        assert_ne!(of_another_source["counts"], plain["counts"]);
+    }
+
+    #[test]
+    fn a_table_changes_the_sinks_that_use_it() {
+        let with = |table: &'static str| {
+            graphs(move |flow| {
+                let rows = flow.change_feed::<Row>("rows")?;
+                let table = flow.table("table", &[row(table)])?;
+                flow.upsert("joined", rows.clone().concat(table))?;
+                flow.upsert("plain", rows)
+            })
+        };
+        let (one, two) = (with("one"), with("two"));
+        assert_ne!(one["joined"], two["joined"]);
+        assert_eq!(one["plain"], two["plain"]);
+        assert_eq!(one, with("one"));
+    }
+
+    #[test]
+    fn what_happens_inside_an_iteration_counts() {
+        let with = |filters: usize| {
+            graphs(move |flow| {
+                let rows = flow.change_feed::<Row>("rows")?;
+                let settled = rows.iterate(|_, rows| {
+                    (0..filters).fold(rows, |rows, _| rows.filter(|row| !row.id.is_empty()))
+                });
+                flow.upsert("settled", settled)
+            })
+        };
+        assert_eq!(with(1), with(1));
+        assert_ne!(with(1), with(2));
+    }
 }

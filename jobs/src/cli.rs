@@ -1,12 +1,16 @@
 //! The command line that every job has.
 
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
+use crate::checkpoints::{self, CHECKPOINTS};
 use crate::config::{JobConfig, Workers};
 use crate::cosmos::Cosmos;
 use crate::flow::Flow;
@@ -37,10 +41,28 @@ pub fn main<F>(name: &'static str, build: F) -> ExitCode
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
+    main_failing_at(name, Failpoints::default(), build)
+}
+
+/// The same for a program of tests, which fails where the test says.
+#[doc(hidden)]
+pub fn main_failing_at<F>(name: &'static str, failpoints: Failpoints, build: F) -> ExitCode
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
     prepare_process();
     let matches = command(name).get_matches();
-    match start(name, &matches, build).and_then(wait) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match matches.subcommand() {
+        Some((CHECK, of_check)) => {
+            job(name, of_check, build).and_then(|job| check(job, of_check.get_flag("json")))
+        }
+        Some((CHECKPOINTS, of_checkpoints)) => mend(name, of_checkpoints),
+        _ => start(name, &matches, failpoints, build)
+            .and_then(wait)
+            .map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{name}: {}", error.report());
             ExitCode::from(error.kind().exit_code())
@@ -60,6 +82,8 @@ pub fn prepare_process() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Escapes for colours would stand in the log files of whoever collects them.
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
 
@@ -67,35 +91,46 @@ fn command(name: &'static str) -> Command {
     let path = || value_parser!(PathBuf);
     Command::new(name)
         .about("A Tidefeed job: keeps views in Azure Cosmos DB equal to what they are computed from")
-        .arg(Arg::new("config").long("config").value_name("FILE").value_parser(path()).help(format!(
+        .subcommand(Command::new(CHECK)
+            .about("Print what a start would do, write nothing, and exit with the code that the start would give at once")
+            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON")))
+        .subcommand(checkpoints::command())
+        .arg(Arg::new("config").long("config").global(true).value_name("FILE").value_parser(path()).help(format!(
             "Configuration file, TOML [default: {name}.toml]"
         )))
-        .arg(Arg::new("workers").long("workers").value_name("N").value_parser(value_parser!(usize)).help(
+        .arg(Arg::new("workers").long("workers").global(true).value_name("N").value_parser(value_parser!(usize)).help(
             "Worker threads, 1 to 256 [default: workers in the configuration, else 1]",
         ))
-        .arg(Arg::new("checkpoint").long("checkpoint").value_name("DIR").value_parser(path()).help(
-            "Directory of the checkpoints [default: checkpoint.directory in the configuration]",
+        .arg(Arg::new("checkpoint").long("checkpoint").global(true).value_name("DIR|URL").value_parser(value_parser!(OsString)).help(
+            "Where checkpoints are: a directory, s3://bucket/prefix or az://container/prefix [default: checkpoint.directory or checkpoint.url in the configuration]",
         ))
-        .arg(Arg::new("endpoint").long("endpoint").value_name("URL").help(
+        .arg(Arg::new("endpoint").long("endpoint").global(true).value_name("URL").help(
             "URL of the Cosmos DB account [default: account.endpoint in the configuration]",
         ))
-        .arg(Arg::new("fresh").long("fresh").action(ArgAction::SetTrue).help(
-            "Start over: read every source from its configured start, whatever the checkpoint holds",
+        .arg(Arg::new("fresh").long("fresh").global(true).action(ArgAction::SetTrue).help(
+            "Start over: read every source from its configured start, whatever the checkpoint holds, and rebuild the sinks \
+             whose containers hold documents",
+        ))
+        .arg(Arg::new("rebuild").long("rebuild").global(true).value_name("SINK").action(ArgAction::Append).help(
+            "Bring the sink's container in line with its view, whatever it holds: write what differs, delete what should not \
+             be there; \"all\" names every sink; may be repeated",
         ))
         .arg(Arg::new("until-caught-up").long("until-caught-up").action(ArgAction::SetTrue).help(
             "End when every change made before the start is read, written and committed",
         ))
         .after_help(
-            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another.\n\
+            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another; credentials for \
+             a checkpoint URL from AWS_* or AZURE_*.\n\
              Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
              8 fenced, 9 rejected.",
         )
 }
 
-fn start<F>(name: &str, matches: &ArgMatches, build: F) -> Result<RunningJob>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+/// The subcommand that starts nothing.
+const CHECK: &str = "check";
+
+/// The configuration, with what the command line says instead.
+fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
     let path = matches
         .get_one::<PathBuf>("config")
         .cloned()
@@ -104,16 +139,68 @@ where
     if let Some(workers) = matches.get_one::<usize>("workers") {
         config.workers = Workers(*workers);
     }
-    if let Some(directory) = matches.get_one::<PathBuf>("checkpoint") {
-        config.checkpoint.directory = Some(directory.clone());
+    if let Some(place) = matches.get_one::<OsString>("checkpoint") {
+        config.checkpoint.set_location(place);
     }
     if let Some(endpoint) = matches.get_one::<String>("endpoint") {
         config.account.endpoint.clone_from(endpoint);
     }
+    Ok(config)
+}
+
+/// The job with its configuration and the options that say how it starts.
+fn job<F>(name: &str, matches: &ArgMatches, build: F) -> Result<Job<F>>
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    let config = configuration(name, matches)?;
     let cosmos = Cosmos::from_config(&config.account)?;
-    let job = Job::new(name, config, cosmos, build)
+    let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
+    Ok(Job::new(name, config, cosmos, build)
         .fresh(matches.get_flag("fresh"))
-        .start()?;
+        .rebuild(rebuild))
+}
+
+/// Looks at the checkpoint, or mends it.
+fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
+    let config = configuration(name, matches)?;
+    config.validate()?;
+    let checkpoint = &config.checkpoint;
+    let store = checkpoint.open(name)?;
+    checkpoints::run(
+        matches,
+        &store,
+        checkpoint.commit().retain,
+        checkpoint.lease(),
+    )
+}
+
+/// Prints what a start would do.
+fn check<F>(job: Job<F>, json: bool) -> Result<ExitCode>
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    let report = job.check()?;
+    if json {
+        let text = serde_json::to_string_pretty(&report)
+            .context(ErrorKind::Internal, || "cannot write the report as JSON")?;
+        println!("{text}");
+    } else {
+        println!("{report}");
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+fn start<F>(
+    name: &str,
+    matches: &ArgMatches,
+    failpoints: Failpoints,
+    build: F,
+) -> Result<RunningJob>
+where
+    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+{
+    let job = job(name, matches, build)?.failpoints(failpoints).start()?;
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();
     }
@@ -161,5 +248,25 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command("job").debug_assert();
+    }
+
+    #[test]
+    fn options_of_a_start_may_stand_on_either_side_of_check() {
+        for line in [
+            "job check --json --rebuild a --rebuild b --fresh",
+            "job --fresh --rebuild a --rebuild b check --json",
+        ] {
+            let matches = command("job").get_matches_from(line.split(' '));
+            let (name, check) = matches.subcommand().expect("a subcommand");
+            let rebuild: Vec<&String> = check.get_many("rebuild").expect("given").collect();
+            assert_eq!(
+                (name, rebuild),
+                ("check", vec![&"a".to_owned(), &"b".to_owned()]),
+                "{line}"
+            );
+            assert!(check.get_flag("json") && check.get_flag("fresh"), "{line}");
+        }
+        let mixed = ["job", "check", "--until-caught-up"];
+        assert!(command("job").try_get_matches_from(mixed).is_err());
     }
 }

@@ -86,7 +86,7 @@ impl Connect for Cosmos {
         };
         let container = match config.create {
             true => adapter::Container::create_if_absent(account, &spec).await,
-            false => adapter::Container::open(account, &config.database, &config.container).await,
+            false => adapter::Container::open_as(account, &spec).await,
         };
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
         let defaults = adapter::TargetConfig::default();

@@ -17,10 +17,11 @@ use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::{Operator, OutputBuilderSession, operator};
 use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::{Scope, StreamVec};
 
+use crate::graph::{sink_name, source_name, table_name};
 use crate::plan::{Plan, table_hash};
 
 /// A collection of a job: rows with how often each occurs, as they change from epoch to epoch.
@@ -135,7 +136,7 @@ impl<'scope> Flow<'scope> {
                     name,
                     std::any::type_name::<T>(),
                 )?;
-                Ok(Vec::new().to_stream(self.scope).as_collection())
+                Ok(planned(self.scope, &source_name(name)))
             }
             Mode::Run {
                 ticks,
@@ -163,12 +164,10 @@ impl<'scope> Flow<'scope> {
         rows: &[T],
     ) -> Result<View<'scope, T>> {
         if let Mode::Plan(plan) = &self.mode {
-            Plan::note(
-                "table",
-                &mut plan.borrow_mut().tables,
-                name,
-                table_hash(name, rows)?,
-            )?;
+            let hash = table_hash(name, rows)?;
+            let operator = table_name(name, &hash);
+            Plan::note("table", &mut plan.borrow_mut().tables, name, hash)?;
+            return Ok(planned(self.scope, &operator));
         }
         // One worker brings the rows; whoever needs them elsewhere exchanges them.
         let rows = if self.scope.index() == 0 {
@@ -284,12 +283,16 @@ impl<'scope> Flow<'scope> {
         rows: View<'scope, R>,
     ) -> Result<()> {
         match &mut self.mode {
-            Mode::Plan(plan) => Plan::note(
-                "sink",
-                &mut plan.borrow_mut().sinks,
-                name,
-                std::any::type_name::<R>(),
-            ),
+            Mode::Plan(plan) => {
+                rows.inner
+                    .sink(Pipeline, &sink_name(name), |(_input, _frontier)| {});
+                Plan::note(
+                    "sink",
+                    &mut plan.borrow_mut().sinks,
+                    name,
+                    std::any::type_name::<R>(),
+                )
+            }
             Mode::Run { parts, reports, .. } => {
                 let (parts, encoder) = parts
                     .sinks
@@ -305,6 +308,15 @@ impl<'scope> Flow<'scope> {
             }
         }
     }
+}
+
+/// Stands for a source or a table while the job is planned: it brings nothing, and has a name to be known by in the graph.
+fn planned<'scope, R: Clone + 'static>(scope: Scope<'scope, u64>, name: &str) -> View<'scope, R> {
+    type Rows<R> = CapacityContainerBuilder<Vec<(R, u64, isize)>>;
+    operator::source(scope, name, |_cap, _info| {
+        |_output: &mut OutputBuilderSession<'_, u64, Rows<R>>| {}
+    })
+    .as_collection()
 }
 
 /// The job's code used something that it did not use when it was planned.

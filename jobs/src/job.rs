@@ -5,8 +5,10 @@
 //!
 //! 1. Plan: the job's code is built once without running.
 //! 2. Connect: every source and sink is opened.
-//! 3. Open the checkpoint: take a generation, pin what to resume from, read it.
-//! 4. Start sealer, committer and state writer, one reader for each feed range, and the workers.
+//! 3. Take over the checkpoint, and see what there is to resume from.
+//! 4. Decide what becomes of each sink (`decision.rs`). A refusal gives the checkpoint back as it was.
+//! 5. Pin what to resume from, and which sinks to rebuild; read it.
+//! 6. Start sealer, committer and state writer, one reader for each feed range, and the workers.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
@@ -22,22 +24,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, RunIdentity};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, Lease, Opened, Resume, RunIdentity};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::states::StateWriter;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result, committer, sealer};
+use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, sealer};
 use tokio::sync::{mpsc, watch};
+use tracing::info;
 
 use crate::build::{plan, run_dataflow};
+use crate::check::{CheckReport, RefusalReport, SourceReport};
 use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
+use crate::decision::{Asked, Before, Decisions};
 use crate::ending::{LeaseKeeper, Writers, settle};
 use crate::flow::{Flow, WorkerParts};
 use crate::plan::Plan;
+use crate::ranges::starts;
 use crate::running::{RunningJob, Shared};
 use crate::wire::{ReaderStart, Wiring};
 
@@ -54,6 +61,8 @@ pub struct Job<F> {
     connect: Arc<dyn Connect>,
     store: Option<CheckpointStore>,
     fresh: bool,
+    rebuild: Vec<String>,
+    failpoints: Failpoints,
     build: Arc<F>,
 }
 
@@ -70,19 +79,36 @@ where
             connect,
             store: None,
             fresh: false,
+            rebuild: Vec::new(),
+            failpoints: Failpoints::default(),
             build: Arc::new(build),
         }
     }
 
-    /// Starts over, whatever the checkpoint holds: every source from its configured start.
+    /// Starts over, whatever the checkpoint holds: every source from its configured start. Sinks whose containers hold
+    /// documents are rebuilt.
     pub fn fresh(mut self, fresh: bool) -> Self {
         self.fresh = fresh;
         self
     }
 
-    /// Uses this checkpoint store instead of the configured directory.
+    /// Rebuilds these sinks, or every one if `all` is among them: once the sources have caught up, each container is brought
+    /// in line with its view, whatever it holds. What is right already is not written again.
+    pub fn rebuild(mut self, sinks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.rebuild.extend(sinks.into_iter().map(Into::into));
+        self
+    }
+
+    /// Uses this checkpoint store instead of the configured place.
     pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -137,24 +163,33 @@ where
 
     async fn prepare(&self, plan: &Plan) -> Result<Started> {
         let (feeds, targets) = self.connect_all(plan).await?;
-        let store = self.open_store()?;
-        let identity = RunIdentity {
-            job: self.name.clone(),
-            fingerprint: plan.fingerprint(&self.config),
-            processes: 1,
-            workers_per_process: u32::try_from(self.config.workers.0).unwrap_or(u32::MAX),
-        };
+        let store = self.open_store()?.with_failpoints(self.failpoints.clone());
+        let identity = self.identity(plan);
         let commit_config = self.config.checkpoint.commit();
         let options = checkpoint::Options {
             fresh: self.fresh,
             retain_commits: commit_config.retain,
             lease: self.config.checkpoint.lease(),
         };
-        let mut opened = checkpoint::open(&store, &identity, options).await?;
-        // Sealed or committed: either may have been written.
-        if opened.resume.last_sealed.is_none() {
-            self.check_empty(&targets).await?;
-        }
+        let taken = checkpoint::take_over(&store, &identity, options).await?;
+        let opened = opened_only(&targets);
+        let found = self.examine(plan, taken.resume(), &feeds, &opened);
+        let decided = match found.await {
+            Ok((report, decisions)) => {
+                report.to_string().lines().for_each(|line| info!("{line}"));
+                decisions.rebuild().map(|rebuild| (rebuild, decisions))
+            }
+            Err(error) => Err(error),
+        };
+        let (rebuild, decisions) = match decided {
+            Ok(decided) => decided,
+            Err(error) => {
+                // Nothing was begun. The error is what matters.
+                let _ = taken.release().await;
+                return Err(error);
+            }
+        };
+        let mut opened = taken.start(rebuild).await?;
         let rehydrated = opened.resume.rehydrate(&store).await?;
         let base = opened.resume.compact(&store, &rehydrated).await?;
         let base_pending = base.is_some();
@@ -167,20 +202,23 @@ where
             .as_ref()
             .map_or(Epoch(0), |commit| commit.epoch);
         let last = opened.resume.last_sealed.unwrap_or(committed);
-        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone());
+        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone())
+            .with_failpoints(self.failpoints.clone());
         let commit = opened.resume.commit.as_ref();
-        if commit.is_some_and(|commit| !commit.loading) {
+        let known = |source: &String| opened.resume.tokens.contains_key(source);
+        if commit.is_some_and(|commit| !commit.loading) && plan.sources.keys().all(known) {
             ledger.complete_load(committed);
         }
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let tokens = opened.resume.tokens.clone();
+        let sinks = decisions.starts(&identity.fingerprint.sinks, commit);
         let resumed = Resumed {
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
             base_pending,
-            sinks: plan.committed(&self.config),
+            sinks: sinks.into_iter().chain(plan.state_starts()).collect(),
         };
         let Opened {
             seals,
@@ -244,7 +282,7 @@ where
         })
     }
 
-    async fn connect_all(&self, plan: &Plan) -> Result<(Feeds, Targets)> {
+    async fn connect_sources(&self, plan: &Plan) -> Result<Feeds> {
         let mut feeds = Feeds::new();
         for name in plan.sources.keys() {
             feeds.insert(
@@ -252,6 +290,11 @@ where
                 self.connect.source(name, &self.config.source[name]).await?,
             );
         }
+        Ok(feeds)
+    }
+
+    async fn connect_all(&self, plan: &Plan) -> Result<(Feeds, Targets)> {
+        let feeds = self.connect_sources(plan).await?;
         let mut targets = Targets::new();
         for name in plan.sinks.keys() {
             targets.insert(
@@ -262,45 +305,109 @@ where
         Ok((feeds, targets))
     }
 
-    /// A run that starts from nothing knows nothing of documents that an earlier life left, and would never delete them.
-    async fn check_empty(&self, targets: &Targets) -> Result<()> {
-        for (name, target) in targets {
-            if !target.is_empty().await? {
-                let SinkConfig {
-                    database,
-                    container,
-                    ..
-                } = &self.config.sink[name];
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!(
-                        "sink {name}: container {database}/{container} holds documents, but this run starts from nothing and \
-                         would leave those that the view does not hold: use the checkpoint that belongs to them, or \
-                         empty the container"
-                    ),
-                ));
+    /// What a start would do, without starting: nothing is written, and the checkpoint is not taken over.
+    ///
+    /// # Errors
+    /// Whatever keeps a start from finding out. What it finds out and refuses is in the report.
+    pub fn check(self) -> Result<CheckReport> {
+        self.config.validate()?;
+        let plan = plan(&self.build)?;
+        plan.check(&self.config)?;
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context(ErrorKind::Internal, || "cannot start the I/O thread")?;
+        tokio.block_on(async {
+            let feeds = self.connect_sources(&plan).await?;
+            let mut targets = BTreeMap::new();
+            for name in plan.sinks.keys() {
+                targets.insert(name.clone(), self.existing_sink(name).await?);
             }
+            let store = self.open_store()?;
+            let resume = checkpoint::look(&store, &self.identity(&plan), self.fresh).await?;
+            let (mut report, decisions) = self.examine(&plan, &resume, &feeds, &targets).await?;
+            if let Err(error) = decisions.rebuild() {
+                report.refused = Some(RefusalReport::of(&error));
+            }
+            Ok(report)
+        })
+    }
+
+    fn identity(&self, plan: &Plan) -> RunIdentity {
+        RunIdentity {
+            job: self.name.clone(),
+            fingerprint: plan.fingerprint(&self.config),
+            processes: 1,
+            workers_per_process: u32::try_from(self.config.workers.0).unwrap_or(u32::MAX),
         }
-        Ok(())
+    }
+
+    /// Finds out what becomes of each source and sink when the run goes on from `resume`. A target that is not there is an
+    /// empty container.
+    async fn examine(
+        &self,
+        plan: &Plan,
+        resume: &Resume,
+        feeds: &Feeds,
+        targets: &BTreeMap<String, Option<Arc<dyn Target>>>,
+    ) -> Result<(CheckReport, Decisions)> {
+        let asked = Asked::new(self.rebuild.iter().cloned());
+        asked.check(plan.sinks.keys())?;
+        let mut sources = BTreeMap::new();
+        for (name, feed) in feeds {
+            let saved = resume.tokens.get(name).cloned().unwrap_or_default();
+            let live = feed.ranges().await?;
+            // The start that it would have is not asked for, only whether there is one.
+            starts(name, &saved, &live, &Start::Beginning)?;
+            let saved = saved.into_keys().collect();
+            sources.insert(name.clone(), SourceReport { saved, live });
+        }
+        let before = Before {
+            nothing: resume.last_sealed.is_none(),
+            sinks: resume.before.clone().unwrap_or_default().sinks,
+            pending: resume.rebuild().clone(),
+        };
+        let fingerprints = plan.fingerprint(&self.config).sinks;
+        let mut sinks = BTreeMap::new();
+        for (name, fingerprint) in &fingerprints {
+            let empty = match targets.get(name) {
+                Some(Some(target)) if before.needs_look(name, fingerprint) => {
+                    target.is_empty().await?
+                }
+                Some(Some(_)) => false,
+                _ => true,
+            };
+            sinks.insert(name.clone(), (fingerprint.clone(), empty));
+        }
+        let decisions = Decisions::of(&sinks, &before, &asked, self.fresh);
+        let report = CheckReport::new(&self.name, resume, sources, &decisions, &fingerprints);
+        Ok((report, decisions))
+    }
+
+    /// The sink's container if it exists, and `None` if a start would create it.
+    async fn existing_sink(&self, name: &str) -> Result<Option<Arc<dyn Target>>> {
+        let config = &self.config.sink[name];
+        let existing = SinkConfig {
+            create: false,
+            ..config.clone()
+        };
+        match self.connect.sink(name, &existing).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && config.create => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     fn open_store(&self) -> Result<CheckpointStore> {
-        match (&self.store, &self.config.checkpoint.directory) {
-            (Some(store), _) => Ok(store.clone()),
-            (None, Some(directory)) => {
-                let store = CheckpointStore::local(directory, &self.name)?;
-                Ok(if self.config.checkpoint.shared {
-                    store.shared()
-                } else {
-                    store
-                })
-            }
-            (None, None) => Err(Error::new(
-                ErrorKind::Config,
-                "no place for checkpoints: set checkpoint.directory in the configuration, or use --checkpoint DIR",
-            )),
+        match &self.store {
+            Some(store) => Ok(store.clone()),
+            None => self.config.checkpoint.open(&self.name),
         }
     }
+}
+
+fn opened_only(targets: &Targets) -> BTreeMap<String, Option<Arc<dyn Target>>> {
+    let opened = |(name, target): (&String, &Arc<dyn Target>)| (name.clone(), Some(target.clone()));
+    targets.iter().map(opened).collect()
 }
 
 /// Everything that a start has made.

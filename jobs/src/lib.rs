@@ -5,18 +5,25 @@
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
 mod build;
+mod check;
+mod checkpoints;
 mod cli;
 pub mod config;
 mod connect;
 mod cosmos;
+mod decision;
 mod ending;
 mod flow;
+mod graph;
 mod job;
 mod plan;
 mod ranges;
 mod running;
 mod wire;
 
+pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};
+#[doc(hidden)]
+pub use cli::main_failing_at;
 pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
@@ -26,6 +33,8 @@ pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
+#[doc(hidden)]
+pub use tidefeed_runtime::failpoint;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidefeed_runtime::checkpoint::Fingerprint;
+use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::states::state_source;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::config::JobConfig;
+use crate::graph::{Graph, sink_name};
 
 /// The names that a job's code uses, in no order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Plan {
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
     pub states: BTreeMap<String, &'static str>,
+    /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
+    pub graphs: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -38,6 +42,20 @@ impl Plan {
                 ErrorKind::Config,
                 format!("the job uses {kind} {name} twice: clone the collection instead"),
             ));
+        }
+        Ok(())
+    }
+
+    /// Takes note of what each sink depends on.
+    ///
+    /// # Errors
+    /// `Internal` when a sink does not show in the graph.
+    pub(crate) fn see(&mut self, graph: &Graph) -> Result<()> {
+        for sink in self.sinks.keys() {
+            let fingerprint = graph.fingerprint(&sink_name(sink)).ok_or_else(|| {
+                Error::internal(format!("sink {sink} does not show in the job's dataflow"))
+            })?;
+            self.graphs.insert(sink.clone(), fingerprint);
         }
         Ok(())
     }
@@ -72,20 +90,24 @@ impl Plan {
         Ok(())
     }
 
-    /// What the commits of a run describe: its sinks by their fingerprints, and its keyed state. The latter is not part of the
-    /// job's fingerprint: whether it was there before, and whether its input is what it was, is for the last commit to say.
-    pub(crate) fn committed(&self, config: &JobConfig) -> BTreeMap<String, String> {
-        let mut committed = self.fingerprint(config).sinks;
-        let states = self.states.keys();
-        committed
-            .extend(states.map(|name| (state_source(name), "the input of keyed state".into())));
-        committed
+    /// How a run starts with the job's keyed state, as far as commits are concerned. It is not part of the job's fingerprint:
+    /// whether it was there before, and whether its input is what it was, is for the last commit to say.
+    pub(crate) fn state_starts(&self) -> impl Iterator<Item = (String, SinkStart)> {
+        self.states.keys().map(|name| {
+            let start = SinkStart {
+                fingerprint: "the input of keyed state".to_owned(),
+                rebuilding: false,
+                checked: true,
+            };
+            (state_source(name), start)
+        })
     }
 
-    /// What must be the same for a run to resume from a checkpoint: the containers read and written, and the tables' rows.
+    /// What a run is compared by with the one that it resumes from: sources by their containers, sinks by their containers and
+    /// the operators that they depend on, tables by their rows.
     ///
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
-    /// same is checked by their hashes (I8).
+    /// same is checked by their hashes (I8), and that is also what finds a changed closure.
     pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
         let source = |name: &String| {
             config
@@ -94,9 +116,10 @@ impl Plan {
                 .map_or(String::new(), |s| format!("{}/{}", s.database, s.container))
         };
         let sink = |name: &String| {
+            let graph = self.graphs.get(name).map_or("", String::as_str);
             config.sink.get(name).map_or(String::new(), |s| {
                 format!(
-                    "{}/{} by {}",
+                    "{}/{} by {}, graph {graph}",
                     s.database,
                     s.container,
                     s.partition_key.join(",")

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
+use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::saved::SavedState;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
@@ -170,12 +171,16 @@ impl<'a> Wiring<'a> {
             .resumed
             .replayed_through
             .max(Epoch(committed.0 + 1));
+        let start = self.shared.resumed.sinks.get(name);
+        let rebuilding = start.is_some_and(|start| start.rebuilding);
+        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
         for worker in &mut self.workers {
             let sink = SinkParts {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
                 resumed: committed,
+                rebuild: scan.clone(),
                 rewrite_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),

@@ -4,11 +4,13 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use tidefeed_runtime::Ledger;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// A view's row as it is written: identity and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,13 +90,34 @@ impl DocumentEncoder {
         // An absent component is what Cosmos DB calls undefined, which its JSON form writes as an empty object.
         let components =
             found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
-        let partition_key = Value::Array(components.collect()).to_string();
         Ok(ViewDocument {
-            partition_key: partition_key.into(),
+            partition_key: partition_key_json(components).into(),
             id: id.into(),
             body: body.into(),
         })
     }
+}
+
+/// The values of a partition key as a JSON array, in one form for each key: a service keeps numbers as 64-bit floats, so `2`
+/// and `2.0` are one key, and the workers must agree on whose it is.
+pub fn partition_key_json(values: impl IntoIterator<Item = Value>) -> String {
+    let one_form = |value: Value| match value.as_f64() {
+        // Whole numbers up to 2^53 are exact in both forms, and shorter in this one.
+        Some(number) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
+            Value::from(number as i64)
+        }
+        Some(number) => Value::from(number),
+        None => value,
+    };
+    Value::Array(values.into_iter().map(one_form).collect()).to_string()
+}
+
+/// Which worker's a document is.
+pub(crate) fn key_hash(partition_key: &str, id: &str) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    partition_key.hash(&mut hasher);
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Reads the values at a few paths of a JSON object and skips the rest without building it.
@@ -211,6 +234,24 @@ mod tests {
             .encode(&json!({"id": "a"}))
             .expect("a document");
         assert_eq!(&*document.partition_key, r#"["a"]"#);
+    }
+
+    #[test]
+    fn a_number_is_one_partition_key_however_it_is_written() {
+        let key = |n: Value| {
+            let row = json!({"id": "a", "n": n});
+            encoder(&["/n"])
+                .encode(&row)
+                .expect("a document")
+                .partition_key
+        };
+        assert_eq!(key(json!(2.0)), key(json!(2)));
+        assert_eq!(&*key(json!(-0.0)), "[0]");
+        assert_eq!(&*key(json!(2.5)), "[2.5]");
+        assert_eq!(
+            key(json!(9_007_199_254_740_993_u64)),
+            key(json!(9_007_199_254_740_992_u64))
+        );
     }
 
     #[test]

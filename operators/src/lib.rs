@@ -9,6 +9,7 @@
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
+//! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
 //! The ports to the outside are [`feed`] and [`target`]. `cosmos` implements both on Azure Cosmos DB and is the only place
 //! that names Azure; `memory` implements them in memory, for tests.
@@ -20,6 +21,7 @@ pub mod fold;
 pub mod keyed;
 pub mod memory;
 pub mod reader;
+pub mod reconcile;
 pub mod saved;
 pub mod sink;
 pub mod source;

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::feed::{ChangeFeed, Page, PageStream, Start};
+use crate::reconcile::StoredDocument;
 use crate::target::{Applied, DocumentWrite, Target};
 
 /// How a container in memory behaves.
@@ -323,6 +324,13 @@ impl Drop for InFlight {
 impl Target for MemoryContainer {
     async fn is_empty(&self) -> Result<bool> {
         Ok(self.contents().is_empty())
+    }
+
+    async fn contents(&self) -> Result<Vec<StoredDocument>> {
+        let contents = MemoryContainer::contents(self);
+        let stored =
+            |(key, body): (&String, &Bytes)| StoredDocument::of_record(key.as_bytes(), body);
+        contents.iter().map(stored).collect()
     }
 
     async fn apply(&self, mut batch: Vec<DocumentWrite>) -> Result<Applied> {

@@ -9,23 +9,33 @@
 //! 5. One batch is under way at a time, with at most one write per document: that is I5.
 //! 6. A view has at most one row under each key, in every epoch; a second one ends the run before anything of it is written.
 //! 7. The capabilities of a batch's epochs are dropped when every write is acknowledged, never sooner (I4).
+//!
+//! A sink that is rebuilt ([`mod@crate::reconcile`]) begins with other rules:
+//!
+//! 8. It writes nothing and lets go of its epochs, and takes what is complete into its copy of the view. So commits go on, and
+//!    say that the sink is being rebuilt; a crash at any moment resumes with a rebuild.
+//! 9. It keeps a capability at its input frontier. Once the resumed views are verified (I8) and the sources have caught up
+//!    for the first time, the capability stays where it is, and the container is brought in line with the view as of there:
+//!    all of every epoch below, nothing of a later one.
+//! 10. When every write of that is acknowledged, it reports so at the capability's epoch, drops it, and goes on by rules 1 to 7.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
-use tidefeed_runtime::{Epoch, Ledger, Result};
+use tidefeed_runtime::failpoint::Step;
+use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::document::ViewDocument;
+use crate::document::key_hash;
 use crate::fold::{ViewUpdate, fold};
+use crate::reconcile::{ContainerScan, HeldView, reconcile};
 use crate::target::{Applied, DocumentWrite, Target};
 use crate::unique::LiveRows;
 
@@ -56,6 +66,8 @@ pub struct SinkParts {
     pub resumed: Epoch,
     /// The newest epoch that an earlier run sealed, and so may have written in part; 0 on a fresh start.
     pub rewrite_through: Epoch,
+    /// Set when the sink is rebuilt: what its container holds, for all workers of the process.
+    pub rebuild: Option<Arc<ContainerScan>>,
     /// The process's ledger.
     pub ledger: Ledger,
     /// Counters of the sink, over all workers.
@@ -73,10 +85,10 @@ pub trait UpsertDocuments<'scope> {
 
 impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
     fn upsert_documents(self, parts: SinkParts) -> StreamVec<'scope, u64, Report> {
-        let by_key = Exchange::new(|(document, ..): &ViewUpdate| key_hash(document));
+        let by_key = Exchange::new(|(row, ..): &ViewUpdate| key_hash(&row.partition_key, &row.id));
         let name = format!("Upsert: {}", parts.name);
         let scope = self.scope();
-        self.unary_frontier(by_key, &name, move |_cap, info| {
+        self.unary_frontier(by_key, &name, move |cap, info| {
             let waker = || {
                 let waker = Waker::default();
                 waker.attach(scope.worker().sync_activator_for(info.address.to_vec()));
@@ -85,6 +97,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             parts.ledger.wake_when_writable(waker());
             let (sender, acknowledged) = Inbox::new(1);
             acknowledged.attach(scope.worker().sync_activator_for(info.address.to_vec()));
+            let scan = parts.rebuild.clone();
             let mut sink = Sink {
                 parts,
                 sender,
@@ -92,6 +105,13 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 waiting: BTreeMap::new(),
                 under_way: None,
                 live: LiveRows::default(),
+                share: (scope.index(), scope.peers()),
+                // Dropped here unless the sink is rebuilt.
+                rebuild: scan.map(|scan| Rebuild {
+                    scan,
+                    view: Some(HeldView::default()),
+                    cap,
+                }),
             };
             move |(input, frontier), output| {
                 // 1. Drain.
@@ -105,10 +125,14 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                     }
                 });
                 // 2. Take the acknowledgement of the batch under way, and drop its capabilities.
-                sink.acknowledge();
+                if let Some(rebuilt) = sink.acknowledge() {
+                    let sink = sink.parts.name.clone();
+                    output.session(&rebuilt.cap).give(Report::Rebuilt { sink });
+                }
                 // 3. Report complete epochs, and start the next batch.
                 let bound = frontier.frontier().as_option().copied();
                 sink.report(bound, |cap, report| output.session(cap).give(report));
+                sink.hold(bound);
                 sink.start_batch(bound);
             }
         })
@@ -132,6 +156,22 @@ impl Waiting {
     }
 }
 
+/// A sink that is rebuilt, until it is.
+struct Rebuild {
+    scan: Arc<ContainerScan>,
+    /// The view below `cap`; taken when the container is brought in line with it.
+    view: Option<HeldView>,
+    /// Where the view stands. Dropped when the container is in line and that is reported.
+    cap: Capability<u64>,
+}
+
+impl Rebuild {
+    /// True until the container is being brought in line.
+    fn holds(&self) -> bool {
+        self.view.is_some()
+    }
+}
+
 struct Sink {
     parts: SinkParts,
     sender: InboxSender<Acknowledgement>,
@@ -141,13 +181,15 @@ struct Sink {
     under_way: Option<Vec<Capability<u64>>>,
     /// Live rows of this worker's share of the view.
     live: LiveRows,
+    /// This worker's index, and how many share the view.
+    share: (usize, usize),
+    rebuild: Option<Rebuild>,
 }
 
 impl Sink {
-    fn acknowledge(&mut self) {
-        let Some((upserts, deletes, applied)) = self.acknowledged.try_next() else {
-            return;
-        };
+    /// Returns the rebuild that has come to its end, if one has.
+    fn acknowledge(&mut self) -> Option<Rebuild> {
+        let (upserts, deletes, applied) = self.acknowledged.try_next()?;
         let counters = &self.parts.counters;
         match applied {
             Ok(applied) => {
@@ -167,14 +209,23 @@ impl Sink {
                     .charge_milli_ru
                     .fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
                 // Dropped: every write of these epochs is acknowledged.
+                let failpoints = self.parts.ledger.failpoints();
+                failpoints.before(Step::Acknowledge);
                 self.under_way = None;
+                failpoints.after(Step::Acknowledge);
+                self.rebuild.take()
             }
             // The capabilities stay: nothing of these epochs may count as written.
-            Err(error) => self
-                .parts
-                .ledger
-                .fail(error.wrap(format!("sink {} stopped", self.parts.name))),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
         }
+    }
+
+    fn fail(&self, error: Error) {
+        let error = error.wrap(format!("sink {} stopped", self.parts.name));
+        self.parts.ledger.fail(error);
     }
 
     /// Reports each epoch below the frontier once, and lets go of those that the container already holds.
@@ -189,12 +240,21 @@ impl Sink {
                 continue;
             }
             if let Err(error) = self.live.apply(&waiting.updates) {
-                let error = error.wrap(format!("sink {} stopped", self.parts.name));
-                return self.parts.ledger.fail(error);
+                return self.fail(error);
             }
             let (rows, hash) = view_change(&waiting.updates);
             let sink = self.parts.name.clone();
             give(&waiting.cap, Report::View { sink, rows, hash });
+        }
+        if self.rebuild.as_ref().is_some_and(Rebuild::holds) {
+            // The capabilities go at once: the rebuild's own one stands at the frontier.
+            let (_, complete) = self.take_complete(bound);
+            let rebuild = self.rebuild.as_mut();
+            let held = rebuild.and_then(|rebuild| rebuild.view.as_mut());
+            if let Some(view) = held {
+                view.absorb(complete);
+            }
+            return;
         }
         let complete_muted = bound.map_or(self.parts.resumed.0 + 1, |bound| {
             bound.min(self.parts.resumed.0 + 1)
@@ -204,16 +264,35 @@ impl Sink {
         }
     }
 
-    fn start_batch(&mut self, bound: Option<u64>) {
-        if self.under_way.is_some() || !self.parts.ledger.writable() || self.parts.ledger.stopped()
+    /// Moves the capability of a rebuild along with the frontier, until the time has come to bring the container in line.
+    fn hold(&mut self, bound: Option<u64>) {
+        let ledger = &self.parts.ledger;
+        let Some(rebuild) = self.rebuild.as_mut().filter(|rebuild| rebuild.holds()) else {
+            return;
+        };
+        // Behind the last epoch when there is no frontier any more: the resumed views are verified behind this operator.
+        let last = *rebuild.cap.time();
+        let bound_or_end = bound.unwrap_or(last.max(self.parts.rewrite_through.0 + 1));
+        rebuild.cap.downgrade(&bound_or_end);
+        // Without a frontier nothing more can be loaded.
+        let loaded = bound.is_none_or(|bound| ledger.loaded_by(Epoch(bound.saturating_sub(1))));
+        if loaded
+            && ledger.writable()
+            && !ledger.stopped()
+            && let Some(view) = rebuild.view.take()
         {
+            let scan = Arc::clone(&rebuild.scan);
+            self.bring_in_line(scan, view);
+        }
+    }
+
+    fn start_batch(&mut self, bound: Option<u64>) {
+        let ledger = &self.parts.ledger;
+        let busy = self.under_way.is_some() || self.rebuild.is_some();
+        if busy || !ledger.writable() || ledger.stopped() {
             return;
         }
-        let later = bound.map_or_else(BTreeMap::new, |bound| self.waiting.split_off(&bound));
-        let complete = std::mem::replace(&mut self.waiting, later);
-        let (caps, updates): (Vec<_>, Vec<_>) =
-            complete.into_values().map(|w| (w.cap, w.updates)).unzip();
-        let updates = updates.into_iter().flatten().collect();
+        let (caps, updates) = self.take_complete(bound);
         let writes = fold(updates, self.parts.rewrite_through);
         // With nothing to write the capabilities go, and with them the epochs.
         if !writes.is_empty() {
@@ -222,26 +301,66 @@ impl Sink {
         }
     }
 
+    /// Takes the epochs below the frontier out of what waits: their capabilities, and their updates in order of time.
+    fn take_complete(&mut self, bound: Option<u64>) -> (Vec<Capability<u64>>, Vec<ViewUpdate>) {
+        let later = bound.map_or_else(BTreeMap::new, |bound| self.waiting.split_off(&bound));
+        let complete = std::mem::replace(&mut self.waiting, later);
+        let (caps, updates): (Vec<_>, Vec<_>) =
+            complete.into_values().map(|w| (w.cap, w.updates)).unzip();
+        (caps, updates.into_iter().flatten().collect())
+    }
+
     fn send(&self, writes: Vec<DocumentWrite>) {
-        let upserts = writes.iter().filter(|write| write.body.is_some()).count();
-        let deletes = writes.len() - upserts;
         let target = Arc::clone(&self.parts.target);
-        let fence = self.parts.ledger.fence().clone();
         let name = format!("the write of sink {}", self.parts.name);
+        let write = apply(target, self.parts.ledger.clone(), writes);
         self.parts
             .tasks
-            .spawn_into(name, self.sender.clone(), async move {
-                let applied = fence.guard(target.apply(writes)).await;
-                (upserts, deletes, applied.and_then(|applied| applied))
-            });
+            .spawn_into(name, self.sender.clone(), write);
+    }
+
+    /// Reads this worker's share of the container, and writes what differs from the view.
+    fn bring_in_line(&self, scan: Arc<ContainerScan>, view: HeldView) {
+        let (worker, peers) = self.share;
+        let target = Arc::clone(&self.parts.target);
+        let ledger = self.parts.ledger.clone();
+        let sender = self.sender.clone();
+        let mut end = ledger.end();
+        let name = format!("the rebuild of sink {}", self.parts.name);
+        self.parts.tasks.spawn(name.clone(), async move {
+            let differences = async {
+                let existing = scan.take_share(worker, peers).await?;
+                // Off the threads that serve the requests: a large view takes a while.
+                tokio::task::spawn_blocking(move || reconcile(view, existing))
+                    .await
+                    .context(ErrorKind::Internal, || format!("{name} ended badly"))?
+            };
+            // A run that ends does not wait for a scan; once writes have begun it does.
+            let differences = tokio::select! {
+                _ = end.wait_for(|ended| *ended) => return,
+                differences = differences => differences,
+            };
+            let acknowledgement = match differences {
+                Ok(writes) if writes.is_empty() => (0, 0, Ok(Applied::default())),
+                Ok(writes) => apply(target, ledger, writes).await,
+                Err(error) => (0, 0, Err(error)),
+            };
+            sender.send(acknowledgement).await;
+        });
     }
 }
 
-fn key_hash(document: &ViewDocument) -> u64 {
-    let mut hasher = Xxh3Default::new();
-    document.partition_key.hash(&mut hasher);
-    document.id.hash(&mut hasher);
-    hasher.finish()
+async fn apply(
+    target: Arc<dyn Target>,
+    ledger: Ledger,
+    writes: Vec<DocumentWrite>,
+) -> Acknowledgement {
+    let upserts = writes.iter().filter(|write| write.body.is_some()).count();
+    let deletes = writes.len() - upserts;
+    ledger.failpoints().before(Step::SinkWrite);
+    let applied = ledger.fence().guard(target.apply(writes)).await;
+    ledger.failpoints().after(Step::SinkWrite);
+    (upserts, deletes, applied.and_then(|applied| applied))
 }
 
 /// Rows that came minus rows that went, and the same sum over their hashes.
@@ -257,6 +376,7 @@ fn view_change(updates: &[ViewUpdate]) -> (i64, u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::ViewDocument;
 
     #[test]
     fn a_view_hash_forgets_order_and_what_was_retracted() {

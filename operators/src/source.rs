@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
 use tidefeed_runtime::checkpoint::{Rehydrated, SealPart};
 use tidefeed_runtime::dataflow::Report;
+use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::sealer::{Part, PartSender};
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Record, Result};
 use timely::dataflow::StreamVec;
@@ -135,8 +136,10 @@ where
                 for epoch in epochs.drain(..).map(Epoch) {
                     let (records_cap, reports_cap) =
                         (cap.delayed(&epoch.0, 0), cap.delayed(&epoch.0, 1));
+                    attach.parts.ledger.failpoints().before(Step::Attach);
                     match attach.attach(epoch) {
                         Ok((upserts, ranges)) => {
+                            attach.parts.ledger.failpoints().after(Step::Attach);
                             records_out
                                 .session(&records_cap)
                                 .give_iterator(upserts.into_iter());
@@ -176,7 +179,13 @@ where
                         ranges: done.ranges,
                     });
                 }
+                attach
+                    .parts
+                    .ledger
+                    .failpoints()
+                    .before(Step::CapabilityDrop);
                 drop(done.records_cap);
+                attach.parts.ledger.failpoints().after(Step::CapabilityDrop);
             }
         }
     });

@@ -12,7 +12,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidefeed_runtime::{Fence, Result};
+use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
+
+use crate::reconcile::StoredDocument;
+
+/// Properties that a service adds to the documents it keeps. They are no part of what a job wrote.
+pub const SERVICE_PROPERTIES: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
 
 /// One document's net change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +68,21 @@ pub trait Target: Send + Sync + 'static {
     /// When the container cannot be read.
     async fn is_empty(&self) -> Result<bool> {
         Ok(true)
+    }
+
+    /// Every document that the container held when this was called. Asked only while nobody writes to the container: by a
+    /// sink that is to be rebuilt, before its first write. Which documents come is not to depend on how the container is
+    /// split into partitions.
+    ///
+    /// The default says that the target cannot tell, so that a sink over it cannot be rebuilt.
+    ///
+    /// # Errors
+    /// When the container cannot be read, now or ever.
+    async fn contents(&self) -> Result<Vec<StoredDocument>> {
+        Err(Error::new(
+            ErrorKind::Config,
+            "the target cannot be read, so it cannot be brought in line with a view: empty it, and start over with --fresh",
+        ))
     }
 
     /// Asked once, before anything is written: from now on no request may start, and none that is under way may be repeated,

@@ -11,7 +11,7 @@ use tidefeed_runtime::checkpoint::{
     self, CheckpointStore, CommitRecord, CommitRequest, Opened, Options, Rehydrated, RunIdentity,
     SealKind, SinkState,
 };
-use tidefeed_runtime::dataflow::{Resumed, commit};
+use tidefeed_runtime::dataflow::{Resumed, SinkStart, commit};
 use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{Epoch, Generation, Ledger, Record};
 use timely::dataflow::ProbeHandle;
@@ -68,8 +68,12 @@ fn resumed(known: bool, rows: u64, hash: u128) -> Resumed {
 }
 
 fn fresh() -> Resumed {
+    let start = SinkStart {
+        checked: true,
+        ..SinkStart::default()
+    };
     Resumed {
-        sinks: [(state_source("s"), "input".to_owned())].into(),
+        sinks: [(state_source("s"), start)].into(),
         ..Resumed::default()
     }
 }
@@ -258,7 +262,7 @@ fn an_input_that_is_not_what_it_was_ends_the_run() {
         rig.step_while(worker, |rig| !rig.ledger.stopped());
         let report = rig.ledger.take_failure().expect("failed").report();
         assert!(
-            report.contains("the input of state:s as rebuilt"),
+            report.contains("the input of state:s (1 rows now, 1 then)"),
             "{report}"
         );
     });

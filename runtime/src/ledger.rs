@@ -15,12 +15,13 @@ use tokio::sync::watch;
 
 use crate::bridge::Waker;
 use crate::checkpoint::SealRef;
+use crate::failpoint::Failpoints;
 use crate::ticker::Observed;
 use crate::{Epoch, Error, Fence};
 
 /// The shared record of a process's epochs. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger(Arc<Shared>);
+pub struct Ledger(Arc<Shared>, Failpoints);
 
 struct Shared {
     epochs: Mutex<Epochs>,
@@ -84,7 +85,7 @@ impl Ledger {
         // Three digits over one microsecond to one hour: the bounds are constants, so creation cannot fail.
         let commit_latency =
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
-        Ledger(Arc::new(Shared {
+        let shared = Shared {
             epochs: Mutex::new(Epochs {
                 last_minted: resumed_through,
                 in_flight: BTreeMap::new(),
@@ -109,7 +110,21 @@ impl Ledger {
             sealed: Mutex::new(Vec::new()),
             gated: Mutex::new(Vec::new()),
             end: watch::Sender::new(false),
-        }))
+        };
+        Ledger(Arc::new(shared), Failpoints::default())
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.1 = failpoints;
+        self
+    }
+
+    /// Where a test makes the run fail.
+    #[doc(hidden)]
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.1
     }
 
     /// Says whether this run may still write (I7).

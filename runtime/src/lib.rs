@@ -1,7 +1,7 @@
 //! Epochs, sealing, commits and recovery for dataflows on timely.
 //!
-//! This crate is the part of Tidefeed that knows timely, tokio and storage, and nothing of Azure or of differential
-//! dataflow. An epoch's way through it:
+//! This crate is the part of Tidefeed that knows timely, tokio and storage, and nothing of Cosmos DB or of
+//! differential dataflow. An epoch's way through it:
 //!
 //! ```text
 //!     worker 0                   every worker                                    every worker        worker 0
@@ -22,9 +22,10 @@
 //! - **I5** Per document at most one write is in flight, in epoch order.
 //! - **I6** The feed ranges of a source tile its key space: those with a sealed position are in every commit and start record,
 //!   and the rest begin where a fresh run would.
-//! - **I7** One run at a time: a lock on the checkpoint, which is given up only after the last request of the run has been
-//!   answered. A killed process gives it up at once; a lease that outlasts its requests is not built yet.
-//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops.
+//! - **I7** One run at a time: a lease on the checkpoint, a fence that every write asks, and after a run that did not end in
+//!   order a wait until its last requests cannot act any more.
+//! - **I8** Each commit carries an order-independent hash of every view; a resumed run that rebuilds something else stops,
+//!   unless the view is one whose container is to be brought in line with it.
 //!
 //! The promise is exactly-once *effect*: after recovery the target equals the view of the source as of the frontier.
 //! Epochs may be visible half-written across documents.
@@ -34,6 +35,8 @@ pub mod checkpoint;
 pub mod committer;
 pub mod dataflow;
 mod error;
+#[doc(hidden)]
+pub mod failpoint;
 mod fence;
 mod ids;
 mod ledger;

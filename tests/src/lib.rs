@@ -1,38 +1,35 @@
-//! What the whole-system tests share: a small job over containers in memory, and its recomputation from scratch.
+//! What the whole-system tests share: a small job, its recomputation from scratch, and ways to run it.
 //!
-//! The job reads orders and keeps three views, chosen for what they stress: totals per region (updates of few rows), large
-//! orders (inserts and deletes), and orders by customer (partition keys that change, with the document moving from one
-//! to the other).
+//! The job reads orders and keeps four views, chosen for what they stress: totals per region (updates of few rows), large
+//! orders (inserts and deletes), orders by customer (partition keys that change, with the document moving from one to the
+//! other), and each customer's share of a region (a join of which both sides change).
+//!
+//! - [`views`](mod@views) is the dataflow and the recomputation; [`orders`] makes random changes and knows what is left.
+//! - [`Shop`] has its containers in memory, for jobs inside the test's process.
+//! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
+//!   [`process`] runs it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
+
+pub mod checkpoint_files;
+pub mod moments;
+pub mod orders;
+pub mod place;
+pub mod process;
+pub mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidefeed::config::{JobConfig, SinkConfig, SourceConfig};
 use tidefeed::feed::ChangeFeed;
 use tidefeed::memory::{MemoryContainer, MemoryOptions};
-use tidefeed::prelude::*;
+use tidefeed::prelude::Result;
 use tidefeed::target::Target;
 use tidefeed::{CheckpointStore, Connect, Job, RunningJob};
 
-/// An order, as it is stored and as the job reads it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Order {
-    /// Identity.
-    pub id: String,
-    /// Partition key of the source, never changes.
-    pub region: String,
-    /// Partition key of one view, may change.
-    pub customer: String,
-    /// Amount in cents.
-    pub cents: i64,
-}
-
-/// Orders of at least this are large.
-pub const LARGE_CENTS: i64 = 900;
+pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};
 
 /// The containers of the test job. Clones are the same containers.
 #[derive(Clone)]
@@ -42,13 +39,6 @@ pub struct Shop {
     /// The targets, by sink name.
     pub views: BTreeMap<String, MemoryContainer>,
 }
-
-/// The sinks of the test job with their partition keys.
-pub const SINKS: [(&str, &str); 3] = [
-    ("totals", "/id"),
-    ("large", "/region"),
-    ("by_customer", "/customer"),
-];
 
 impl Shop {
     /// Empty containers. The feed carries deletes, so that every kind of change reaches the views.
@@ -78,49 +68,18 @@ impl Shop {
     }
 
     /// What each view should hold, computed from the source from scratch.
-    pub fn expected(&self) -> BTreeMap<String, BTreeMap<String, Value>> {
+    pub fn expected(&self) -> Contents {
         let orders: Vec<Order> = self
             .orders
             .contents()
             .values()
             .map(|body| serde_json::from_slice(body).expect("the source holds orders"))
             .collect();
-        let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-        let mut large = BTreeMap::new();
-        let mut by_customer = BTreeMap::new();
-        for order in &orders {
-            let total = totals.entry(order.region.clone()).or_default();
-            *total = (total.0 + 1, total.1 + order.cents);
-            let document = json!({"id": order.id, "region": order.region, "cents": order.cents});
-            if order.cents >= LARGE_CENTS {
-                large.insert(json!([order.region, order.id]).to_string(), document);
-            }
-            let document =
-                json!({"id": order.id, "customer": order.customer, "cents": order.cents});
-            by_customer.insert(json!([order.customer, order.id]).to_string(), document);
-        }
-        let totals = totals
-            .into_iter()
-            .map(|(id, (orders, cents))| {
-                let mean = cents as f64 / orders as f64;
-                (
-                    json!([id, id]).to_string(),
-                    json!({"id": id, "orders": orders, "cents": cents, "mean": mean}),
-                )
-            })
-            .collect();
-        [
-            ("totals", totals),
-            ("large", large),
-            ("by_customer", by_customer),
-        ]
-        .into_iter()
-        .map(|(name, rows)| (name.to_owned(), rows))
-        .collect()
+        recompute(&orders)
     }
 
     /// What each view holds.
-    pub fn found(&self) -> BTreeMap<String, BTreeMap<String, Value>> {
+    pub fn found(&self) -> Contents {
         let value = |body: &[u8]| serde_json::from_slice(body).expect("a view holds JSON");
         let rows = |view: &MemoryContainer| {
             view.contents()
@@ -160,81 +119,25 @@ impl Connect for Shop {
 
 /// The configuration of the test job.
 pub fn config(workers: usize) -> JobConfig {
-    let mut text = format!(
-        "workers = {workers}\n[source.orders]\ndatabase = \"shop\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
+    let text = format!(
+        "workers = {workers}\n{}",
+        config_text("shop", "settle_ms = 0")
     );
-    text += "[epoch]\nmin_ms = 0\nmax_ms = 20\n[checkpoint]\nsettle_ms = 0\n";
-    for (sink, key) in SINKS {
-        text += &format!(
-            "[sink.{sink}]\ndatabase = \"shop\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
-        );
-    }
     JobConfig::parse(&text).expect("the test configuration is valid")
 }
 
-/// A row of the totals.
-#[derive(Clone, Serialize)]
-struct Total {
-    id: String,
-    orders: isize,
-    cents: isize,
-    mean: f64,
-}
-
-/// A row of the large orders.
-#[derive(Clone, Serialize)]
-struct Large {
-    id: String,
-    region: String,
-    cents: i64,
-}
-
-/// A row of the orders by customer.
-#[derive(Clone, Serialize)]
-struct ByCustomer {
-    id: String,
-    customer: String,
-    cents: i64,
-}
-
-/// Builds the test job's dataflow.
-pub fn views(flow: &mut Flow<'_>) -> Result<()> {
-    let orders = flow.change_feed::<Order>("orders")?;
-    let totals = orders
-        .clone()
-        .explode(|order| Some((order.region, (1isize, order.cents as isize))))
-        .count_total()
-        .map(|(id, (orders, cents))| Total {
-            id,
-            orders,
-            cents,
-            mean: cents as f64 / orders as f64,
-        });
-    flow.upsert("totals", totals)?;
-    let large = orders
-        .clone()
-        .filter(|order| order.cents >= LARGE_CENTS)
-        .map(
-            |Order {
-                 id, region, cents, ..
-             }| Large { id, region, cents },
+/// The configuration of the test job over a database, with these lines about the checkpoint.
+pub fn config_text(database: &str, checkpoint: &str) -> String {
+    let mut text = format!(
+        "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
+    );
+    text += &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\n[checkpoint]\n{checkpoint}\n");
+    for (sink, key) in SINKS {
+        text += &format!(
+            "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
         );
-    flow.upsert("large", large)?;
-    flow.upsert(
-        "by_customer",
-        orders.map(
-            |Order {
-                 id,
-                 customer,
-                 cents,
-                 ..
-             }| ByCustomer {
-                id,
-                customer,
-                cents,
-            },
-        ),
-    )
+    }
+    text
 }
 
 /// Starts the test job.

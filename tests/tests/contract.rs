@@ -173,37 +173,3 @@ fn a_stop_does_not_wait_out_the_commit_interval() {
         asked.elapsed()
     );
 }
-
-/// A run that starts from nothing would leave the documents of an earlier life that its view does not hold.
-#[test]
-fn a_start_from_nothing_wants_empty_containers() {
-    let shop = Shop::new(1);
-    let store = CheckpointStore::in_memory("shop");
-    shop.put(&order("o1", "r1", 1));
-    let job = start(&shop, &store, 1).expect("starts");
-    job.finish_when_caught_up();
-    job.join().expect("ends well");
-    let fresh = || {
-        Job::new("shop", config(1), shop.clone(), views)
-            .checkpoint_store(store.clone())
-            .fresh(true)
-            .start()
-    };
-    let error = fresh().err().expect("the containers hold documents");
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(
-        error.report().contains("holds documents"),
-        "{}",
-        error.report()
-    );
-    for view in shop.views.values() {
-        for key in view.contents().into_keys() {
-            let parts: Vec<String> = serde_json::from_str(&key).expect("a key of strings");
-            view.delete(&serde_json::json!([parts[0]]).to_string(), &parts[1]);
-        }
-    }
-    let job = fresh().expect("starts over");
-    job.finish_when_caught_up();
-    job.join().expect("ends well");
-    assert_eq!(shop.found(), shop.expected());
-}

@@ -99,7 +99,9 @@ pub fn program() -> Command {
 
 /// True for what the program prints on standard error while all is well.
 pub fn is_progress(line: &str) -> bool {
-    line.contains(" written, ") || line.starts_with("resuming the writes after ")
+    line.contains(" written, ")
+        || line.starts_with("resuming the writes after ")
+        || line.contains(" INFO tidefeed")
 }
 
 /// The flights of January 2013 as CSV.

@@ -122,9 +122,18 @@ impl Container {
         create_database(account, &spec.database).await?;
         create_container(account, spec).await?;
         // Another run may have created it in between, with another key: what exists counts.
-        let created = Self::open(account, &spec.database, &spec.container).await?;
-        created.check_partition_key(spec)?;
-        Ok(created)
+        Self::open_as(account, spec).await
+    }
+
+    /// Opens a container that exists and is to have this partition key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when its partition key is another, naming both; otherwise as [`open`](Self::open).
+    pub async fn open_as(account: &Account, spec: &ContainerSpec) -> Result<Container> {
+        spec.validate()?;
+        let found = Self::open(account, &spec.database, &spec.container).await?;
+        found.check_partition_key(spec)?;
+        Ok(found)
     }
 
     async fn find(account: &Account, database: &str, name: &str) -> Result<Option<Container>> {

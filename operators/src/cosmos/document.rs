@@ -8,10 +8,8 @@ use serde_json::{Map, Value};
 use tidefeed_runtime::{Error, ErrorKind, Record, Result};
 
 use super::partition_key::PartitionKeyPaths;
-
-/// Properties that the service adds to every document, `_lsn` only in the change feed.
-pub(crate) const SYSTEM_PROPERTIES: [&str; 6] =
-    ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
+// `_lsn` is there only in the change feed.
+use crate::target::SERVICE_PROPERTIES;
 
 /// A decoded document that can be taken out of the SDK's envelope, which only lends it. The cell saves a deep copy.
 pub(crate) struct Taken(pub(crate) Cell<Map<String, Value>>);
@@ -36,17 +34,17 @@ impl DocumentShape {
     pub(crate) fn new(keys: PartitionKeyPaths, keep: &[String]) -> Result<Self> {
         if let Some(unknown) = keep
             .iter()
-            .find(|name| !SYSTEM_PROPERTIES.contains(&name.as_str()))
+            .find(|name| !SERVICE_PROPERTIES.contains(&name.as_str()))
         {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!(
                     "keep_system_properties: {unknown} is no system property; there are {}",
-                    SYSTEM_PROPERTIES.join(", ")
+                    SERVICE_PROPERTIES.join(", ")
                 ),
             ));
         }
-        let dropped = SYSTEM_PROPERTIES
+        let dropped = SERVICE_PROPERTIES
             .into_iter()
             .filter(|name| !keep.iter().any(|kept| kept == name))
             .collect();

@@ -20,9 +20,10 @@ use azure_data_cosmos::options::{
     OperationOptionsBuilder,
 };
 use azure_data_cosmos::{CosmosError, PartitionKey, TransactionalBatch};
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
+use tidefeed_runtime::{Error, ErrorKind, FeedRangeId, Fence, Result};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -35,6 +36,7 @@ use super::feed::{CosmosFeed, FeedConfig};
 use super::retry::Retry;
 use super::status::{Disposition, classify};
 use crate::feed::{ChangeFeed, Start};
+use crate::reconcile::StoredDocument;
 use crate::target::{Applied, DocumentWrite, Target};
 
 /// The most time for one request with the retries that the SDK makes by itself. 8 s: one attempt may take the SDK's 6 s, and
@@ -138,6 +140,15 @@ impl Target for CosmosTarget {
         Ok(true)
     }
 
+    /// All ranges at once, each from the beginning of its feed, which in LatestVersion mode holds every document there is.
+    async fn contents(&self) -> Result<Vec<StoredDocument>> {
+        let container = self.writer.container.clone();
+        let feed = CosmosFeed::new(container, FeedConfig::default())?;
+        let ranges = feed.ranges().await?;
+        let of_ranges = try_join_all(ranges.iter().map(|range| stored(&feed, range))).await?;
+        Ok(of_ranges.into_iter().flatten().collect())
+    }
+
     fn guard(&self, fence: &Fence) {
         // A target belongs to one run, so there is nothing to replace.
         let _ = self.writer.fence.set(fence.clone());
@@ -145,6 +156,22 @@ impl Target for CosmosTarget {
 
     fn close(&self) {
         self.writer.closed.send_replace(true);
+    }
+}
+
+/// What a range holds, up to where its feed says for the first time that there is nothing more.
+async fn stored(feed: &CosmosFeed, range: &FeedRangeId) -> Result<Vec<StoredDocument>> {
+    let mut pages = feed.open(range, Start::Beginning).await?;
+    let mut documents = Vec::new();
+    loop {
+        let page = pages.next_page().await?;
+        for record in &page.records {
+            let body = record.body.as_deref().unwrap_or_default();
+            documents.push(StoredDocument::of_record(&record.key, body)?);
+        }
+        if page.caught_up {
+            return Ok(documents);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tidefeed_operators::feed::{ChangeFeed, PageStream, Start};
+use tidefeed_operators::reconcile::StoredDocument;
 use tidefeed_operators::target::{DocumentWrite, Target};
 use tidefeed_runtime::{ContinuationToken, ErrorKind, FeedRangeId, Record};
 
@@ -39,6 +40,7 @@ pub async fn run_all<F: Future<Output = Subject>>(fresh: impl Fn(&'static str) -
     deleting_what_is_not_there_succeeds(fresh("deletes").await).await;
     large_batches_arrive_whole(fresh("large").await).await;
     feed_and_target_meet(fresh("meet").await).await;
+    contents_are_all_that_is_there(fresh("contents").await).await;
 }
 
 pub fn upsert(pk: &str, id: &str, document: Value) -> DocumentWrite {
@@ -131,6 +133,44 @@ pub async fn read_feed(feed: &dyn ChangeFeed) -> Model {
         }
     }
     found
+}
+
+/// Every document once, its newest version, found equal to what was written however the container keeps it.
+async fn contents_are_all_that_is_there(subject: Subject) {
+    let stored = |write: &DocumentWrite| {
+        let mut key: Vec<Value> = serde_json::from_str(&write.partition_key).unwrap();
+        key.push(json!(write.id));
+        let body = write.body.as_ref().unwrap();
+        StoredDocument::of_record(json!(key).to_string().as_bytes(), body).unwrap()
+    };
+    let contents = async || {
+        let mut contents = subject.target.contents().await.unwrap();
+        contents.sort();
+        contents
+    };
+    assert_eq!(contents().await, []);
+    let mut model = Model::new();
+    apply(&subject, &mut model, numbered(0..100, 30, 0)).await;
+    let newer = numbered(0..60, 30, 1);
+    apply(&subject, &mut model, newer.clone()).await;
+    let gone = (60..70).map(|n| delete(&format!("p{}", n % 30), &format!("d{n}")));
+    apply(&subject, &mut model, gone.collect()).await;
+    // A number that is whole, and fields in no order.
+    let odd = DocumentWrite {
+        partition_key: json!(["p1"]).to_string(),
+        id: "odd".to_owned(),
+        body: Some(r#"{"z":2.0,"pk":"p1","id":"odd","a":[1e2,0.1,-0.0]}"#.into()),
+    };
+    apply(&subject, &mut model, vec![odd.clone()]).await;
+    let kept = numbered(70..100, 30, 0);
+    let mut expected: Vec<_> = newer
+        .iter()
+        .chain(&kept)
+        .chain([&odd])
+        .map(stored)
+        .collect();
+    expected.sort();
+    assert_eq!(contents().await, expected);
 }
 
 async fn ranges_tile_the_key_space(subject: Subject) {

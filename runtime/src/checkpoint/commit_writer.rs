@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::frame::Damage;
+use super::chain::read_back;
 use super::garbage::{Roots, unreachable};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
@@ -149,6 +149,7 @@ impl CommitWriter {
             last_sealed: Some(commit.epoch),
             tokens: commit.tokens.clone(),
             commit: Some(commit),
+            before: None,
             // Nothing beyond the commit belongs into its base.
             start: StartRecord {
                 runs: Vec::new(),
@@ -164,11 +165,9 @@ impl CommitWriter {
     /// A collection of garbage, to be run beside this run; `None` before its first commit. What is garbage as of now stays
     /// garbage, whatever is sealed and committed meanwhile. Only one may run at a time.
     pub fn collection(&self) -> Option<Collection> {
-        (!self.recent.is_empty()).then(|| Collection {
-            store: self.store.clone(),
-            start: self.start.clone(),
-            retain: self.retain,
-            recent: self.recent.clone(),
+        (!self.recent.is_empty()).then(|| {
+            let (store, start) = (self.store.clone(), self.start.clone());
+            Collection::new(store, start, self.retain, self.recent.clone())
         })
     }
 
@@ -194,6 +193,21 @@ pub struct Collection {
 }
 
 impl Collection {
+    /// `recent` are the newest commits of the chain, oldest first.
+    pub(super) fn new(
+        store: CheckpointStore,
+        start: StartRecord,
+        retain: usize,
+        recent: VecDeque<CommitRecord>,
+    ) -> Self {
+        Collection {
+            store,
+            start,
+            retain,
+            recent,
+        }
+    }
+
     /// Deletes the objects that no kept commit, no start record in force and no seal to come can reach.
     ///
     /// # Errors
@@ -219,26 +233,16 @@ impl Collection {
     /// The last commits, oldest first, back to where the chain begins: what was before a start from nothing does not
     /// count, and may be what was damaged.
     async fn kept_commits(&self, listing: &[ObjectName]) -> Result<Vec<CommitRecord>> {
-        let mut commits = self.recent.clone();
-        while commits.len() < self.retain
-            && let Some(oldest) = commits.front()
-            && let Some(previous) = oldest.previous
-        {
-            let name = ObjectName::Commit {
-                generation: previous.generation,
-                number: previous.number,
-            };
-            if listing.binary_search(&name).is_err() {
-                break;
-            }
-            let (checksum, commit) = self.store.load_json(name).await?;
-            if checksum != previous.checksum {
-                let damage = Damage::Content("the commit after it names another one".to_owned());
-                return Err(self.store.damaged(name, &damage));
-            }
-            commits.push_front(commit);
-        }
-        Ok(commits.into())
+        let oldest = self.recent.front();
+        let there = |(generation, number)| {
+            let name = ObjectName::Commit { generation, number };
+            listing.binary_search(&name).is_ok()
+        };
+        let most = self.retain.saturating_sub(self.recent.len());
+        let from = oldest.and_then(|commit| commit.previous);
+        let before = read_back(&self.store, from, there, most).await?;
+        let older = before.into_iter().rev().map(|(_, commit)| commit);
+        Ok(older.chain(self.recent.iter().cloned()).collect())
     }
 }
 

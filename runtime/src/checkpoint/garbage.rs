@@ -98,10 +98,7 @@ fn seal_needed(roots: &Roots<'_>, series: Series, sequence: u64) -> bool {
     }
     // Beyond the oldest commit that this run could fall back to, should later ones be lost.
     let lineage = |commit: &&CommitRecord| {
-        let named = roots
-            .start
-            .commit
-            .map(|commit| (commit.generation, commit.number));
+        let named = roots.start.commit.map(|commit| commit.name());
         commit.generation == roots.start.generation
             || named == Some((commit.generation, commit.number))
     };

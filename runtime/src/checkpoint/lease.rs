@@ -270,7 +270,7 @@ fn next_generation(survey: &Survey, newest: Option<&LeaseRecord>) -> Generation 
     survey.next_generation().max(Generation(held))
 }
 
-async fn newest(store: &CheckpointStore) -> Result<Option<(u64, LeaseRecord)>> {
+pub(super) async fn newest(store: &CheckpointStore) -> Result<Option<(u64, LeaseRecord)>> {
     match Survey::of(&store.list_leases().await?).last_lease() {
         0 => Ok(None),
         number => Ok(Some((number, load(store, number).await?))),

@@ -8,11 +8,13 @@
 //!
 //! ```text
 //! <job>/lock                            locked while a run lives (local store); not an object
+//! <job>/lease/<n>                       who holds the checkpoint: taken, renewed, given back                JSON
 //! <job>/generation/<g>                  who runs: job, cluster size, fingerprint                            JSON
 //! <job>/start/<g>                       what g starts from: a commit, and the exact seals beyond it         JSON
 //! <job>/seal/<g>/<process>/<sequence>   inputs of one epoch of one process: a line of JSON, then packed records
+//! <job>/state/<g>/<process>/<sequence>  how keyed state changed in an epoch; same form as a seal
 //! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 16 buckets of keys; same form as a seal
-//! <job>/commit/<n>                      the chain of commits: tokens, base, runs of seals, state of the sinks     JSON
+//! <job>/commit/<g>/<n>                  the chain of commits: tokens, base, runs of seals, state of the sinks  JSON
 //! ```
 //!
 //! - Objects are created if absent and never changed. Around each is a frame (`frame.rs`): a readable line with magic, format
@@ -24,23 +26,31 @@
 //!
 //! # Protocol
 //!
-//! 1. **Lock** the job's folder. Held by another run: [`Fenced`](crate::ErrorKind::Fenced), nothing written.
+//! 1. **Take the lease** (`lease.rs`): at once where a lock proves that nobody else lives or the run before has given it back,
+//!    else after waiting it out. It says which generation g this is. Another run lives: [`Fenced`](crate::ErrorKind::Fenced).
 //! 2. **Observe**: list the names; read the newest start record S, its generation record, and the last commit C that is
 //!    not older than S.
 //! 3. **Decide** (pure functions, `recovery.rs`): the seals beyond C are those that S pins and C does not contain, then
-//!    those that S's own generation sealed. Read and check them all. Fingerprint differs, object damaged or missing,
-//!    gap in the seals: [`Checkpoint`](crate::ErrorKind::Checkpoint), nothing written.
-//! 4. **Claim** the next generation g: create its generation record.
-//! 5. **Pin**: create start record g with C and the seals found. From here on S and every listing are history (I3).
+//!    those that S's own generation sealed. Read and check them all. A source is another container, an object is damaged or
+//!    missing, there is a gap in the seals: [`Checkpoint`](crate::ErrorKind::Checkpoint), and the lease is given back. Whoever
+//!    runs the job decides which sinks are to be rebuilt; those that S was to rebuild and did not are among them.
+//! 4. **Claim** the generation: create its generation record.
+//! 5. **Pin**: create start record g with C, the seals found and the sinks to rebuild. From here on S and every listing are
+//!    history (I3).
 //! 6. **Rehydrate** the collection as of C from base and runs; **replay** the pinned seals at their own epochs; perhaps write
-//!    a new base.
+//!    a new base. No sink writes before requests of a run that did not give its lease back have settled (I7).
 //! 7. **Seal** epochs above every epoch sealed before, one object after the other. Durable when the write returns; only
 //!    then may a sink write the epoch (I1).
-//! 8. **Commit** when every sink has acknowledged (I4): create commit n+1. It takes in the pinned seals up to its epoch
-//!    and the new seals of all processes, and names a new base if there is one.
+//! 8. **Commit** when every sink has acknowledged and every change of keyed state is durable (I4): create commit n+1. It takes in
+//!    the pinned seals up to its epoch and the new seals of all processes, and names a new base if there is one.
 //!    Now and then **compact** beside the dataflow, so that the next commit names a base.
 //! 9. **Collect garbage** now and then: delete what neither the last few commits, nor start record g, nor seals to come
 //!    can reach.
+//! 10. **Give the lease back** when nothing that the run has begun is under way any more.
+//!
+//! Before each write and delete the [`Fence`](crate::Fence) of the lease is asked. What slips through all the same harms
+//! nobody: every name carries the generation, and a commit of a generation that is not the newest to have started is never
+//! looked at.
 //!
 //! A create that answers "exists" is compared with what is there: equal is a repeated try of our own, different is another
 //! run. A write that failed or was abandoned ends its writer: whether the object exists is for the next generation to find.
@@ -49,7 +59,7 @@
 //!
 //! | a crash | leaves | and the next run |
 //! |---|---|---|
-//! | before 4 | nothing new | starts as if this one had not been |
+//! | before 4 | a lease that is not renewed | waits it out, unless a lock proves the death, and starts as if this one had not been |
 //! | between 4 and 5 | a generation record without a start record | skips the number; the state is still described by S, also when the dead run meant to start over |
 //! | after 5, before the first seal | start record g | starts from what g pins, which is what g started from |
 //! | in 6, while a base is written | bucket objects that no commit names | does not see them; garbage |
@@ -58,8 +68,15 @@
 //! | in 8, before the commit exists | everything is beyond C still | replays; the sinks write the same content again |
 //! | in 8, after the commit exists | commit n+1 | starts from it, whether or not the writer had its answer |
 //! | in 9 | fewer objects that nobody reaches; commits go before what they name, oldest first | collects the rest |
+//! | in 10 | a lease that looks held | waits, for nothing |
 //!
 //! The test module `tests/crash.rs` walks this table at every write and delete, before and after its effect.
+//!
+//! # Where it is
+//!
+//! In a directory, on S3, on Azure Blob Storage, or in memory; see [`Location`]. Of a store the protocol needs no more than
+//! create if absent, read, delete, and a listing that shows what was created before it began. Nothing is ever overwritten or
+//! renamed. `tests/stores` runs one contract on all of them.
 //!
 //! # Example
 //!
@@ -110,8 +127,7 @@
 //!
 //! # Limits
 //!
-//! - The store is fenced by the lock of a local file system (or within one process, in memory). A lease for shared
-//!   remote stores is not here.
+//! - A process other than 0 of a cluster has no fence of its own yet: [`join`] hands out writers that do not ask.
 //! - The store neither compacts nor collects garbage by itself: [`Resume::compact`] is called by whoever starts a job,
 //!   [`CommitWriter::compaction`] and [`CommitWriter::collection`] by its [`committer`](crate::committer).
 //! - The collection is rebuilt in memory, and a record keeps the unpacked object alive that it was read from. A base is
@@ -119,11 +135,16 @@
 //! - Collecting garbage lists the whole store each time.
 //! - Deleting leaves empty folders behind on a local disk.
 
+mod chain;
 mod commit_writer;
+mod connect;
+mod failure;
 mod frame;
 mod garbage;
+pub mod inspect;
 mod lease;
 mod ledger;
+mod location;
 mod lock;
 mod names;
 mod objects;
@@ -133,6 +154,7 @@ mod records;
 mod recovery;
 mod resume;
 mod seal_writer;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -141,6 +163,7 @@ mod tokens;
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use frame::Checksum;
 pub use lease::{Lease, LeaseConfig, LeaseRecord};
+pub use location::{Location, RemoteLocation};
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{
     BaseRef, BucketRef, CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef,
@@ -150,4 +173,5 @@ pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open
 pub use records::SealPart;
 pub use resume::{Compaction, Rehydrated, Resume};
 pub use seal_writer::SealWriter;
+pub use settings::Settings;
 pub use store::CheckpointStore;

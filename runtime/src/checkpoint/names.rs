@@ -14,6 +14,9 @@ pub fn bucket_of(key: &[u8]) -> u8 {
     (xxhash_rust::xxh3::xxh3_64(key) % u64::from(BUCKETS)) as u8
 }
 
+/// Which commit: its generation and its number.
+pub(super) type CommitName = (Generation, u64);
+
 /// The name of one object, relative to the folder of its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum ObjectName {

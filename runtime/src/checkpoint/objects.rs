@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::frame::Checksum;
-use super::names::ObjectName;
+use super::names::{CommitName, ObjectName};
 use crate::{ContinuationToken, Epoch, FeedRangeId, Generation};
 
 /// Resume positions: source, feed range, token.
@@ -83,6 +83,12 @@ pub struct CommitRef {
     pub number: u64,
     /// Checksum of its object.
     pub checksum: Checksum,
+}
+
+impl CommitRef {
+    pub(super) fn name(&self) -> CommitName {
+        (self.generation, self.number)
+    }
 }
 
 /// What a sealed object holds.

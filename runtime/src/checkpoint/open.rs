@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::chain::load_commit;
 use super::commit_writer::{CommitWriter, now_ms};
-use super::frame::{Checksum, Damage};
+use super::frame::Checksum;
 use super::lease::{Lease, LeaseConfig};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
@@ -12,7 +13,7 @@ use super::objects::{
     CommitRecord, CommitRef, Fingerprint, GenerationRecord, SealKind, SealRef, Series, StartRecord,
 };
 use super::reader::{SealedTokens, read_tokens};
-use super::recovery::{Span, Survey, beyond, check_commit, pending_rebuilds, runs_of};
+use super::recovery::{Span, Survey, beyond, pending_rebuilds, runs_of};
 use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
@@ -90,6 +91,8 @@ struct Found {
     sealed: Vec<SealedTokens>,
     /// Sinks that are still to be rebuilt.
     rebuild: BTreeSet<String>,
+    /// What the job was made of.
+    before: Option<Fingerprint>,
 }
 
 /// A checkpoint that is held and read, and not yet started from.
@@ -149,13 +152,13 @@ pub async fn take_over(
     }
 }
 
-/// What a run would start from now. Reads only, and so may be outdated by a run that lives.
+/// What a run would start from now, `fresh` or not. Reads only, and so may be outdated by a run that lives.
 ///
 /// # Errors
 /// `Checkpoint` as [`take_over`].
-pub async fn look(store: &CheckpointStore, identity: &RunIdentity) -> Result<Resume> {
+pub async fn look(store: &CheckpointStore, identity: &RunIdentity, fresh: bool) -> Result<Resume> {
     let generation = Survey::of(&store.list().await?).next_generation();
-    let (resume, _) = observe(store, identity, false, generation).await?;
+    let (resume, _) = observe(store, identity, fresh, generation).await?;
     Ok(resume)
 }
 
@@ -249,7 +252,7 @@ pub async fn join(
     let (_, start): (Checksum, StartRecord) =
         store.load_json(ObjectName::Start(generation)).await?;
     let commit = match start.commit {
-        Some(named) => Some(load_commit(store, &start, (named.generation, named.number)).await?),
+        Some(named) => Some(load_commit(store, named.name(), Some(named)).await?),
         None => None,
     };
     let spans: Vec<Span> = start.runs.iter().map(Span::of).collect();
@@ -291,17 +294,21 @@ async fn find(store: &CheckpointStore, identity: &RunIdentity, survey: &Survey) 
     let Some(newest) = survey.newest_start().map_err(refused)? else {
         return Ok(Found::default());
     };
-    check_owner(store, identity, newest).await?;
+    let owner = check_owner(store, identity, newest).await?;
     let (_, start): (Checksum, StartRecord) = store.load_json(ObjectName::Start(newest)).await?;
     let commit = match survey.commit_for(&start).map_err(refused)? {
-        Some(name) => Some(load_commit(store, &start, name).await?),
+        Some(name) => Some(load_commit(store, name, start.commit).await?),
         None => None,
     };
     let record = commit.as_ref().map(|(_, record)| record);
     let spans = beyond(survey, &start, record).map_err(refused)?;
     let rebuild = pending_rebuilds(&start, record);
     let found = read_found(store, commit, &spans).await?;
-    Ok(Found { rebuild, ..found })
+    Ok(Found {
+        rebuild,
+        before: Some(owner.fingerprint),
+        ..found
+    })
 }
 
 /// Checks that the state that generation `owner` started belongs to this job, unchanged.
@@ -309,7 +316,7 @@ async fn check_owner(
     store: &CheckpointStore,
     identity: &RunIdentity,
     owner: Generation,
-) -> Result<()> {
+) -> Result<GenerationRecord> {
     let name = ObjectName::Generation(owner);
     let (_, record): (Checksum, GenerationRecord) = store.load_json(name).await?;
     if record.job != identity.job {
@@ -324,7 +331,7 @@ async fn check_owner(
         ));
     }
     match identity.fingerprint.moved_source(&record.fingerprint) {
-        None => Ok(()),
+        None => Ok(record),
         Some(difference) => Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
@@ -334,26 +341,6 @@ async fn check_owner(
             ),
         )),
     }
-}
-
-async fn load_commit(
-    store: &CheckpointStore,
-    start: &StartRecord,
-    (generation, number): (Generation, u64),
-) -> Result<(CommitRef, CommitRecord)> {
-    let name = ObjectName::Commit { generation, number };
-    let (checksum, record): (_, CommitRecord) = store.load_json(name).await?;
-    if (record.generation, record.number) != (generation, number) {
-        let damage = Damage::Content("it says that it is another commit".to_owned());
-        return Err(store.damaged(name, &damage));
-    }
-    let reference = CommitRef {
-        generation,
-        number,
-        checksum,
-    };
-    check_commit(start, reference).map_err(|refusal| store.refused(refusal))?;
-    Ok((reference, record))
 }
 
 async fn read_found(
@@ -369,7 +356,7 @@ async fn read_found(
     Ok(Found {
         commit,
         sealed,
-        rebuild: BTreeSet::new(),
+        ..Found::default()
     })
 }
 
@@ -391,6 +378,7 @@ fn resume_from(start: StartRecord, found: Found) -> Resume {
         last_sealed: last.max(commit.as_ref().map(|commit| commit.epoch)),
         commit,
         tokens,
+        before: found.before,
         start,
     }
 }

@@ -1,13 +1,15 @@
 //! Rebuilding the state that a run starts from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
 use super::frame::Framed;
 use super::ledger::{Volume, covered_by, should_compact};
 use super::names::{BUCKETS, ObjectName, bucket_of};
-use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind, StartRecord, Tokens};
+use super::objects::{
+    BaseRef, BucketRef, CommitRecord, Fingerprint, SealKind, SealRun, StartRecord, Tokens,
+};
 use super::reader::{read_base, read_seals};
 use super::records::{Heading, SealPart, encode};
 use super::recovery::Span;
@@ -25,6 +27,8 @@ pub struct Resume {
     pub last_sealed: Option<Epoch>,
     /// Where each feed range goes on. A range that nobody had sealed is not in it: it starts where its source starts.
     pub tokens: Tokens,
+    /// What the job was made of in the run that the state describes; `None` when there was none, or it is not to count.
+    pub before: Option<Fingerprint>,
     pub(super) start: StartRecord,
 }
 
@@ -64,6 +68,17 @@ impl Compaction {
 type Latest = HashMap<Bytes, (Epoch, Option<Bytes>)>;
 
 impl Resume {
+    /// The sinks whose containers may hold something else than their view.
+    pub fn rebuild(&self) -> &BTreeSet<String> {
+        &self.start.rebuild
+    }
+
+    /// Seals of inputs beyond the commit, of all processes.
+    pub fn seals_to_replay(&self) -> u64 {
+        let length = |run: &SealRun| run.last - run.first + 1;
+        self.start.runs.iter().map(length).sum()
+    }
+
     /// Rebuilds the whole state.
     ///
     /// # Errors

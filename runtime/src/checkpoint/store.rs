@@ -1,8 +1,14 @@
-//! Reading and writing framed objects: the only file here that talks to `object_store`.
+//! Reading and writing framed objects: the only file here that asks an `object_store` for anything.
+//!
+//! A create whose answer was lost is tried again, and an object that then exists already is compared with what was to be
+//! written: equal means that the first try came through. A remote store can also answer "exists" while another create
+//! of the same object, perhaps one's own lost one, is still under way; nothing can be read then, and trying again tells.
 
+use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -13,23 +19,42 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::failure::Failure;
 use super::frame::{Checksum, Damage, Framed, unframe};
+use super::location::Location;
 use super::lock::{HeldLock, Place};
 use super::names::{FOLDERS, ObjectName};
+use super::settings::Settings;
+use crate::failpoint::{Failpoints, Step};
 use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
 const REMEDY: &str = "restore it from a copy, or start over with --fresh";
 
+/// Tries of a create whose outcome is in doubt.
+const CREATE_TRIES: u32 = 5;
+/// Wait before the second of them; it doubles.
+const CREATE_PAUSE: Duration = Duration::from_millis(100);
+
 /// The checkpoint of one job: where its seals, bases and commits live. Clones share the store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     job: Arc<str>,
     place: Place,
+    failpoints: Failpoints,
     /// Asked before each write and delete.
     fence: Fence,
+    /// ` in LOCATION`, for the errors of a remote store.
+    within: Arc<str>,
+}
+
+impl fmt::Debug for CheckpointStore {
+    /// The objects are left out: a client has credentials in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointStore({}{})", self.job, self.within)
+    }
 }
 
 impl CheckpointStore {
@@ -60,6 +85,36 @@ impl CheckpointStore {
         Ok(Self::over(Arc::new(objects), job, Place::Folder(folder)))
     }
 
+    /// The store of `job` at `location`, with the credentials of the environment. The objects of the job have names below
+    /// `location/<job>`. A lease decides who runs where the location is a URL, as for [`CheckpointStore::shared`]. Nothing is asked of a remote store yet: a wrong name or key shows with the first request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `job` is not a plain name, the directory cannot be created, a setting of the environment is
+    /// missing or malformed, or the program was built without the cargo feature that a URL needs.
+    pub fn open(location: &Location, job: &str) -> Result<Self> {
+        Self::open_with(location, job, &Settings::from_env())
+    }
+
+    /// Like [`CheckpointStore::open`], with settings from elsewhere than the environment.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(location: &Location, job: &str, settings: &Settings) -> Result<Self> {
+        let remote = match location {
+            Location::Directory(directory) => return Self::local(directory, job),
+            Location::Remote(remote) => remote,
+        };
+        check_job_name(job)?;
+        let place = match remote.in_memory() {
+            true => Place::Memory(Arc::default()),
+            false => Place::Shared,
+        };
+        Ok(CheckpointStore {
+            within: Arc::from(format!(" in {location}")),
+            ..Self::over(remote.connect(settings)?, job, place)
+        })
+    }
+
     /// A store that lives as long as its clones, for tests and for jobs that need no recovery.
     ///
     /// # Panics
@@ -75,7 +130,9 @@ impl CheckpointStore {
             objects,
             job: Arc::from(job),
             place,
+            failpoints: Failpoints::default(),
             fence: Fence::unlimited(),
+            within: Arc::from(""),
         }
     }
 
@@ -94,6 +151,13 @@ impl CheckpointStore {
             fence,
             ..self.clone()
         }
+    }
+
+    /// Fails where a test says.
+    #[doc(hidden)]
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
+        self
     }
 
     /// Name of the job.
@@ -127,36 +191,52 @@ impl CheckpointStore {
     }
 
     fn failed(&self, doing: &str, name: &str, error: object_store::Error) -> Error {
-        let kind = match error {
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => ErrorKind::Denied,
-            _ => ErrorKind::Checkpoint,
-        };
-        Error::new(kind, format!("cannot {doing} {name}")).with_source(error)
+        let context = format!("cannot {doing} {name}{}", self.within);
+        match Failure::of(&error) {
+            Some(Failure { kind, why, .. }) => Error::new(kind, format!("{context}: {why}")),
+            None => Error::new(ErrorKind::Checkpoint, context).with_source(error),
+        }
     }
 
-    /// Creates an object; durable when it returns. One that exists with the same content counts as created, because
-    /// the answer to the first try may have been lost.
+    /// Creates an object; durable when it returns. One that exists with the same content counts as created.
     pub(super) async fn create(&self, object: &Framed) -> Result<()> {
         let full = self.full_name(object.name);
-        let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
         let path = Path::from(full.as_str());
-        let put = self
-            .objects
-            .put_opts(&path, payload, PutMode::Create.into());
-        match self.fence.guard(put).await? {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = self.read(object.name).await?;
-                if there.is_some_and(|bytes| object.equals(&bytes)) {
+        self.failpoints.before(step_of(object.name));
+        let mut pause = CREATE_PAUSE;
+        let mut left = CREATE_TRIES;
+        loop {
+            left -= 1;
+            let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
+            let put = self
+                .objects
+                .put_opts(&path, payload, PutMode::Create.into());
+            match self.fence.guard(put).await? {
+                Ok(_) => {
+                    self.failpoints.after(step_of(object.name));
                     return Ok(());
                 }
-                Err(Error::new(
-                    ErrorKind::Fenced,
-                    format!("another run has written {full}: stop one of the two"),
-                ))
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    match self.read(object.name).await? {
+                        Some(there) if object.equals(&there) => return Ok(()),
+                        None if left > 0 => {}
+                        _ => {
+                            return Err(Error::new(
+                                ErrorKind::Fenced,
+                                format!("another run has written {full}: stop one of the two"),
+                            ));
+                        }
+                    }
+                }
+                Err(error) => {
+                    let in_doubt = Failure::of(&error).is_some_and(|failure| failure.in_doubt);
+                    if left == 0 || !in_doubt {
+                        return Err(self.failed("write", &full, error));
+                    }
+                }
             }
-            Err(error) => Err(self.failed("write", &full, error)),
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 
@@ -170,7 +250,11 @@ impl CheckpointStore {
         };
         match answer {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error @ object_store::Error::NotFound { .. })
+                if !Failure::of(&error).is_some_and(|failure| failure.store_missing()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(self.failed("read", &full, error)),
         }
     }
@@ -250,15 +334,31 @@ impl CheckpointStore {
     pub(super) async fn delete(&self, name: ObjectName) -> Result<()> {
         let full = self.full_name(name);
         let path = Path::from(full.as_str());
+        self.failpoints.before(Step::GarbageDelete);
         match self.fence.guard(self.objects.delete(&path)).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("delete", &full, error)),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.failpoints.after(Step::GarbageDelete);
+                Ok(())
+            }
+            Err(error) => Err(self.failed("garbage-delete", &full, error)),
         }
     }
 
     #[cfg(test)]
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+}
+
+/// The step that creating an object is.
+fn step_of(name: ObjectName) -> Step {
+    match name {
+        ObjectName::Generation(_) => Step::Claim,
+        ObjectName::Start(_) => Step::Pin,
+        ObjectName::Seal { .. } => Step::SealPut,
+        ObjectName::Lease(_) => Step::LeasePut,
+        ObjectName::Commit { .. } => Step::CommitPut,
+        ObjectName::Base { .. } => Step::BaseWrite,
     }
 }
 

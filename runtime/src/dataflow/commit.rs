@@ -33,6 +33,22 @@ pub enum Report {
         /// Sum of the hashes of rows that came minus those that went, modulo 2^128: the same for any order (I8).
         hash: u128,
     },
+    /// One worker's share of the container of a sink that is rebuilt is in line with the view, from this epoch on.
+    Rebuilt {
+        /// The sink.
+        sink: String,
+    },
+}
+
+/// How a run starts with a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkStart {
+    /// What the view is computed by, as far as it shows.
+    pub fingerprint: String,
+    /// Whether the container is to be brought in line with the view.
+    pub rebuilding: bool,
+    /// Whether the view must be what the commit says it was. Not when a sink is rebuilt because it may differ.
+    pub checked: bool,
 }
 
 /// What is known of a job's inputs and views as of some epoch.
@@ -40,11 +56,31 @@ pub enum Report {
 struct AsOf {
     tokens: BTreeMap<String, BTreeMap<FeedRangeId, ContinuationToken>>,
     views: BTreeMap<String, (i64, u128)>,
+    starts: BTreeMap<String, SinkStart>,
+    /// Sinks that are rebuilt, with the workers whose share of the container is not in line yet.
+    rebuilding: BTreeMap<String, usize>,
     seals: Vec<SealRef>,
     changed: bool,
 }
 
 impl AsOf {
+    fn new(
+        tokens: BTreeMap<String, BTreeMap<FeedRangeId, ContinuationToken>>,
+        starts: BTreeMap<String, SinkStart>,
+        workers: usize,
+    ) -> Self {
+        AsOf {
+            tokens,
+            rebuilding: starts
+                .iter()
+                .filter(|(_, start)| start.rebuilding)
+                .map(|(sink, _)| (sink.clone(), workers))
+                .collect(),
+            starts,
+            ..AsOf::default()
+        }
+    }
+
     fn apply(&mut self, report: Report) {
         self.changed = true;
         match report {
@@ -57,69 +93,82 @@ impl AsOf {
                 view.0 += rows;
                 view.1 = view.1.wrapping_add(hash);
             }
+            Report::Rebuilt { sink } => {
+                if let Some(workers) = self.rebuilding.get_mut(&sink) {
+                    *workers = workers.saturating_sub(1);
+                    if *workers == 0 {
+                        self.rebuilding.remove(&sink);
+                        tracing::info!(sink, "the container is in line with the view");
+                    }
+                }
+            }
         }
     }
 
-    /// The state of every sink of the job, by its fingerprint.
-    fn sinks(&self, fingerprints: &BTreeMap<String, String>) -> BTreeMap<String, SinkState> {
-        let state = |(sink, fingerprint): (&String, &String)| {
+    /// Every sink of the job, also one whose view is empty.
+    fn sinks(&self) -> BTreeMap<String, SinkState> {
+        let state = |(sink, start): (&String, &SinkStart)| {
             let (rows, hash) = self.views.get(sink).copied().unwrap_or_default();
             let state = SinkState {
                 rows: u64::try_from(rows).unwrap_or(0),
                 hash,
-                fingerprint: fingerprint.clone(),
-                rebuilding: false,
+                fingerprint: start.fingerprint.clone(),
+                rebuilding: self.rebuilding.contains_key(sink),
             };
             (sink.clone(), state)
         };
-        fingerprints.iter().map(state).collect()
+        self.starts.iter().map(state).collect()
     }
 
-    /// Compares the rehydrated views with those of the commit (I8). A view that is absent on either side is empty there. Keyed
-    /// state that the job no longer has is left alone.
-    fn check(
-        &self,
-        commit: &CommitRecord,
-        fingerprints: &BTreeMap<String, String>,
-    ) -> Result<(), Error> {
-        let ours = |sink: &String| self.views.get(sink).copied().unwrap_or_default();
-        let theirs = |sink: &String| {
-            let state = commit.sinks.get(sink);
-            state.map_or((0, 0), |state| (state.rows as i64, state.hash))
-        };
-        let sinks = self.views.keys().chain(commit.sinks.keys());
-        let mut sinks = sinks.filter(|sink| !is_state(sink) || fingerprints.contains_key(*sink));
-        let Some(sink) = sinks.find(|sink| ours(sink) != theirs(sink)) else {
+    /// Compares the rehydrated views with those of the commit (I8), as far as they are to be the same.
+    fn check(&self, commit: &CommitRecord) -> Result<(), Error> {
+        let ours = self.sinks();
+        let differing: Vec<_> = ours
+            .iter()
+            .filter(|(sink, _)| self.starts.get(*sink).is_some_and(|start| start.checked))
+            .filter_map(|(sink, now)| Some((sink, now, commit.sinks.get(sink)?)))
+            .filter(|(_, now, then)| now.fingerprint == then.fingerprint)
+            .filter(|(_, now, then)| (now.rows, now.hash) != (then.rows, then.hash))
+            .collect();
+        if differing.is_empty() {
             return Ok(());
-        };
-        if is_state(sink) {
+        }
+        if let Some((state, now, then)) = differing.iter().find(|(name, ..)| is_state(name)) {
             return Err(Error::new(
                 ErrorKind::Checkpoint,
                 format!(
-                    "the input of {sink} as rebuilt from the checkpoint differs from commit {} ({} rows against {}): what \
-                     it is computed from changed, or is not deterministic; nothing was written; run the version that wrote \
-                     the commit, or give the state another name, under which it begins anew",
-                    commit.number,
-                    ours(sink).0,
-                    theirs(sink).0
+                    "the input of {state} ({} rows now, {} then) as rebuilt from the checkpoint is not what commit {} says: \
+                     what it is computed from has changed, or is not deterministic; nothing was written; run the version \
+                     that wrote the commit, or give the state another name, under which it begins anew",
+                    now.rows, then.rows, commit.number,
                 ),
             ));
         }
+        let views: Vec<_> = differing
+            .iter()
+            .map(|(sink, now, then)| {
+                format!("view {sink} ({} rows now, {} then)", now.rows, then.rows)
+            })
+            .collect();
+        let flags: Vec<_> = differing
+            .iter()
+            .map(|(sink, ..)| format!("--rebuild {sink}"))
+            .collect();
         Err(Error::new(
             ErrorKind::Checkpoint,
             format!(
-                "view {sink} as rebuilt from the checkpoint differs from commit {} ({} rows against {}): the job's code or \
-                 its tables changed, or it is not deterministic; nothing was written; run the version that wrote the \
-                 commit, or start over with --fresh",
+                "{} as rebuilt from the checkpoint is not what commit {} says: the job's code has changed, or it is not \
+                 deterministic; nothing was written; if the new rows are right start with {}, else run the version that \
+                 wrote the commit",
+                views.join(", "),
                 commit.number,
-                ours(sink).0,
-                theirs(sink).0
+                flags.join(" "),
             ),
         ))
     }
 }
 
-/// What a run resumes from, as far as committing is concerned. The default is a fresh start.
+/// What a run resumes from, as far as committing is concerned. The default is a fresh start without sinks.
 #[derive(Clone, Debug, Default)]
 pub struct Resumed {
     /// The commit whose views are rebuilt before anything is written.
@@ -132,9 +181,8 @@ pub struct Resumed {
     /// The state was compacted at the start of this run: the next commit is due even if nothing else changes, because only a
     /// commit makes the new base count.
     pub base_pending: bool,
-    /// The sinks of the job, each with its fingerprint ([`Fingerprint::sinks`](crate::checkpoint::Fingerprint::sinks)), and
-    /// its keyed state as `state:NAME`.
-    pub sinks: BTreeMap<String, String>,
+    /// Every sink of the job, and its keyed state as `state:NAME`.
+    pub sinks: BTreeMap<String, SinkStart>,
 }
 
 /// Follows the frontier behind all sources and sinks. `reports` carries the reports of all workers; worker 0 collects them.
@@ -148,7 +196,7 @@ pub fn commit<'scope>(
     requests: CommitSender,
 ) {
     let worker = reports.scope().index();
-    let mut progress = Progress::new(resumed);
+    let mut progress = Progress::new(resumed, reports.scope().peers());
     reports.sink(
         Exchange::new(|_: &Report| 0),
         "Commit",
@@ -186,19 +234,15 @@ struct Progress {
     unverified: Option<CommitRecord>,
     replayed_through: Epoch,
     base_pending: bool,
-    sinks: BTreeMap<String, String>,
     /// The epoch of the last commit, written or requested.
     requested: Epoch,
 }
 
 impl Progress {
-    fn new(resumed: Resumed) -> Self {
+    fn new(resumed: Resumed, workers: usize) -> Self {
         Progress {
             stash: BTreeMap::new(),
-            as_of: AsOf {
-                tokens: resumed.tokens,
-                ..AsOf::default()
-            },
+            as_of: AsOf::new(resumed.tokens, resumed.sinks, workers),
             requested: resumed
                 .commit
                 .as_ref()
@@ -206,7 +250,6 @@ impl Progress {
             unverified: resumed.commit,
             replayed_through: resumed.replayed_through,
             base_pending: resumed.base_pending,
-            sinks: resumed.sinks,
         }
     }
 
@@ -220,7 +263,7 @@ impl Progress {
         // The views as of the resumed commit.
         if let Some(commit) = self.unverified.take_if(|commit| passed(commit.epoch)) {
             self.apply_through(commit.epoch);
-            self.as_of.check(&commit, &self.sinks)?;
+            self.as_of.check(&commit)?;
             self.as_of.changed = self.base_pending;
             ledger.verify();
         }
@@ -230,8 +273,11 @@ impl Progress {
         // The views as of the newest epoch that every sink has acknowledged.
         let minted = ledger.acknowledged(bound);
         let replayed = Some(self.replayed_through).filter(|epoch| passed(*epoch));
+        // A rebuild may end after the last epoch.
+        let ended = self.stash.keys().next_back().map(|epoch| Epoch(*epoch));
+        let ended = ended.filter(|_| bound.is_none());
         let due = |epoch: &Epoch| *epoch >= self.replayed_through && *epoch > self.requested;
-        let Some(epoch) = minted.or(replayed).filter(due) else {
+        let Some(epoch) = minted.or(replayed).max(ended).filter(due) else {
             return Ok(None);
         };
         self.apply_through(epoch);
@@ -245,7 +291,7 @@ impl Progress {
             loading: !ledger.loaded_by(epoch),
             tokens: self.as_of.tokens.clone(),
             seals: std::mem::take(&mut self.as_of.seals),
-            sinks: self.as_of.sinks(&self.sinks),
+            sinks: self.as_of.sinks(),
         }))
     }
 
@@ -257,5 +303,125 @@ impl Progress {
                 .into_iter()
                 .for_each(|report| self.as_of.apply(report));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Generation;
+
+    fn start(fingerprint: &str, rebuilding: bool, checked: bool) -> SinkStart {
+        SinkStart {
+            fingerprint: fingerprint.to_owned(),
+            rebuilding,
+            checked,
+        }
+    }
+
+    fn as_of(starts: &[(&str, SinkStart)], workers: usize) -> AsOf {
+        let starts = starts
+            .iter()
+            .map(|(sink, start)| ((*sink).to_owned(), start.clone()));
+        AsOf::new(BTreeMap::new(), starts.collect(), workers)
+    }
+
+    fn view(sink: &str, rows: i64, hash: u128) -> Report {
+        Report::View {
+            sink: sink.to_owned(),
+            rows,
+            hash,
+        }
+    }
+
+    fn commit(sinks: BTreeMap<String, SinkState>) -> CommitRecord {
+        CommitRecord {
+            number: 7,
+            previous: None,
+            generation: Generation(1),
+            epoch: Epoch(5),
+            loading: false,
+            tokens: BTreeMap::new(),
+            base: None,
+            runs: Vec::new(),
+            sinks,
+            written_at_ms: 0,
+        }
+    }
+
+    #[test]
+    fn every_view_that_differs_is_named_with_what_to_type() {
+        let mut now = as_of(
+            &[
+                ("a", start("1", false, true)),
+                ("b", start("1", false, true)),
+                ("c", start("1", false, true)),
+                ("empty", start("1", false, true)),
+                ("changed", start("2", true, true)),
+                ("asked", start("1", true, false)),
+            ],
+            1,
+        );
+        let mut then = as_of(&[], 1);
+        then.starts = now.starts.clone();
+        for sink in ["a", "b", "c", "changed", "asked"] {
+            then.apply(view(sink, 3, 30));
+        }
+        let mut commit = commit(then.sinks());
+        commit.sinks.get_mut("changed").expect("there").fingerprint = "1".to_owned();
+        now.apply(view("a", 2, 30));
+        now.apply(view("b", 3, 30));
+        now.apply(view("c", 3, 31));
+        now.apply(view("empty", 1, 1));
+        let report = now.check(&commit).expect_err("differs").report();
+        for part in [
+            "view a (2 rows now, 3 then)",
+            "view c (3 rows now, 3 then)",
+            "view empty (1 rows now, 0 then)",
+            "--rebuild a --rebuild c --rebuild empty,",
+        ] {
+            assert!(report.contains(part), "{report}");
+        }
+        for sink in ["view b", "view changed", "view asked"] {
+            assert!(!report.contains(sink), "{report}");
+        }
+    }
+
+    #[test]
+    fn a_sink_is_rebuilt_when_every_worker_says_so() {
+        let mut as_of = as_of(&[("a", start("1", true, true))], 2);
+        for still in [true, false] {
+            assert!(as_of.sinks()["a"].rebuilding);
+            as_of.apply(Report::Rebuilt {
+                sink: "a".to_owned(),
+            });
+            assert_eq!(as_of.sinks()["a"].rebuilding, still);
+        }
+    }
+
+    /// A bounded run would end with a commit that says that the sink is still rebuilt.
+    #[test]
+    fn a_rebuild_that_ends_after_the_last_epoch_is_committed() {
+        let resumed = Resumed {
+            sinks: [("a".to_owned(), start("1", true, true))].into(),
+            ..Resumed::default()
+        };
+        let mut progress = Progress::new(resumed, 1);
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.minted(Epoch(4), std::time::Instant::now());
+        progress.stash.insert(4, vec![view("a", 1, 9)]);
+        let first = progress
+            .advance(Some(5), &ledger)
+            .expect("well")
+            .expect("due");
+        assert!(first.epoch == Epoch(4) && first.sinks["a"].rebuilding);
+        let rebuilt = Report::Rebuilt {
+            sink: "a".to_owned(),
+        };
+        progress.stash.insert(5, vec![rebuilt]);
+        assert!(progress.advance(Some(5), &ledger).expect("well").is_none());
+        let last = progress.advance(None, &ledger).expect("well").expect("due");
+        assert!(last.epoch == Epoch(5) && !last.sinks["a"].rebuilding);
+        assert!(progress.advance(None, &ledger).expect("well").is_none());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ticks --(epoch)--> sources --(records)--> the job --(changes)--> sinks --+
-//!                         |                                                  | Report::View
+//!                         |                                                  | Report::View, Report::Rebuilt
 //!                         +------- Report::Seal, Report::Tokens --------> commit
 //! ```
 //!
@@ -11,5 +11,5 @@
 mod commit;
 mod ticks;
 
-pub use commit::{Report, Resumed, commit};
+pub use commit::{Report, Resumed, SinkStart, commit};
 pub use ticks::ticks;

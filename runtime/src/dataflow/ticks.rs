@@ -6,6 +6,7 @@ use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::{Scope, StreamVec};
 
+use crate::failpoint::Step;
 use crate::ticker::{Decision, Ticker};
 use crate::{Epoch, EpochConfig, Ledger};
 
@@ -47,9 +48,11 @@ pub fn ticks<'scope>(
             match ticker.poll(now - started, unix_ms(), observed) {
                 Decision::Mint(epoch) => {
                     closing = drained;
+                    ledger.failpoints().before(Step::Tick);
                     ledger.minted(epoch, now);
                     output.session(&cap.delayed(&epoch.0)).give(epoch.0);
                     cap.downgrade(&(epoch.0 + 1));
+                    ledger.failpoints().after(Step::Tick);
                     // The seal and the acknowledgement of this epoch wake the ticker; so does the next page.
                     activator.activate();
                 }

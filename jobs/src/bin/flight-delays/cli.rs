@@ -25,13 +25,16 @@ pub struct Args {
 
     /// Directory for checkpoints and for how far the writing has come; a run that finds its own there resumes
     /// [default: a temporary directory, removed at the end]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory)]
     pub checkpoint: Option<PathBuf>,
 
-    /// Start over, whatever the checkpoint directory holds: write every flight again and rebuild the views, whose
-    /// containers must be empty
+    /// Start over, whatever the checkpoint directory holds: write every flight again and rebuild the views
     #[arg(long)]
     pub fresh: bool,
+
+    /// Bring the container of this view in line with it, whatever it holds; "all" names every view; may be repeated
+    #[arg(long, value_name = "VIEW")]
+    pub rebuild: Vec<String>,
 
     /// URL of a Cosmos DB account [default: a server inside this program, in memory]
     #[arg(long, value_name = "URL")]
@@ -44,6 +47,16 @@ pub struct Args {
     /// Writes to the source container per second, 1 or more [default: as fast as they are taken]
     #[arg(long, value_name = "N")]
     pub rate: Option<NonZeroU32>,
+}
+
+/// The mark of how far the writing has come is a file beside the checkpoints, so they cannot be in an object store.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    match text.contains("://") {
+        true => {
+            Err("this program keeps a file beside its checkpoints: name a directory".to_owned())
+        }
+        false => Ok(text.into()),
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +85,7 @@ mod tests {
             "--workers 257",
             "--rate 0",
             "--rate -1",
+            "--checkpoint s3://bucket/a",
             "--unknown",
         ] {
             let line = format!("flight-delays {wrong}");

@@ -245,6 +245,7 @@ fn start_job(
         },
     )
     .fresh(args.fresh)
+    .rebuild(args.rebuild.iter().cloned())
     .start()
 }
 

@@ -176,11 +176,11 @@ impl Script<'_> {
     }
 
     /// Three runs, with everything a run can do.
-    async fn perform(&mut self) -> crate::Result<()> {
+    async fn perform(&mut self, lease: LeaseConfig) -> crate::Result<()> {
         let options = Options {
             fresh: false,
             retain_commits: 1,
-            ..Options::default()
+            lease,
         };
         let mut opened = open(self.store, &identity(), options).await?;
         let mut seals = Vec::new();
@@ -212,6 +212,19 @@ impl Script<'_> {
     }
 }
 
+/// Runs the script on a store that does not die; returns what must be durable. No run of it renews its lease.
+#[cfg(feature = "cloud")]
+pub(super) async fn uninterrupted(store: &CheckpointStore, lease: LeaseConfig) -> Model {
+    let mut model = Model::default();
+    let mut script = Script {
+        store,
+        effective: false,
+        model: &mut model,
+    };
+    script.perform(lease).await.unwrap();
+    model
+}
+
 /// Runs the script on a store that dies at its `at`-th mutation, then resumes. Returns whether it died.
 async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
     let mortal = Mortal {
@@ -227,7 +240,7 @@ async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
         effective,
         model: &mut model,
     };
-    let died = script.perform().await.is_err();
+    let died = script.perform(LeaseConfig::default()).await.is_err();
     let survivor = &place.store;
     for epoch in [100, 200] {
         let mut opened = open(survivor, &identity(), Options::default())

@@ -4,24 +4,29 @@ mod crash;
 mod damage;
 mod model;
 mod protocol;
+#[cfg(feature = "cloud")]
+mod stores;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use tempfile::TempDir;
 
+use super::names::ObjectName;
 use super::*;
 use crate::{ContinuationToken, Epoch, FeedRangeId, Record};
 
 /// A store and what keeps it alive.
-struct Place {
-    store: CheckpointStore,
+pub(super) struct Place {
+    pub(super) store: CheckpointStore,
     /// A second handle on the same objects, as the next process would make it.
     folder: Option<TempDir>,
 }
 
 impl Place {
-    fn memory() -> Place {
+    pub(super) fn memory() -> Place {
         Place {
             store: CheckpointStore::in_memory("job"),
             folder: None,
@@ -36,12 +41,19 @@ impl Place {
         }
     }
 
-    fn both() -> [Place; 2] {
+    pub(super) fn both() -> [Place; 2] {
         [Place::memory(), Place::local()]
     }
 
+    /// Puts other bytes in the place of an object.
+    pub(super) async fn overwrite(&self, name: ObjectName, bytes: &'static [u8]) {
+        let path = Path::from(self.store.full_name(name));
+        let payload = PutPayload::from_static(bytes);
+        self.store.objects().put(&path, payload).await.unwrap();
+    }
+
     /// The store as the next process sees it.
-    fn reopened(&self) -> CheckpointStore {
+    pub(super) fn reopened(&self) -> CheckpointStore {
         match &self.folder {
             Some(folder) => CheckpointStore::local(folder.path(), "job").unwrap(),
             None => self.store.clone(),
@@ -49,7 +61,7 @@ impl Place {
     }
 }
 
-fn identity() -> RunIdentity {
+pub(super) fn identity() -> RunIdentity {
     RunIdentity {
         job: "job".into(),
         fingerprint: Fingerprint {
@@ -62,14 +74,14 @@ fn identity() -> RunIdentity {
     }
 }
 
-fn record(key: &str, body: Option<&str>) -> Record {
+pub(super) fn record(key: &str, body: Option<&str>) -> Record {
     Record {
         key: Bytes::copy_from_slice(key.as_bytes()),
         body: body.map(|body| Bytes::copy_from_slice(body.as_bytes())),
     }
 }
 
-fn part(source: &str, range: &str, token: &str, records: Vec<Record>) -> SealPart {
+pub(super) fn part(source: &str, range: &str, token: &str, records: Vec<Record>) -> SealPart {
     SealPart {
         source: source.into(),
         ranges: vec![(FeedRangeId(range.into()), ContinuationToken(token.into()))],
@@ -77,7 +89,7 @@ fn part(source: &str, range: &str, token: &str, records: Vec<Record>) -> SealPar
     }
 }
 
-fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
+pub(super) fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
     CommitRequest {
         epoch: Epoch(epoch),
         loading: false,

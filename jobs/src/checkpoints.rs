@@ -1,0 +1,301 @@
+//! `JOB checkpoints ...`: looking at the job's checkpoint and mending it by hand.
+//!
+//! It needs the place of the checkpoint and nothing else: no account, and none of the job's code is built. What changes
+//! something is refused while a run lives.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar};
+use serde::Serialize;
+use serde_json::json;
+use tidefeed_runtime::checkpoint::inspect::{self, Overview};
+use tidefeed_runtime::checkpoint::{CheckpointStore, CommitRecord, LeaseConfig};
+use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+
+/// The name of the subcommand.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+
+/// The subcommand with those below it.
+pub(crate) fn command() -> Command {
+    let number = || {
+        Arg::new("number")
+            .value_name("N")
+            .required(true)
+            .value_parser(value_parser!(u64))
+            .help("The number of a commit, as `list` shows it")
+    };
+    Command::new(CHECKPOINTS)
+        .about("Look at the job's checkpoint, and mend it by hand")
+        .subcommand_required(true)
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("Print the result as JSON"),
+        )
+        .subcommand(
+            Command::new("list").about("The commits that the job could go on from, newest first"),
+        )
+        .subcommand(
+            Command::new("show")
+                .about("One commit: tokens, sinks, and what its state consists of")
+                .arg(number()),
+        )
+        .subcommand(Command::new("verify").about(
+            "Read every object and follow everything that a run could start from; exits with 7 if anything is damaged",
+        ))
+        .subcommand(
+            Command::new("rewind")
+                .about(
+                    "Make the next run start from an older commit: the feeds are read again from its tokens, and every \
+                     sink is reconciled with its container",
+                )
+                .arg(number()),
+        )
+        .subcommand(
+            Command::new("gc").about("Delete what neither the kept commits nor the next run can reach"),
+        )
+}
+
+/// Carries out one of the subcommands. `retain` is the number of commits to keep.
+///
+/// # Errors
+/// As [`inspect`]'s functions.
+pub(crate) fn run(
+    matches: &ArgMatches,
+    store: &CheckpointStore,
+    retain: usize,
+    lease: LeaseConfig,
+) -> Result<ExitCode> {
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
+    let json = matches.get_flag("json");
+    let number = |matches: &ArgMatches| matches.get_one::<u64>("number").copied();
+    tokio.block_on(async {
+        match matches.subcommand() {
+            Some(("show", of_show)) => show(store, number(of_show), json).await,
+            Some(("verify", _)) => verify(store, json).await,
+            Some(("rewind", of_rewind)) => rewind(store, number(of_rewind), lease, json).await,
+            Some(("gc", _)) => collect(store, retain, lease, json).await,
+            _ => list(store, json).await,
+        }
+    })
+}
+
+async fn list(store: &CheckpointStore, json: bool) -> Result<ExitCode> {
+    let seen = inspect::overview(store).await?;
+    if json {
+        let pending = seen.start.as_ref().map(|start| &start.rebuild);
+        print_json(&json!({
+            "job": store.job(), "lease": seen.lease, "generation": seen.generation, "objects": seen.objects,
+            "pending_rebuild": pending, "commits": seen.commits,
+        }))?;
+    } else {
+        print_list(store.job(), &seen);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_list(job: &str, seen: &Overview) {
+    let held = match &seen.lease {
+        Some(lease) if lease.held => {
+            let age = age(lease.written_at_ms);
+            format!("held by generation {} ({age})", lease.generation)
+        }
+        Some(lease) => format!("given back by generation {}", lease.generation),
+        None => "never held".to_owned(),
+    };
+    println!("job {job}: {} objects, {held}", seen.objects);
+    let rebuild = seen.start.iter().flat_map(|start| &start.rebuild);
+    let rebuild: Vec<&str> = rebuild.map(String::as_str).collect();
+    if !rebuild.is_empty() {
+        println!(
+            "the run that started last was to rebuild: {}",
+            rebuild.join(", ")
+        );
+    }
+    if seen.commits.is_empty() {
+        println!("no commits");
+        return;
+    }
+    println!(
+        "{:>8} {:>10} {:>14} {:>16} {:>8} {:>10}  rows by sink",
+        "commit", "generation", "epoch", "written", "seals", "base"
+    );
+    for commit in &seen.commits {
+        let sinks = commit
+            .sinks
+            .iter()
+            .map(|(name, state)| format!("{name} {}", state.rows));
+        let base = base_bytes(commit).map_or("-".to_owned(), |bytes| HumanBytes(bytes).to_string());
+        println!(
+            "{:>8} {:>10} {:>14} {:>16} {:>8} {:>10}  {}",
+            commit.number,
+            commit.generation,
+            commit.epoch,
+            age(commit.written_at_ms),
+            seals(commit),
+            base,
+            sinks.collect::<Vec<_>>().join(", ")
+        );
+    }
+}
+
+fn seals(commit: &CommitRecord) -> u64 {
+    let runs = commit.runs.iter();
+    runs.map(|run| run.last - run.first + 1).sum()
+}
+
+fn base_bytes(commit: &CommitRecord) -> Option<u64> {
+    let base = commit.base.as_ref()?;
+    Some(base.buckets.iter().map(|bucket| bucket.length).sum())
+}
+
+fn age(written_at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+    let age = Duration::from_millis(now_ms.saturating_sub(written_at_ms));
+    format!("{} ago", HumanDuration(age))
+}
+
+async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Result<ExitCode> {
+    let seen = inspect::overview(store).await?;
+    let found = seen
+        .commits
+        .into_iter()
+        .find(|commit| Some(commit.number) == number);
+    let commit = found.ok_or_else(|| {
+        let number = number.unwrap_or_default();
+        let context =
+            format!("there is no commit {number}: `checkpoints list` shows those there are");
+        Error::new(ErrorKind::Config, context)
+    })?;
+    if json {
+        print_json(&commit)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "commit {} of generation {}, epoch {}, written {}{}",
+        commit.number,
+        commit.generation,
+        commit.epoch,
+        age(commit.written_at_ms),
+        if commit.loading {
+            ", during the first load"
+        } else {
+            ""
+        }
+    );
+    for (source, ranges) in &commit.tokens {
+        println!("source {source}");
+        for (range, token) in ranges {
+            println!("  {range:<20} {}", token.0);
+        }
+    }
+    for (sink, state) in &commit.sinks {
+        let rebuilding = if state.rebuilding {
+            ", being rebuilt"
+        } else {
+            ""
+        };
+        println!(
+            "sink {sink}: {} rows, hash {:032x}{rebuilding}",
+            state.rows, state.hash
+        );
+    }
+    match (&commit.base, base_bytes(&commit)) {
+        (Some(base), Some(bytes)) => println!(
+            "base of epoch {}: {} in {} buckets",
+            base.epoch,
+            HumanBytes(bytes),
+            base.buckets.len()
+        ),
+        _ => println!("no base"),
+    }
+    for run in &commit.runs {
+        println!(
+            "{:?} seals {} to {} of generation {}, process {}",
+            run.kind, run.first, run.last, run.generation, run.process
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(store: &CheckpointStore, json: bool) -> Result<ExitCode> {
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(0).with_message("reading objects"),
+        false => ProgressBar::hidden(),
+    };
+    let found = inspect::verify(store, |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    let found = found.await?;
+    bar.finish_and_clear();
+    if json {
+        print_json(&json!({
+            "objects": found.objects, "bytes": found.bytes, "damage": found.damage,
+        }))?;
+    } else {
+        println!(
+            "{} objects, {} read",
+            found.objects,
+            HumanBytes(found.bytes)
+        );
+        found.damage.iter().for_each(|line| println!("{line}"));
+        if found.damage.is_empty() {
+            println!("all of it can be used");
+        }
+    }
+    Ok(match found.damage.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(ErrorKind::Checkpoint.exit_code()),
+    })
+}
+
+async fn rewind(
+    store: &CheckpointStore,
+    number: Option<u64>,
+    lease: LeaseConfig,
+    json: bool,
+) -> Result<ExitCode> {
+    let commit = inspect::rewind(store, number.unwrap_or_default(), lease).await?;
+    if json {
+        print_json(&json!({"commit": commit.number, "epoch": commit.epoch}))?;
+    } else {
+        println!(
+            "the next run starts from commit {}, epoch {}, and reconciles every sink with its container",
+            commit.number, commit.epoch
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn collect(
+    store: &CheckpointStore,
+    retain: usize,
+    lease: LeaseConfig,
+    json: bool,
+) -> Result<ExitCode> {
+    let report = inspect::collect_garbage(store, retain, lease).await?;
+    if json {
+        print_json(&json!({"listed": report.listed, "deleted": report.deleted}))?;
+    } else {
+        println!("{} of {} objects deleted", report.deleted, report.listed);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .context(ErrorKind::Internal, || "cannot write the result as JSON")?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The test job as a program of its own, with the command line that every job has.
+//!
+//! The environment variable `SHOP_FAILPOINT` names a point at which it aborts, for example `seal-put:before:3`.
+
+use std::process::ExitCode;
+
+use tidefeed::failpoint::Failpoints;
+
+fn main() -> ExitCode {
+    let failpoints = match std::env::var("SHOP_FAILPOINT") {
+        Ok(point) => Failpoints::aborting(point.parse().expect("a failpoint")),
+        Err(_) => Failpoints::default(),
+    };
+    tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::views)
+}

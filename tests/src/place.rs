@@ -1,0 +1,162 @@
+//! Where the program `shop` runs: containers in an embedded server, a configuration file, a checkpoint directory.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tidefeed::target::{DocumentWrite, Target};
+use tidefeed_emulator::{Emulator, EmulatorConfig};
+use tidefeed_operators::cosmos::{
+    Account, AccountConfig, Container, ContainerSpec, CosmosReader, CosmosTarget,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config_text;
+use crate::views::{Contents, OrderDocument, SINKS};
+
+/// Of the checkpoint: a directory that a lock keeps for one run. What a killed run had on the wire is carried out by a
+/// server in the same machine long before this time is over.
+pub const LOCAL: &str = "settle_ms = 50";
+
+/// A database of a server, a configuration and a checkpoint directory. The server can have other places too.
+pub struct Place {
+    server: Arc<Emulator>,
+    database: String,
+    directory: TempDir,
+    runtime: Runtime,
+    account: Account,
+    orders: CosmosTarget,
+}
+
+impl Place {
+    /// A place of its own in a new server.
+    ///
+    /// # Panics
+    /// When the server does not start.
+    pub fn new() -> Self {
+        let server = Emulator::start(EmulatorConfig::default()).expect("a free port");
+        Place::within(&Arc::new(server), "shop", LOCAL)
+    }
+
+    /// A database with an empty container of orders in a server. `checkpoint` are lines of the configuration.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn within(server: &Arc<Emulator>, database: &str, checkpoint: &str) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (account, orders) = runtime.block_on(async {
+            let config = AccountConfig::with_key(server.endpoint(), server.key());
+            let account = Account::connect(&config).await.expect("connected");
+            let spec = ContainerSpec::new(database, "orders", "/region");
+            let orders = Container::create_if_absent(&account, &spec).await;
+            (account, orders.expect("created"))
+        });
+        let place = Place {
+            server: Arc::clone(server),
+            database: database.to_owned(),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            runtime,
+            account,
+            orders: CosmosTarget::new(orders, Default::default()).expect("valid limits"),
+        };
+        let config = config_text(database, checkpoint);
+        std::fs::write(place.config(), config).expect("written");
+        place
+    }
+
+    /// The database of all containers.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Arc<Emulator> {
+        &self.server
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("shop.toml")
+    }
+
+    /// The folder of the job in the checkpoint directory.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.directory.path().join("checkpoint/shop")
+    }
+
+    /// The program at this place. `executable` is for the caller to know: cargo tells only tests where it is.
+    pub fn program(&self, executable: &str, workers: usize) -> Command {
+        let mut program = Command::new(executable);
+        program
+            .arg("--config")
+            .arg(self.config())
+            .arg("--checkpoint")
+            .arg(self.directory.path().join("checkpoint"))
+            .args(["--endpoint", self.server.endpoint()])
+            .args(["--workers", &workers.to_string()])
+            .env("COSMOS_KEY", self.server.key())
+            // Nothing but what ends a run: a warning of a request that failed a few times is not to be counted as one.
+            .env("RUST_LOG", "error");
+        program
+    }
+
+    /// Writes documents of orders, and returns how many requests that took.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn write(&self, documents: Vec<OrderDocument>) -> u64 {
+        let write = |document: OrderDocument| DocumentWrite {
+            partition_key: json!([document.order.region]).to_string(),
+            id: document.order.id.clone(),
+            body: Some(serde_json::to_vec(&document).expect("JSON").into()),
+        };
+        let batch = documents.into_iter().map(write).collect();
+        let applied = self.runtime.block_on(self.orders.apply(batch));
+        applied.expect("the orders are written").requests
+    }
+
+    /// What each view's container holds.
+    ///
+    /// # Panics
+    /// When a container cannot be read.
+    pub fn found(&self) -> Contents {
+        let read = async |sink: &str| {
+            let container = Container::open(&self.account, &self.database, sink).await;
+            let reader = CosmosReader::new(container.expect("the container exists"));
+            reader.documents().await.expect("readable")
+        };
+        let sinks = SINKS.map(|(sink, _)| sink);
+        self.runtime.block_on(async {
+            let mut found = Contents::new();
+            for sink in sinks {
+                found.insert(sink.to_owned(), read(sink).await);
+            }
+            found
+        })
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place::new()
+    }
+}
+
+/// The rows in which two sets of views differ, a few of each view; empty when they are equal.
+pub fn differences(found: &Contents, expected: &Contents) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (sink, expected) in expected {
+        let found = &found[sink];
+        let keys = found
+            .keys()
+            .chain(expected.keys().filter(|key| !found.contains_key(*key)));
+        let different = keys.filter(|key| found.get(*key) != expected.get(*key));
+        differences.extend(different.take(5).map(|key| {
+            let (found, expected) = (found.get(key), expected.get(key));
+            format!("{sink} {key}: found {found:?}, expected {expected:?}")
+        }));
+    }
+    differences
+}
