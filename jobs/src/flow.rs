@@ -219,9 +219,9 @@ impl<'scope> Flow<'scope> {
     ///     let large = orders.filter(|order| order.cents > 100_000);
     ///     let by_customer = large.map(|order| (order.customer, order.id));
     ///     let first = flow.stateful("first_large", by_customer, |_customer, first, changes| {
-    ///         let mut came = changes.into_iter().filter(|(_order, diff)| *diff > 0);
-    ///         first.get_or_insert(came.next()?.0); // the state, a `String` here
-    ///         first.clone()
+    ///         let came = changes.into_iter().find(|(_order, diff)| *diff > 0);
+    ///         *first = first.take().or(came.map(|(order, _diff)| order)); // the state
+    ///         first.clone() // the output
     ///     })?;
     ///     flow.upsert("first_large", first.map(|(id, order)| FirstLarge { id, order }))
     /// }
