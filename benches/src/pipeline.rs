@@ -19,8 +19,8 @@ use tidefeed_runtime::dataflow::{Report, Resumed, commit, ticks};
 use tidefeed_runtime::loader::{self, Loaded, Outlets};
 use tidefeed_runtime::sealer::Part;
 use tidefeed_runtime::{
-    Context, Epoch, EpochConfig, Error, ErrorKind, FeedRangeId, Ledger, LoadConfig, Result,
-    committer, run_workers, sealer,
+    CommitConfig, Context, Epoch, EpochConfig, Error, ErrorKind, FeedRangeId, Ledger, LoadConfig,
+    Result, committer, run_workers, sealer,
 };
 use timely::dataflow::channels::pact::Pipeline as Local;
 use timely::dataflow::operators::generic::Operator;
@@ -155,7 +155,7 @@ impl Pipeline {
                 tasks.push(tokio.spawn(sealing));
                 tasks.push(tokio.spawn(committer::run(
                     commits_received,
-                    Duration::ZERO,
+                    CommitConfig::default(),
                     opened.commits,
                     ledger.clone(),
                 )));

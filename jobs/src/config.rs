@@ -147,6 +147,8 @@ pub struct CheckpointConfig {
     pub interval_ms: Option<u64>,
     /// See [`CommitConfig::retain`].
     pub retain: Option<usize>,
+    /// See [`CommitConfig::compact_min_bytes`].
+    pub compact_min_bytes: Option<u64>,
     /// Whether runs on other machines may use the same place, as on a file system over the network: then a lease that is
     /// renewed in the checkpoint decides who runs, not the lock of a file. Default false; with a URL it is always so.
     pub shared: bool,
@@ -190,6 +192,7 @@ impl CheckpointConfig {
         CommitConfig {
             interval_ms: self.interval_ms.unwrap_or(default.interval_ms),
             retain: self.retain.unwrap_or(default.retain),
+            compact_min_bytes: self.compact_min_bytes.unwrap_or(default.compact_min_bytes),
         }
     }
 

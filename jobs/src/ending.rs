@@ -12,8 +12,8 @@ use crate::job::Targets;
 
 /// Everything of a run that writes outside of it.
 pub(crate) struct Writers {
-    /// Sealer and committer.
-    pub(crate) checkpoint: [JoinHandle<()>; 2],
+    /// Sealer, committer and state writer.
+    pub(crate) checkpoint: [JoinHandle<()>; 3],
     pub(crate) targets: Targets,
     pub(crate) tasks: Tasks,
     pub(crate) lease: LeaseKeeper,
@@ -27,7 +27,7 @@ impl Writers {
     /// next run lets the time pass that such a write may take.
     pub(crate) async fn end(self, ledger: &Ledger) -> Result<()> {
         self.targets.values().for_each(|target| target.close());
-        // With the workers went the senders: sealer and committer finish what they have.
+        // With the workers went the senders: sealer, committer and state writer finish what they have.
         for task in self.checkpoint {
             task.await
                 .context(ErrorKind::Internal, || "a background task ended badly")?;

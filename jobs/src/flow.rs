@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tidefeed_operators::document::{DocumentEncoder, EncodeDocuments};
 use tidefeed_operators::sink::{SinkParts, UpsertDocuments};
 use tidefeed_operators::source::{SourceParts, source};
+use tidefeed_operators::stateful::{Stateful, StatefulParts};
 use tidefeed_operators::upsert::UpsertToCollection;
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::{Error, ErrorKind, Result};
@@ -32,6 +33,7 @@ pub type View<'scope, R> = VecCollection<'scope, u64, R, isize>;
 pub(crate) struct WorkerParts {
     pub(crate) sources: BTreeMap<String, SourceParts>,
     pub(crate) sinks: BTreeMap<String, (SinkParts, DocumentEncoder)>,
+    pub(crate) states: BTreeMap<String, StatefulParts>,
 }
 
 enum Mode<'scope> {
@@ -76,7 +78,7 @@ impl<'scope> Flow<'scope> {
         }
     }
 
-    /// The reports of every source and sink.
+    /// The reports of every source, sink and keyed state.
     ///
     /// # Errors
     /// `Internal` when something that was planned was not used: its part of every epoch would be awaited for ever.
@@ -84,7 +86,17 @@ impl<'scope> Flow<'scope> {
         let Mode::Run { parts, reports, .. } = self.mode else {
             return Ok(Vec::new());
         };
-        match parts.sources.keys().chain(parts.sinks.keys()).next() {
+        let WorkerParts {
+            sources,
+            sinks,
+            states,
+        } = &parts;
+        match sources
+            .keys()
+            .chain(sinks.keys())
+            .chain(states.keys())
+            .next()
+        {
             None => Ok(reports),
             Some(name) => Err(Error::internal(format!(
                 "the job used {name} when it was planned, but does not on a worker: build the same dataflow every time"
@@ -165,6 +177,95 @@ impl<'scope> Flow<'scope> {
         };
         let at_start: Vec<_> = rows.into_iter().map(|row| (row, 0u64, 1isize)).collect();
         Ok(at_start.to_stream(self.scope).as_collection())
+    }
+
+    /// Steps a state for each key, and keeps it as safe as the views: for logic that depends on history and not only on what
+    /// the collection holds now, such as the first time that something happened.
+    ///
+    /// For each key whose rows changed in an epoch, `step` runs once, epoch by epoch, with the key, its state (`None` before
+    /// the first time, and what it leaves is kept; `None` forgets the key), and the epoch's changes: each value that came or
+    /// went, with how often, sorted. What it returns is the key's output from then on; `None` leaves no row. The result is the
+    /// collection of outputs.
+    ///
+    /// - A step sees the *net change of an epoch*, and how changes are grouped into epochs depends on when they are read: a
+    ///   row that comes and goes within one epoch is not seen. So a step must come to the same whether changes come one by
+    ///   one or together. After a crash, epochs that were sealed are stepped again with the same grouping.
+    /// - `step` must be deterministic: no clock, no randomness, no state of its own.
+    /// - State and output are kept as JSON with every commit. A newer version of the job reads them back, so give new fields
+    ///   a serde default. Keys are kept and compared as JSON: equal keys must have equal JSON and come back from it as they
+    ///   were, so maps in a key must be a `BTreeMap` with string keys.
+    /// - A `name` that the checkpoint does not know begins with no state, and sees the collection as of the last commit once,
+    ///   as rows that come. A known one resumes where it was; if its input, rebuilt, is not what it was, because the code
+    ///   above it changed, the job does not start. Give the state another name then.
+    ///
+    /// # Example
+    ///
+    /// Each customer's first order above a limit, which stays when the order is cancelled:
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tidefeed::prelude::*;
+    ///
+    /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    /// # struct Order { id: String, customer: String, cents: i64 }
+    /// #[derive(Clone, Serialize)]
+    /// struct FirstLarge {
+    ///     id: String,
+    ///     order: String,
+    /// }
+    ///
+    /// fn views(flow: &mut Flow<'_>) -> Result<()> {
+    ///     let orders = flow.change_feed::<Order>("orders")?;
+    ///     let large = orders.filter(|order| order.cents > 100_000);
+    ///     let by_customer = large.map(|order| (order.customer, order.id));
+    ///     let first = flow.stateful("first_large", by_customer, |_customer, first, changes| {
+    ///         let came = changes.into_iter().find(|(_order, diff)| *diff > 0);
+    ///         *first = first.take().or(came.map(|(order, _diff)| order)); // the state
+    ///         first.clone() // the output
+    ///     })?;
+    ///     flow.upsert("first_large", first.map(|(id, order)| FirstLarge { id, order }))
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` when the job uses the name twice.
+    pub fn stateful<K, V, S, O>(
+        &mut self,
+        name: &str,
+        rows: View<'scope, (K, V)>,
+        step: impl Fn(&K, &mut Option<S>, Vec<(V, isize)>) -> Option<O> + 'static,
+    ) -> Result<View<'scope, (K, O)>>
+    where
+        K: ExchangeData,
+        V: ExchangeData,
+        S: Serialize + DeserializeOwned + 'static,
+        O: ExchangeData,
+    {
+        match &mut self.mode {
+            Mode::Plan(plan) => {
+                let types = std::any::type_name::<(K, V, S, O)>();
+                Plan::note("state", &mut plan.borrow_mut().states, name, types)?;
+                // Brings nothing, and shows in the dataflow that the output depends on the input.
+                type Rows<R> = CapacityContainerBuilder<Vec<(R, u64, isize)>>;
+                let operator = format!("Stateful: {name}");
+                let planned = rows.inner.unary::<Rows<(K, O)>, _, _, _>(
+                    Pipeline,
+                    &operator,
+                    |_cap, _info| |_input, _output| {},
+                );
+                Ok(planned.as_collection())
+            }
+            Mode::Run { parts, reports, .. } => {
+                let parts = parts
+                    .states
+                    .remove(name)
+                    .ok_or_else(|| differs("state", name))?;
+                let (outputs, written) = rows.stateful(parts, step);
+                reports.push(written);
+                Ok(outputs)
+            }
+        }
     }
 
     /// Keeps the container of `[sink.name]` equal to `rows`: a new or changed row is upserted, a removed one deleted, once per

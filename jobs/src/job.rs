@@ -8,13 +8,13 @@
 //! 3. Take over the checkpoint, and see what there is to resume from.
 //! 4. Decide what becomes of each sink (`decision.rs`). A refusal gives the checkpoint back as it was.
 //! 5. Pin what to resume from, and which sinks to rebuild.
-//! 6. Start sealer and committer, the loader of the checkpoint, one reader for each feed range, and the workers.
+//! 6. Start sealer, committer and state writer, the loader of the checkpoint, one reader for each feed range, and the workers.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
 //! 1. The workers leave their dataflows; from here on nobody begins a write.
 //! 2. The targets are closed: they send nothing more, and what they have sent comes to its end.
-//! 3. Sealer and committer write what they have.
+//! 3. Sealer, committer and state writer write what they have.
 //! 4. Every task has ended, or [`REQUEST_DEADLINE`](tidefeed_operators::target::REQUEST_DEADLINE) has passed, which no request outlives.
 //! 5. The checkpoint's lease is given back, and the next run may start. A run that could not wait for its tasks does not give
 //!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
@@ -33,6 +33,7 @@ use tidefeed_runtime::checkpoint::{
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::failpoint::Failpoints;
+use tidefeed_runtime::states::StateWriter;
 use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, loader, sealer};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -138,6 +139,7 @@ where
             checkpoint: [
                 tasks.spawn("the sealer", started.sealer),
                 tasks.spawn("the committer", started.committer),
+                tasks.spawn("the state writer", started.states),
             ],
             targets: started.targets,
             tasks: tasks.clone(),
@@ -207,14 +209,16 @@ where
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (commits, commits_received) = mpsc::unbounded_channel();
         let tokens = opened.resume.tokens.clone();
+        let sinks = decisions.starts(&identity.fingerprint.sinks, commit);
         let resumed = Resumed {
             commit: opened.resume.commit.clone(),
             tokens,
             replayed_through: last,
-            sinks: decisions.starts(&identity.fingerprint.sinks, commit),
+            sinks: sinks.into_iter().chain(plan.state_starts()).collect(),
         };
         let Opened {
             seals,
+            states,
             commits: commit_writer,
             resume,
             lease,
@@ -244,9 +248,12 @@ where
             target.guard(ledger.fence());
             wiring.sink(name, target, &tasks)?;
         }
+        let mut state_writer = StateWriter::default();
+        for name in plan.states.keys() {
+            wiring.state(name, &mut state_writer);
+        }
         let (workers, readers, outlets) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
-        let interval = Duration::from_millis(commit_config.interval_ms);
         let load_config = self.config.load.clone();
         let load_ledger = ledger.clone();
         let loader = loader::run(
@@ -269,10 +276,11 @@ where
             )),
             committer: Box::pin(committer::run(
                 commits_received,
-                interval,
+                commit_config,
                 commit_writer,
-                ledger,
+                ledger.clone(),
             )),
+            states: Box::pin(state_writer.run(states, ledger)),
             shared,
             commits,
             tasks,
@@ -419,6 +427,7 @@ struct Started {
     loader: Background,
     sealer: Background,
     committer: Background,
+    states: Background,
     tasks: Tasks,
     targets: Targets,
     lease: Lease,

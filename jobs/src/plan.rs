@@ -1,9 +1,11 @@
-//! What a job's code uses: sources, sinks and tables, found by building its dataflow once without running it.
+//! What a job's code uses: sources, sinks, tables and keyed state, found by building its dataflow once without running it.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidefeed_runtime::checkpoint::Fingerprint;
+use tidefeed_runtime::dataflow::SinkStart;
+use tidefeed_runtime::states::state_source;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::config::JobConfig;
@@ -18,6 +20,8 @@ pub struct Plan {
     pub sinks: BTreeMap<String, &'static str>,
     /// Tables, each with the hash of its rows.
     pub tables: BTreeMap<String, String>,
+    /// Keyed state, each with the types of key, value, state and output.
+    pub states: BTreeMap<String, &'static str>,
     /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
     pub graphs: BTreeMap<String, String>,
 }
@@ -84,6 +88,19 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// How a run starts with the job's keyed state, as far as commits are concerned. It is not part of the job's fingerprint:
+    /// whether it was there before, and whether its input is what it was, is for the last commit to say.
+    pub(crate) fn state_starts(&self) -> impl Iterator<Item = (String, SinkStart)> {
+        self.states.keys().map(|name| {
+            let start = SinkStart {
+                fingerprint: "the input of keyed state".to_owned(),
+                rebuilding: false,
+                checked: true,
+            };
+            (state_source(name), start)
+        })
     }
 
     /// What a run is compared by with the one that it resumes from: sources by their containers, sinks by their containers and

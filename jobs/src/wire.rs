@@ -11,11 +11,13 @@ use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
+use tidefeed_operators::stateful::StatefulParts;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
 use tidefeed_runtime::loader::Outlets;
 use tidefeed_runtime::sealer::PartSender;
-use tidefeed_runtime::{FeedRangeId, Result};
+use tidefeed_runtime::states::{StateWriter, state_source};
+use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 
 use crate::config::{JobConfig, StartAt};
 use crate::flow::WorkerParts;
@@ -70,6 +72,7 @@ impl<'a> Wiring<'a> {
         let empty = |_| WorkerParts {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            states: BTreeMap::new(),
         };
         Wiring {
             config,
@@ -162,6 +165,14 @@ impl<'a> Wiring<'a> {
         tasks: &Tasks,
     ) -> Result<()> {
         let encoder = DocumentEncoder::new(name, &self.config.sink[name].partition_key)?;
+        // What new keyed state makes of the collection comes right after the commit. A run that ended before its first commit
+        // may have written it, also if it had sealed nothing.
+        let committed = self.shared.ledger.committed_through();
+        let rewrite_through = self
+            .shared
+            .resumed
+            .replayed_through
+            .max(Epoch(committed.0 + 1));
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
         let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
@@ -170,9 +181,9 @@ impl<'a> Wiring<'a> {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
-                resumed: self.shared.ledger.committed_through(),
+                resumed: committed,
                 rebuild: scan.clone(),
-                rewrite_through: self.shared.resumed.replayed_through,
+                rewrite_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),
             };
@@ -181,6 +192,29 @@ impl<'a> Wiring<'a> {
                 .insert(name.to_owned(), (sink, encoder.clone()));
         }
         Ok(())
+    }
+
+    /// Gives every worker its part of the keyed state.
+    pub(crate) fn state(&mut self, name: &str, writer: &mut StateWriter) {
+        let commit = self.shared.resumed.commit.as_ref();
+        let known = commit.is_some_and(|commit| commit.sinks.contains_key(&state_source(name)));
+        let mut outlets = Vec::new();
+        for worker in &mut self.workers {
+            let (sender, written) = writer.operator();
+            let (outlet, load) = Inbox::new(INBOX_CHUNKS);
+            outlets.push(outlet);
+            let state = StatefulParts {
+                name: name.to_owned(),
+                load,
+                resumed: self.shared.ledger.committed_through(),
+                known,
+                writer: sender,
+                written,
+                ledger: self.shared.ledger.clone(),
+            };
+            worker.states.insert(name.to_owned(), state);
+        }
+        self.outlets.insert(state_source(name), outlets);
     }
 
     /// Parts for each worker, the readers, and where the checkpoint's contents go.

@@ -5,6 +5,7 @@
 //! | read | one task per feed range pulls pages | [`reader`] |
 //! | source | pages become records of an epoch, held until sealed | [`mod@source`] |
 //! | upsert to collection | the newest value of each document, as a differential collection | [`upsert`] |
+//! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
@@ -17,11 +18,13 @@ pub mod cosmos;
 pub mod document;
 pub mod feed;
 pub mod fold;
+pub mod keyed;
 pub mod memory;
 pub mod reader;
 pub mod reconcile;
 pub mod sink;
 pub mod source;
+pub mod stateful;
 pub mod target;
 pub mod unique;
 pub mod upsert;

@@ -29,6 +29,9 @@ pub struct CommitConfig {
     pub interval_ms: u64,
     /// Commits kept for inspection and for going back; default 3, 1 to 1000.
     pub retain: usize,
+    /// Bytes of seals that are never worth a base, each seal counting as 64 KiB more; default 64 MiB, at least 64 KiB. Larger
+    /// compacts less often and resumes slower. Default: a guess.
+    pub compact_min_bytes: u64,
 }
 
 impl Default for CommitConfig {
@@ -36,6 +39,7 @@ impl Default for CommitConfig {
         CommitConfig {
             interval_ms: 0,
             retain: 3,
+            compact_min_bytes: 64 << 20,
         }
     }
 }
@@ -58,6 +62,12 @@ impl CommitConfig {
                 "checkpoint.retain is out of range: allowed is 1 to 1000 commits",
             ));
         }
+        if self.compact_min_bytes < SEAL_OVERHEAD_BYTES {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "checkpoint.compact_min_bytes is out of range: allowed is 65536 bytes or more",
+            ));
+        }
         Ok(())
     }
 }
@@ -68,11 +78,12 @@ pub type CommitSender = mpsc::UnboundedSender<CommitRequest>;
 /// Commits until the sender is gone; then everything requested is durable.
 pub async fn run(
     mut requests: mpsc::UnboundedReceiver<CommitRequest>,
-    interval: Duration,
+    config: CommitConfig,
     mut commits: CommitWriter,
     ledger: Ledger,
 ) {
-    let mut compactor = Compactor::resumed(&commits);
+    let interval = Duration::from_millis(config.interval_ms);
+    let mut compactor = Compactor::resumed(&commits, config.compact_min_bytes);
     let mut next = Instant::now();
     while let Some(mut request) = requests.recv().await {
         // What arrives until the next commit is due goes into it. The end of the run ends the wait.
@@ -108,6 +119,8 @@ async fn write(
 /// Runs one compaction and one collection of garbage at a time, beside the commits.
 #[derive(Default)]
 struct Compactor {
+    /// See [`CommitConfig::compact_min_bytes`].
+    min_bytes: u64,
     running: Option<JoinHandle<Result<Option<BaseRef>>>>,
     /// Since the last compaction began.
     seals: u64,
@@ -123,17 +136,16 @@ const COMMITS_PER_COLLECTION: u64 = 64;
 
 /// Each seal costs a file and a read at resume, about as much as so many of its bytes. A guess.
 const SEAL_OVERHEAD_BYTES: u64 = 64 * 1024;
-/// What is never worth a base, bytes and overhead of seals together; a guess. Larger compacts less often and resumes slower.
-const MIN_BYTES: u64 = 64 << 20;
 /// Seals that call for a base however large the last one is. A guess.
 const MAX_SEALS: u64 = 8192;
 
 impl Compactor {
     /// How many bytes the seals have that were found is not known, so as soon as they are worth it by their number, a
     /// compaction looks at them; it ends at once if they are not worth a base.
-    fn resumed(commits: &CommitWriter) -> Compactor {
+    fn resumed(commits: &CommitWriter, min_bytes: u64) -> Compactor {
         let (seals, base_bytes) = commits.since_base();
         Compactor {
+            min_bytes,
             seals,
             seal_bytes: if seals > 0 { base_bytes } else { 0 },
             base_bytes,
@@ -157,7 +169,7 @@ impl Compactor {
         let overhead = self.seals.saturating_mul(SEAL_OVERHEAD_BYTES);
         let sealed = self.seal_bytes.saturating_add(overhead);
         let enough = self.seal_bytes >= self.base_bytes || self.seals >= MAX_SEALS;
-        self.running.is_none() && sealed >= MIN_BYTES && enough
+        self.running.is_none() && sealed >= self.min_bytes && enough
     }
 
     fn start(&mut self, compaction: Option<Compaction>) {
@@ -236,9 +248,13 @@ mod tests {
         let mut run = checkpoint::open(&store, &identity, Options::default())
             .await
             .expect("opens");
-        let mut compactor = Compactor::default();
+        let min_bytes = CommitConfig::default().compact_min_bytes;
+        let mut compactor = Compactor {
+            min_bytes,
+            ..Compactor::default()
+        };
         let mut bases = 0;
-        let seals_for_a_base = MIN_BYTES / SEAL_OVERHEAD_BYTES;
+        let seals_for_a_base = min_bytes / SEAL_OVERHEAD_BYTES;
         let epochs = 4 * seals_for_a_base;
         for epoch in 1..=epochs {
             let record = Record {

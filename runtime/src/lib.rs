@@ -17,7 +17,8 @@
 //! - **I2** A token becomes durable only together with the records that it covers: both are in one seal.
 //! - **I3** An epoch that was not sealed was never visible outside; recovery replays exactly the seals that the start
 //!   record pins.
-//! - **I4** A commit for an epoch exists only when all writes of epochs up to it are acknowledged.
+//! - **I4** A commit for an epoch exists only when all writes of epochs up to it are acknowledged, and all changes of keyed
+//!   state durable.
 //! - **I5** Per document at most one write is in flight, in epoch order.
 //! - **I6** The feed ranges of a source tile its key space: those with a sealed position are in every commit and start record,
 //!   and the rest begin where a fresh run would.
@@ -42,6 +43,7 @@ mod ledger;
 pub mod loader;
 mod record;
 pub mod sealer;
+pub mod states;
 mod ticker;
 mod workers;
 

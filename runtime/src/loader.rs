@@ -85,6 +85,18 @@ pub struct Chunk {
     _room: Room,
 }
 
+impl Chunk {
+    /// Records that have waited for room in `budget`.
+    pub async fn within(budget: &ByteBudget, epoch: Epoch, records: Vec<Record>) -> Chunk {
+        let bytes: usize = records.iter().map(Record::size_bytes).sum();
+        Chunk {
+            epoch,
+            _room: budget.take(bytes as u64).await,
+            records,
+        }
+    }
+}
+
 /// The inboxes of each source, one for each worker of this process.
 pub type Outlets = BTreeMap<String, Vec<InboxSender<Loaded>>>;
 
@@ -150,23 +162,19 @@ impl Loader {
             cut.bytes += record.size_bytes();
             cut.records.push(record);
             if cut.bytes >= CHUNK_BYTES {
-                let full = std::mem::take(cut);
+                let full = std::mem::take(cut).records;
                 self.send(&inboxes[at], epoch, full).await;
             }
         }
         for (inbox, cut) in inboxes.iter().zip(cuts) {
             if !cut.records.is_empty() {
-                self.send(inbox, epoch, cut).await;
+                self.send(inbox, epoch, cut.records).await;
             }
         }
     }
 
-    async fn send(&self, inbox: &InboxSender<Loaded>, epoch: Epoch, cut: Cut) {
-        let chunk = Chunk {
-            epoch,
-            _room: self.budget.take(cut.bytes as u64).await,
-            records: cut.records,
-        };
+    async fn send(&self, inbox: &InboxSender<Loaded>, epoch: Epoch, records: Vec<Record>) {
+        let chunk = Chunk::within(&self.budget, epoch, records).await;
         inbox.send(Loaded::Records(chunk)).await;
     }
 }

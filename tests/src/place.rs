@@ -62,9 +62,17 @@ impl Place {
             account,
             orders: CosmosTarget::new(orders, Default::default()).expect("valid limits"),
         };
-        let config = config_text(database, checkpoint);
-        std::fs::write(place.config(), config).expect("written");
+        place.configure(checkpoint);
         place
+    }
+
+    /// Gives the next runs these lines about the checkpoint.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure(&self, checkpoint: &str) {
+        let config = config_text(&self.database, checkpoint);
+        std::fs::write(self.config(), config).expect("written");
     }
 
     /// The database of all containers.

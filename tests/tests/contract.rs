@@ -60,7 +60,9 @@ fn a_view_that_was_empty_at_the_commit_is_checked_too() {
     let error = job.join().expect_err("the changed code must be noticed");
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
     assert!(
-        error.report().starts_with("view totals as rebuilt"),
+        error
+            .report()
+            .starts_with("view totals (20 rows now, 0 then) as rebuilt"),
         "{}",
         error.report()
     );

@@ -22,12 +22,12 @@ use tidefeed_tests::place::{LOCAL, Place, differences};
 use tidefeed_tests::process::{Run, SIGABRT, from_environment};
 
 /// The changes of a case come in so many parts of so many changes.
-const PARTS: usize = 40;
+const PARTS: usize = 100;
 const CHANGES: usize = 10;
 /// Parts that are there before the run to die begins.
 const PARTS_AT_FIRST: usize = 3;
-/// Parts that make a history of commits: more seals than a base has objects, so that the next run compacts.
-const PARTS_OF_HISTORY: usize = 24;
+/// Parts that make a history of commits: more seals than a base has objects, so that the next run compacts if it is told to.
+const PARTS_OF_HISTORY: usize = 72;
 /// What every run does that finds changes.
 const ALWAYS: [Step; 10] = [
     Step::LeasePut,
@@ -43,6 +43,8 @@ const ALWAYS: [Step; 10] = [
 ];
 /// Of the checkpoint: a lease that is renewed, and waited out.
 const SHARED: &str = "shared = true\nlease_ms = 1500\nsettle_ms = 50";
+/// Of the checkpoint: what a history has sealed is worth a base.
+const COMPACTING: &str = "settle_ms = 50\ncompact_min_bytes = 65536";
 /// Cases that run at the same time.
 const GROUPS: usize = 2;
 
@@ -164,6 +166,7 @@ fn a_run_that_died_at_any_step_ends_like_one_that_never_died() {
             let mut case = Case::new(&server, &database, seed, checkpoint);
             if matches!(point.step, Step::BaseWrite | Step::GarbageDelete) {
                 case.make_history();
+                case.place.configure(COMPACTING);
             }
             case.write(PARTS_AT_FIRST);
             case.die_at(*point);

@@ -260,7 +260,7 @@ pub struct CommitRecord {
     pub base: Option<BaseRef>,
     /// The seals since the base; base and runs together are the state as of the epoch.
     pub runs: Vec<SealRun>,
-    /// What each sink's view held as of the epoch.
+    /// What each sink's view held as of the epoch, and under `state:NAME` what keyed state was made from.
     pub sinks: BTreeMap<String, SinkState>,
     /// Wall clock at the commit, for people.
     pub written_at_ms: u64,

@@ -9,12 +9,13 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::checkpoint::{CommitRecord, CommitRequest, SealRef, SinkState};
 use crate::committer::CommitSender;
+use crate::states::is_state;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Ledger};
 
 /// What sources and sinks tell the committer about an epoch, at that epoch's time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// A seal that holds the epoch's inputs of one process.
+    /// A seal that holds the epoch's inputs of one process, or how its keyed state changed.
     Seal(SealRef),
     /// Positions that the seal made durable, of one source's feed ranges on one worker.
     Tokens {
@@ -23,9 +24,9 @@ pub enum Report {
         /// Its ranges and the positions after the epoch.
         ranges: Vec<(FeedRangeId, ContinuationToken)>,
     },
-    /// How one worker's share of a view changed in the epoch.
+    /// How one worker's share of a view changed in the epoch, or of what keyed state is made from.
     View {
-        /// The sink.
+        /// The sink, or `state:NAME`.
         sink: String,
         /// Rows that came minus rows that went.
         rows: i64,
@@ -132,6 +133,17 @@ impl AsOf {
         if differing.is_empty() {
             return Ok(());
         }
+        if let Some((state, now, then)) = differing.iter().find(|(name, ..)| is_state(name)) {
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                format!(
+                    "the input of {state} ({} rows now, {} then) as rebuilt from the checkpoint is not what commit {} says: \
+                     what it is computed from has changed, or is not deterministic; nothing was written; run the version \
+                     that wrote the commit, or give the state another name, under which it begins anew",
+                    now.rows, then.rows, commit.number,
+                ),
+            ));
+        }
         let views: Vec<_> = differing
             .iter()
             .map(|(sink, now, then)| {
@@ -166,7 +178,7 @@ pub struct Resumed {
     /// The newest epoch that is replayed from seals. A commit before that would have to say which part of the replay it
     /// covers, so none is requested until all of it is through.
     pub replayed_through: Epoch,
-    /// Every sink of the job.
+    /// Every sink of the job, and its keyed state as `state:NAME`.
     pub sinks: BTreeMap<String, SinkStart>,
 }
 

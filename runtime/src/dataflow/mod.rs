@@ -5,6 +5,8 @@
 //!                         |                                                  | Report::View, Report::Rebuilt
 //!                         +------- Report::Seal, Report::Tokens --------> commit
 //! ```
+//!
+//! A stateful operator within the job reports as well: what its input comes to, and the seals of its state.
 
 mod commit;
 mod ticks;

@@ -458,14 +458,14 @@ impl Run {
             if !compacting && due(self.world.knobs.compact) {
                 compacting = true;
                 // Gone only after a failure.
-                commits
-                    .compaction()
-                    .map(|compaction| compactions.send(compaction));
+                if let Some(compaction) = commits.compaction() {
+                    let _ = compactions.send(compaction);
+                }
             }
             if due(self.world.knobs.collect) {
-                commits
-                    .collection()
-                    .map(|collection| collections.send(collection));
+                if let Some(collection) = commits.collection() {
+                    let _ = collections.send(collection);
+                }
             }
         }
         if let (Goal::CaughtUp, Some(last)) = (self.goal, last)
