@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_input_hash_forgets_grouping_and_tells_pairs_apart() {
-        let state = KeyedState::new("s", count);
+        let state = KeyedState::<String, u32, u32, _>::new("s", count);
         let hash = |pairs: &[(&'static str, u32, isize)]| {
             let outcome = state.observe(updates(pairs.iter().copied()));
             outcome.expect("observes").input_hash
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_state_that_does_not_decode_is_named() {
-        let mut state = KeyedState::new("visits", count);
+        let mut state = KeyedState::<String, u32, u32, _>::new("visits", count);
         let record = Record {
             key: "\"anna\"".into(),
             body: Some("{\"state\":\"x\"}".into()),
