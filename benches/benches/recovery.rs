@@ -69,17 +69,22 @@ fn main() -> Outcome {
     let tokio = client_runtime()?;
     let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let store = |name: &str| CheckpointStore::local(&folder.path().join(name), "recovery");
-    let mut figures = Figures::default();
-    figures.checkpoint_cost_ratio = cost_ratio(&tokio, &store)?;
+    let checkpoint_cost_ratio = cost_ratio(&tokio, &store)?;
     let large = store("large")?;
     fill(&tokio, &large)?;
-    figures.max_epoch_stall_ms_under_compaction = stall(&tokio, &large)?;
+    let max_epoch_stall_ms_under_compaction = stall(&tokio, &large)?;
     write_base(&tokio, &large)?;
-    figures.load_docs_per_s_per_core = load(&tokio, &large)?;
-    figures.restart_to_commit_s_100k = restart(&folder.path().join("restart"))?;
+    let load_docs_per_s_per_core = load(&tokio, &large)?;
+    let restart_to_commit_s_100k = restart(&folder.path().join("restart"))?;
     let updated = folder.path().join("updated");
     let place = CheckpointStore::local(&updated, "recovery")?;
-    figures.store_bytes_per_live_byte = store_size(&tokio, &place, &updated)?;
+    let figures = Figures {
+        load_docs_per_s_per_core,
+        restart_to_commit_s_100k,
+        checkpoint_cost_ratio,
+        max_epoch_stall_ms_under_compaction,
+        store_bytes_per_live_byte: store_size(&tokio, &place, &updated)?,
+    };
     figures.report_misses();
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())

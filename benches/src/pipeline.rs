@@ -15,7 +15,7 @@ use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::upsert::UpsertToCollection;
 use tidefeed_runtime::bridge::Inbox;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity, Share};
-use tidefeed_runtime::dataflow::{Report, Resumed, commit, ticks};
+use tidefeed_runtime::dataflow::{Report, Resumed, SinkStart, commit, ticks};
 use tidefeed_runtime::loader::{self, Loaded, Outlets};
 use tidefeed_runtime::sealer::Part;
 use tidefeed_runtime::{
@@ -113,7 +113,7 @@ impl Pipeline {
             commit: record,
             tokens: tokens.unwrap_or_default(),
             replayed_through: last,
-            sinks: [("totals".to_owned(), String::new())].into(),
+            sinks: [("totals".to_owned(), SinkStart::default())].into(),
         };
         let ledger = Ledger::new(committed, last);
         // As if it had been loaded before: what is sealed is for compaction to rewrite.

@@ -51,10 +51,12 @@ impl Writers {
 pub(crate) struct LeaseKeeper {
     keeping: JoinHandle<Option<Lease>>,
     end: oneshot::Sender<()>,
+    settle: Duration,
 }
 
 impl LeaseKeeper {
     pub(crate) fn start(mut lease: Lease, ledger: &Ledger) -> Self {
+        let settle = lease.settle();
         let (end, ended) = oneshot::channel();
         let ledger = ledger.clone();
         let keeping = tokio::spawn(async move {
@@ -67,10 +69,20 @@ impl LeaseKeeper {
                 ended = ended => ended.ok().map(|()| lease),
             }
         });
-        LeaseKeeper { keeping, end }
+        LeaseKeeper {
+            keeping,
+            end,
+            settle,
+        }
     }
 
-    async fn release(self) {
+    /// How long to wait before the first write to a sink.
+    pub(crate) fn settle(&self) -> Duration {
+        self.settle
+    }
+
+    /// Gives the lease back, unless it is lost.
+    pub(crate) async fn release(self) {
         let _ = self.end.send(());
         let released = match self.keeping.await {
             Ok(Some(lease)) => lease.release().await,

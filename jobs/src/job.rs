@@ -28,13 +28,15 @@ use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{
-    self, CheckpointStore, Lease, Opened, Resume, RunIdentity, Share,
+    self, CheckpointStore, CommitWriter, Resume, RunIdentity, SealWriter, Share,
 };
 use tidefeed_runtime::committer::CommitSender;
-use tidefeed_runtime::dataflow::Resumed;
+use tidefeed_runtime::dataflow::{Resumed, SinkStart};
 use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::states::StateWriter;
-use tidefeed_runtime::{Context, Epoch, ErrorKind, Ledger, Result, committer, loader, sealer};
+use tidefeed_runtime::{
+    Context, Epoch, ErrorKind, Fence, Ledger, Result, committer, loader, sealer,
+};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
@@ -128,14 +130,14 @@ where
             .enable_all()
             .build()
             .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
-        let started = tokio.block_on(self.prepare(&plan))?;
+        let (started, lease) = tokio.block_on(self.prepare(&plan))?;
         let status = started.shared.clone();
         let (workers, epoch, build) = (started.workers, self.config.epoch, self.build);
         let tasks = started.tasks;
-        let settle_for = started.lease.settle();
         let on_tokio = tokio.enter();
+        settle(lease.settle(), &tasks, &started.shared.ledger);
         let writers = Writers {
-            lease: LeaseKeeper::start(started.lease, &started.shared.ledger),
+            lease,
             checkpoint: [
                 tasks.spawn("the sealer", started.sealer),
                 tasks.spawn("the committer", started.committer),
@@ -144,7 +146,6 @@ where
             targets: started.targets,
             tasks: tasks.clone(),
         };
-        settle(settle_for, &tasks, &started.shared.ledger);
         tasks.spawn("the loader of the checkpoint", started.loader);
         for reader in started.readers {
             tasks.spawn(reader.name(), reader.run());
@@ -164,14 +165,13 @@ where
         Ok(RunningJob::new(main, status))
     }
 
-    async fn prepare(&self, plan: &Plan) -> Result<Started> {
+    async fn prepare(&self, plan: &Plan) -> Result<(Started, LeaseKeeper)> {
         let (feeds, targets) = self.connect_all(plan).await?;
         let store = self.open_store()?.with_failpoints(self.failpoints.clone());
         let identity = self.identity(plan);
-        let commit_config = self.config.checkpoint.commit();
         let options = checkpoint::Options {
             fresh: self.fresh,
-            retain_commits: commit_config.retain,
+            retain_commits: self.config.checkpoint.commit().retain,
             lease: self.config.checkpoint.lease(),
         };
         let taken = checkpoint::take_over(&store, &identity, options).await?;
@@ -193,37 +193,70 @@ where
             }
         };
         let opened = taken.start(rebuild).await?;
-        let committed = opened
-            .resume
-            .commit
-            .as_ref()
-            .map_or(Epoch(0), |commit| commit.epoch);
-        let last = opened.resume.last_sealed.unwrap_or(committed);
-        let ledger = Ledger::fenced(committed, last, opened.lease.fence().clone())
-            .with_failpoints(self.failpoints.clone());
-        let commit = opened.resume.commit.as_ref();
-        let known = |source: &String| opened.resume.tokens.contains_key(source);
+        let ledger = self.ledger(plan, &opened.resume, opened.lease.fence());
+        let lease = LeaseKeeper::start(opened.lease, &ledger);
+        let checkpoint = Checkpoint {
+            store,
+            resume: opened.resume,
+            seals: opened.seals,
+            states: opened.states,
+            commits: opened.commits,
+        };
+        let sinks = decisions.starts(
+            &identity.fingerprint.sinks,
+            checkpoint.resume.commit.as_ref(),
+        );
+        let sinks = sinks.into_iter().chain(plan.state_starts()).collect();
+        match self
+            .assemble(plan, ledger, checkpoint, sinks, feeds, targets)
+            .await
+        {
+            Ok(started) => Ok((started, lease)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn ledger(&self, plan: &Plan, resume: &Resume, fence: &Fence) -> Ledger {
+        let commit = resume.commit.as_ref();
+        let committed = commit.map_or(Epoch(0), |commit| commit.epoch);
+        let last = resume.last_sealed.unwrap_or(committed);
+        let ledger =
+            Ledger::fenced(committed, last, fence.clone()).with_failpoints(self.failpoints.clone());
+        let known = |source: &String| resume.tokens.contains_key(source);
         if commit.is_some_and(|commit| !commit.loading) && plan.sources.keys().all(known) {
             ledger.complete_load(committed);
         }
-        let (parts, parts_received) = mpsc::unbounded_channel();
-        let (commits, commits_received) = mpsc::unbounded_channel();
-        let tokens = opened.resume.tokens.clone();
-        let sinks = decisions.starts(&identity.fingerprint.sinks, commit);
-        let resumed = Resumed {
-            commit: opened.resume.commit.clone(),
-            tokens,
-            replayed_through: last,
-            sinks: sinks.into_iter().chain(plan.state_starts()).collect(),
-        };
-        let Opened {
+        ledger
+    }
+
+    /// Makes the parts of the run, which nobody has started yet.
+    async fn assemble(
+        &self,
+        plan: &Plan,
+        ledger: Ledger,
+        checkpoint: Checkpoint,
+        sinks: BTreeMap<String, SinkStart>,
+        feeds: Feeds,
+        targets: Targets,
+    ) -> Result<Started> {
+        let Checkpoint {
+            store,
+            resume,
             seals,
             states,
             commits: commit_writer,
-            resume,
-            lease,
-            ..
-        } = opened;
+        } = checkpoint;
+        let (parts, parts_received) = mpsc::unbounded_channel();
+        let (commits, commits_received) = mpsc::unbounded_channel();
+        let resumed = Resumed {
+            commit: resume.commit.clone(),
+            tokens: resume.tokens.clone(),
+            replayed_through: resume.last_sealed.unwrap_or(Epoch(0)),
+            sinks,
+        };
         let shared = Shared {
             ledger: ledger.clone(),
             finish: Arc::new(watch::Sender::new(false)),
@@ -276,7 +309,7 @@ where
             )),
             committer: Box::pin(committer::run(
                 commits_received,
-                commit_config,
+                self.config.checkpoint.commit(),
                 commit_writer,
                 ledger.clone(),
             )),
@@ -285,7 +318,6 @@ where
             commits,
             tasks,
             targets,
-            lease,
         })
     }
 
@@ -430,7 +462,15 @@ struct Started {
     states: Background,
     tasks: Tasks,
     targets: Targets,
-    lease: Lease,
+}
+
+/// A checkpoint that this run has taken over.
+struct Checkpoint {
+    store: CheckpointStore,
+    resume: Resume,
+    seals: SealWriter,
+    states: SealWriter,
+    commits: CommitWriter,
 }
 
 type Background = Pin<Box<dyn Future<Output = ()> + Send>>;

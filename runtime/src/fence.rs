@@ -4,18 +4,20 @@
 //! first, and a request is abandoned when the fence closes under it. A process that was frozen finds the fence closed when
 //! it wakes up, before it has looked at anything else.
 //!
-//! Limits: between a look at the fence and the moment when the kernel takes the bytes there are some instructions. A process
-//! that is frozen just there sends one request when it wakes. And a clock that stands while the machine is suspended does
-//! not show the time that has passed; so the wall clock is asked too, and whichever says more counts.
+//! Limits: what has passed the fence and is with the HTTP client, in a task of a connection or on its way to the kernel, goes out
+//! when a process that was frozen just then wakes. A run under load has a few requests there at any moment, so a few late
+//! writes can follow a long freeze. And a clock that stands while the machine is suspended does not show the time that has
+//! passed; so the wall clock is asked too, and whichever says more counts.
 
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use futures::future::poll_fn;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -110,17 +112,34 @@ impl Fence {
         }
     }
 
-    /// Runs `future` as long as the fence is open: it is not polled, and so sends nothing, once the fence has closed.
+    /// Runs `future` as long as the fence is open: it is not polled, and so sends nothing, once the fence has closed, and given
+    /// up at the latest when the lease has run out.
     ///
     /// # Errors
     /// `Fenced` when the fence closed before the future was ready.
     pub async fn guard<F: Future>(&self, future: F) -> Result<F::Output> {
         let mut future = pin!(future);
-        poll_fn(|context| match self.check() {
+        let mut open = pin!(poll_fn(|context| match self.check() {
             Ok(()) => future.as_mut().poll(context).map(Ok),
-            Err(error) => std::task::Poll::Ready(Err(error)),
-        })
-        .await
+            Err(error) => Poll::Ready(Err(error)),
+        }));
+        while let Some(end) = self.end() {
+            tokio::select! {
+                biased;
+                done = &mut open => return done,
+                // It may have been moved meanwhile; else the next poll finds the fence closed.
+                () = sleep_until(end) => {}
+            }
+        }
+        open.await
+    }
+
+    /// When the fence closes by itself, if it does.
+    fn end(&self) -> Option<Instant> {
+        match &*self.0.lock() {
+            Validity::Until(end) => Some(end.monotonic),
+            _ => None,
+        }
     }
 }
 
@@ -170,5 +189,24 @@ mod tests {
         let error = fence.guard(work).await.expect_err("closed meanwhile");
         assert_eq!(error.kind(), ErrorKind::Fenced);
         assert_eq!(*sent.lock(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guarded_future_that_hangs_is_given_up_when_the_lease_runs_out() {
+        let fence = Fence::until(Renewal::begin(), Duration::from_secs(5));
+        let begun = Instant::now();
+        let renewals = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            let renewed = fence.extend(Renewal::begin(), Duration::from_secs(5));
+            renewed.expect("in time");
+            std::future::pending::<()>().await;
+        };
+        let hanging = fence.guard(std::future::pending::<()>());
+        let error = tokio::select! {
+            given_up = hanging => given_up.expect_err("closed"),
+            () = renewals => unreachable!("it never ends"),
+        };
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert_eq!(begun.elapsed().as_secs(), 9);
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! 1. First the collection, bucket by bucket, at the epoch of the commit; then each sealed epoch beyond it, at its own; then
-//!    [`Loaded::All`]. So epochs never fall, and a source keeps its capability until it has seen the end.
+//!    [`Loaded::All`], which keyed state is sent after the collection already. So epochs never fall, and a source keeps its capability until it has seen the end.
 //! 2. A record goes to one worker, by a hash of its key, whatever the number of workers was before.
 //! 3. Every chunk takes its bytes from a budget and gives them back when the operator lets go of it: slow workers slow the
 //!    loader down, and nobody waits on a worker thread. A chunk is at most [`CHUNK_BYTES`], or one record.
@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bridge::{ByteBudget, InboxSender, Room};
 use crate::checkpoint::{CheckpointStore, Resume, Share};
+use crate::states::is_state;
 use crate::{Epoch, Error, ErrorKind, Ledger, Record, Result};
 
 /// Bytes of records that are handed over at once: about a millisecond of decoding. Larger steals more of a worker's time in
@@ -138,16 +139,24 @@ impl Loader {
                 }
             }
         }
+        // What is replayed computes keyed state anew.
+        self.end(is_state).await;
         let mut replay = resume.replay(store, share);
         while let Some((epoch, parts)) = replay.next().await? {
             for part in parts {
                 self.hand_out(&part.source, epoch, part.records).await;
             }
         }
-        for inbox in self.outlets.values().flatten() {
+        self.end(|source| !is_state(source)).await;
+        Ok(())
+    }
+
+    /// Tells those of a kind that there is no more.
+    async fn end(&self, of_kind: impl Fn(&str) -> bool) {
+        let outlets = self.outlets.iter().filter(|(source, _)| of_kind(source));
+        for inbox in outlets.flat_map(|(_, inboxes)| inboxes) {
             inbox.send(Loaded::All).await;
         }
-        Ok(())
     }
 
     /// Cuts records into chunks for the workers. A worker that is gone has ended with its run.

@@ -36,7 +36,7 @@ pub fn state_source(name: &str) -> String {
 }
 
 /// Whether this is the name of keyed state, and not of a source or sink.
-pub(crate) fn is_state(name: &str) -> bool {
+pub fn is_state(name: &str) -> bool {
     name.starts_with("state:")
 }
 

@@ -15,6 +15,7 @@ use super::objects::{CommitRecord, CommitRef, GenerationRecord, StartRecord};
 use super::reader::{check_base, check_object, read_tokens};
 use super::recovery::{Span, Survey, beyond};
 use super::store::CheckpointStore;
+use crate::states::is_state;
 use crate::{Error, ErrorKind, Generation, Result};
 
 /// What is in a checkpoint, as far as the readable records tell.
@@ -203,7 +204,13 @@ async fn rewind_held(
         commit: Some(reference),
         first_commit: survey.last_commit() + 1,
         runs: Vec::new(),
-        rebuild: commit.sinks.keys().cloned().collect(),
+        // Keyed state is loaded as of the commit; containers are further.
+        rebuild: commit
+            .sinks
+            .keys()
+            .filter(|name| !is_state(name))
+            .cloned()
+            .collect(),
     };
     let name = ObjectName::Generation(generation);
     store.create_json(name, &record).await?;

@@ -301,7 +301,7 @@ pub(super) fn replayed(feed: &Feed, from: Position, parts: &[SealPart]) -> (Vec<
     let mut to = from;
     for (range, token) in parts.iter().flat_map(|part| &part.ranges) {
         let of = |name: &&str| **name == range.0;
-        let range = RANGES.iter().position(|name| of(name));
+        let range = RANGES.iter().position(of);
         let read: u64 = token.0.parse().expect("written by `token`");
         to[range.expect("one of the two")] = read;
     }

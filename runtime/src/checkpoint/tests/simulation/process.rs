@@ -462,10 +462,10 @@ impl Run {
                     let _ = compactions.send(compaction);
                 }
             }
-            if due(self.world.knobs.collect) {
-                if let Some(collection) = commits.collection() {
-                    let _ = collections.send(collection);
-                }
+            if due(self.world.knobs.collect)
+                && let Some(collection) = commits.collection()
+            {
+                let _ = collections.send(collection);
             }
         }
         if let (Goal::CaughtUp, Some(last)) = (self.goal, last)
