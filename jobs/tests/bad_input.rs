@@ -343,8 +343,8 @@ fn a_damaged_or_missing_object_of_a_checkpoint_is_named() {
     // The seal last: it is read when the run has taken over, and then another start record counts.
     for (path, part) in [
         (
-            object(&folder.join("commit"), true),
-            "flight-delays/commit/",
+            object(&folder.join("commit/0000000001"), true),
+            "flight-delays/commit/0000000001/",
         ),
         (
             object(&folder.join("start"), true),

@@ -285,15 +285,24 @@ impl Lease {
 
     /// Gives the checkpoint back, so that the next run starts at once. Only when no write of this run is under way.
     ///
+    /// A remote store that does not take it is tried again as long as the lease lasts.
+    ///
     /// # Errors
-    /// `Fenced` when the lease was lost before, `Checkpoint` when the store does not take it.
+    /// `Fenced` when the lease was lost before, `Checkpoint` or `Unreachable` when the store does not take it.
     pub async fn release(mut self) -> Result<()> {
-        match self.append(false).await {
-            Err(error) if error.kind() == ErrorKind::Fenced && self.pass_own().await => {
-                self.append(false).await
+        let mut released = self.append(false).await;
+        while let Err(error) = released {
+            let again = match error.kind() {
+                ErrorKind::Fenced => self.pass_own().await,
+                _ => self.lock.is_none() && self.fence.check().is_ok(),
+            };
+            if !again {
+                return Err(error);
             }
-            released => released,
+            tokio::time::sleep(self.config.duration / 30).await;
+            released = self.append(false).await;
         }
+        Ok(())
     }
 
     /// Whether the record after the newest one known is this run's too: a renewal that was dropped half way and carried out.
