@@ -1,9 +1,44 @@
 //! Requests: they take time, get lost, lose their answers, and go on when whoever sent them is gone.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
+
+/// Hands out moments, each once: of two timers that are due in the same millisecond, which is the resolution of tokio's, either
+/// may come first, and the same seed would not live the same life.
+#[derive(Clone)]
+pub(super) struct Moments {
+    began: Instant,
+    taken: Arc<Mutex<BTreeSet<u128>>>,
+}
+
+impl Moments {
+    pub(super) fn new(began: Instant) -> Self {
+        Moments {
+            began,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Sleeps for `time`, or as much longer as it takes to be alone.
+    async fn sleep(&self, time: Duration) {
+        let now = self.began.elapsed();
+        let mut at = (now + time).as_millis() + 1;
+        {
+            let mut taken = self.taken.lock();
+            *taken = taken.split_off(&now.as_millis());
+            while !taken.insert(at) {
+                at += 1;
+            }
+        }
+        let at = Duration::from_millis(u64::try_from(at).expect("a life is short"));
+        sleep_until(self.began + at).await;
+    }
+}
 
 /// What becomes of one request.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +66,7 @@ pub(super) struct Lost;
 
 /// Sends a request whose effect is `effect`.
 pub(super) async fn send<T: Send + 'static>(
+    moments: Moments,
     plan: Plan,
     effect: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Lost> {
@@ -39,20 +75,20 @@ pub(super) async fn send<T: Send + 'static>(
         let gone = tokio::select! {
             biased;
             () = answer.closed() => true,
-            () = sleep(plan.before) => false,
+            () = moments.sleep(plan.before) => false,
         };
         if plan.fate == Fate::NeverArrives {
             return;
         }
         if gone {
             let Some(late) = plan.late else { return };
-            sleep(late).await;
+            moments.sleep(late).await;
         }
         let outcome = effect.await;
         tokio::select! {
             biased;
             () = answer.closed() => return,
-            () = sleep(plan.after) => {}
+            () = moments.sleep(plan.after) => {}
         }
         if plan.fate == Fate::Answered {
             // Nobody waits any more if it fails.

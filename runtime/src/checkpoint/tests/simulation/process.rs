@@ -416,7 +416,11 @@ impl Run {
             world.trace(format!("{about}: done"));
             world.ask(|oracle, _| oracle.carry_out(&write, number));
         };
-        let answer = send(self.world.plan_sink(self.process), effect).await;
+        let (moments, plan) = (
+            self.world.moments.clone(),
+            self.world.plan_sink(self.process),
+        );
+        let answer = send(moments, plan, effect).await;
         self.world
             .trace(format!("{line}: answered {}", answer.is_ok()));
         self.world.count("writes");

@@ -51,7 +51,9 @@ impl Remote {
             world.trace(format!("{about}: done {}", outcome.is_ok()));
             outcome
         };
-        let outcome = send(plan, carried_out).await.unwrap_or_else(|Lost| {
+        let moments = self.world.moments.clone();
+        let sent = send(moments, plan, carried_out).await;
+        let outcome = sent.unwrap_or_else(|Lost| {
             Err(object_store::Error::Generic {
                 store: "remote",
                 source: FAULT.into(),

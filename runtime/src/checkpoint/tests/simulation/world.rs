@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::feed::Feed;
 use super::life::Life;
-use super::network::{Fate, Plan};
+use super::network::{Fate, Moments, Plan};
 use super::oracle::{Oracle, Verdict};
 use super::*;
 
@@ -66,6 +66,7 @@ pub(super) struct World {
     pub(super) feed: Feed,
     pub(super) objects: InMemory,
     pub(super) violated: Notify,
+    pub(super) moments: Moments,
     began: Instant,
     state: Mutex<State>,
 }
@@ -107,6 +108,7 @@ impl World {
             feed: Feed::new(&mut rng, CHAOS * 4 / 3, keys),
             objects: InMemory::new(),
             violated: Notify::new(),
+            moments: Moments::new(began),
             began,
             state: Mutex::new(State {
                 rng,
