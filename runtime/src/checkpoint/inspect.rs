@@ -177,11 +177,24 @@ pub async fn rewind(
     number: u64,
     lease: LeaseConfig,
 ) -> Result<CommitRecord> {
-    let lease = Lease::acquire(store, lease).await?;
+    holding(store, lease, async |store, generation| {
+        rewind_held(&store, number, generation).await
+    })
+    .await
+}
+
+/// Does something with the store while holding its lease, under the generation that the lease is for.
+async fn holding<T>(
+    store: &CheckpointStore,
+    config: LeaseConfig,
+    work: impl AsyncFnOnce(CheckpointStore, Generation) -> Result<T>,
+) -> Result<T> {
+    let lease = Lease::acquire(store, config).await?;
     let fenced = store.fenced(lease.fence().clone());
-    let rewound = rewind_held(&fenced, number, lease.generation()).await;
-    lease.release().await?;
-    rewound
+    let done = work(fenced, lease.generation()).await;
+    let released = lease.release().await;
+    // What went wrong first is what matters.
+    done.and_then(|done| released.map(|()| done))
 }
 
 async fn rewind_held(
@@ -190,8 +203,7 @@ async fn rewind_held(
     generation: Generation,
 ) -> Result<CommitRecord> {
     let survey = Survey::of(&store.list().await?);
-    let state = kept(store, &survey, number).await?;
-    let (reference, commit) = state;
+    let (reference, commit) = kept(store, &survey, number).await?;
     check_state(store, &commit).await?;
     let before = owner(store, commit.generation).await?;
     let record = GenerationRecord {
@@ -258,11 +270,10 @@ pub async fn collect_garbage(
     retain: usize,
     lease: LeaseConfig,
 ) -> Result<GarbageReport> {
-    let lease = Lease::acquire(store, lease).await?;
-    let fenced = store.fenced(lease.fence().clone());
-    let collected = collect_held(fenced, retain).await;
-    lease.release().await?;
-    collected
+    holding(store, lease, async |store, _| {
+        collect_held(store, retain).await
+    })
+    .await
 }
 
 async fn collect_held(store: CheckpointStore, retain: usize) -> Result<GarbageReport> {

@@ -104,6 +104,16 @@ pub enum SealKind {
     State,
 }
 
+impl SealKind {
+    /// Whether a seal of `epoch` may follow one of `before`: several changes of keyed state may belong to one epoch.
+    pub(super) fn may_follow(self, epoch: Epoch, before: Epoch) -> bool {
+        match self {
+            SealKind::Input => epoch > before,
+            SealKind::State => epoch >= before,
+        }
+    }
+}
+
 /// One process of one generation, and one kind of what it seals: who counts a sequence of seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Series {

@@ -266,11 +266,8 @@ pub(super) fn check_chain(
         if after.is_some_and(|checksum| checksum != link.previous) {
             return refuse(sequence, "it does not follow the seal before it");
         }
-        let rises = |epoch: Epoch| match span.series.kind {
-            SealKind::Input => link.seal.epoch > epoch,
-            SealKind::State => link.seal.epoch >= epoch,
-        };
-        if floor.is_some_and(|epoch| !rises(epoch)) {
+        let follows = |before| span.series.kind.may_follow(link.seal.epoch, before);
+        if floor.is_some_and(|before| !follows(before)) {
             return refuse(sequence, "its epoch is not above those before it");
         }
         after = Some(link.seal.checksum);

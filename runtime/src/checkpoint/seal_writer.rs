@@ -2,7 +2,7 @@
 
 use super::frame::Checksum;
 use super::lock::HeldLock;
-use super::objects::{SealKind, SealRef, Series};
+use super::objects::{SealRef, Series};
 use super::reader::blocking;
 use super::records::{Heading, SealPart, pack_seal, raw_bytes};
 use super::store::CheckpointStore;
@@ -62,11 +62,8 @@ impl SealWriter {
                 "a seal was not written to its end: nothing more can be sealed in this run",
             ));
         }
-        let rises = |floor: Epoch| match self.series.kind {
-            SealKind::Input => epoch > floor,
-            SealKind::State => epoch >= floor,
-        };
-        if let Some(floor) = self.floor.filter(|floor| !rises(*floor)) {
+        let follows = |floor: &Epoch| self.series.kind.may_follow(epoch, *floor);
+        if let Some(floor) = self.floor.filter(|floor| !follows(floor)) {
             return Err(Error::internal(format!(
                 "epoch {epoch} is sealed after epoch {floor}"
             )));
