@@ -20,6 +20,8 @@ pub const SIGABRT: i32 = Signal::ABORT.as_raw();
 /// A run of a program. Dropping it kills it.
 pub struct Run {
     child: Child,
+    /// How it was started.
+    program: String,
     stderr: Receiver<String>,
     /// What it has said on standard error so far.
     lines: Vec<String>,
@@ -49,6 +51,7 @@ impl Run {
         });
         Run {
             child,
+            program: format!("{program:?}"),
             stderr,
             lines: Vec::new(),
             deadline: Instant::now() + DEADLINE,
@@ -68,7 +71,8 @@ impl Run {
             }
             assert!(
                 Instant::now() < self.deadline,
-                "the run hangs; it said {:#?}",
+                "{} hangs; it said {:#?}",
+                self.program,
                 self.lines
             );
         }

@@ -3,7 +3,8 @@
 //!
 //! For each step, on both sides, at its first time and at a later one, a child process runs until it aborts at that point. A
 //! point that is never reached fails the test. In half of the cases the run that recovers dies too. The rest of the changes
-//! are written while nothing runs, then a run with another number of workers catches up. Each case has a database of its own in one server; all see the same changes.
+//! are written while nothing runs, then a run with another number of workers catches up. Each case has a database of its own
+//! in one server; all see the same changes.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes and of the numbers of workers; random by default, and printed.
 #![cfg(unix)]
@@ -26,6 +27,8 @@ const PARTS: usize = 100;
 const CHANGES: usize = 10;
 /// Parts that are there before the run to die begins.
 const PARTS_AT_FIRST: usize = 3;
+/// Parts that the run to die leaves to the one that recovers: a renewal of the lease may come long after all the others.
+const PARTS_TO_RECOVER: usize = 5;
 /// Parts that make a history of commits: more seals than a base has objects, so that the next run compacts if it is told to.
 const PARTS_OF_HISTORY: usize = 72;
 /// What every run does that finds changes.
@@ -117,11 +120,12 @@ impl Case {
         assert_eq!(status.code(), Some(0), "{lines:#?}");
     }
 
-    /// Runs to the point. Each part waits for a commit, so that there is a later time for everything that happens at all.
-    fn die_at(&mut self, point: Failpoint) {
+    /// Runs to the point, and writes all but so many parts meanwhile. Each part waits for a commit, so that there is a later
+    /// time for everything that happens at all.
+    fn die_at(&mut self, point: Failpoint, parts_to_keep: usize) {
         let folder = self.place.checkpoint();
         let mut run = self.start(&[], Some(point));
-        while self.parts_left > 0 {
+        while self.parts_left > parts_to_keep {
             let before = CheckpointFiles::of(&folder).commit;
             self.write(1);
             if !run.wait_until(|| CheckpointFiles::of(&folder).commit != before) {
@@ -169,16 +173,17 @@ fn a_run_that_died_at_any_step_ends_like_one_that_never_died() {
                 case.place.configure(COMPACTING);
             }
             case.write(PARTS_AT_FIRST);
-            case.die_at(*point);
+            case.die_at(*point, PARTS_TO_RECOVER);
             if point.time > 1 {
                 // The run that recovers dies as well.
                 let step = ALWAYS[case.random.usize(..ALWAYS.len())];
                 let side = Side::BOTH[case.random.usize(..2)];
-                case.die_at(Failpoint {
+                let point = Failpoint {
                     step,
                     side,
                     time: 1,
-                });
+                };
+                case.die_at(point, 0);
             }
             let found = case.finish(&database);
             assert_eq!(
