@@ -6,11 +6,11 @@
 //!    commit at the commit's epoch, then every sealed epoch beyond it at its own time. All of it is durable already, so nothing
 //!    of it is sealed again. Until the last piece the operator keeps the right to emit at those epochs, so no frontier passes
 //!    them, and ticks wait. One piece is decoded in one activation, so loading never keeps a worker from its other operators.
-//! 2. At a tick the pages that have arrived are attached to the epoch, up to a number of bytes, which is larger while ranges
-//!    are read for the first time; a source never waits for a range. A page gives its room back when it is attached: from
-//!    there on its bytes count as in flight. Of several changes of
-//!    one document only the last is kept: a document belongs to one feed range and a range to one worker, so the last
-//!    to arrive is the newest, and downstream a tie within an epoch would be decided by value.
+//! 2. At a tick the pages that have arrived are attached to the epoch, up to a number of bytes, which is larger during the
+//!    first load; a source never waits for a range. A page gives its room back when it is attached: from there on its bytes
+//!    count as in flight. Of several changes of one document only the last is kept: a document belongs to one feed range and
+//!    a range to one worker, so the last to arrive is the newest, and downstream a tie within an epoch would be decided by
+//!    value.
 //! 3. Records are decoded before anything is handed to the sealer. A document that does not decode stops the run while
 //!    nothing of the epoch is durable, so the next run reads it again (I2).
 //! 4. The records flow downstream at once, but the capability for the epoch is kept until the epoch is sealed (I1); then

@@ -410,7 +410,7 @@ impl Ledger {
     }
 }
 
-/// A page waits for room.
+/// A page waits for room: see [`Ledger::want_room`].
 pub struct RoomWanted(Ledger);
 
 impl Drop for RoomWanted {

@@ -5,7 +5,7 @@
 //! arrived while the one before was made durable. Rules, in order of precedence:
 //!
 //! 1. Never while `max_in_flight_epochs` epochs or `max_in_flight_bytes` bytes are minted and not yet acknowledged by
-//!    every sink. This is the backpressure: pages stay in their bounded channels, and the readers stop.
+//!    every sink. This is the backpressure: pages stay where they wait, there is no room for more, and the readers stop.
 //! 2. Never while an epoch is minted and not yet sealed, and never sooner than `min` after the one before.
 //! 3. At once when data waits; but while a feed range is being read for the first time, only when `load_bytes` wait, or
 //!    `load` after the one before. So a first load goes into few large seals. It does not wait when a reader waits for
