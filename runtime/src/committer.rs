@@ -92,7 +92,7 @@ pub async fn run(
         }
         next = Instant::now() + interval;
         let epoch = request.epoch;
-        match write(&mut commits, &mut compactor, request).await {
+        match write(&mut commits, &mut compactor, &ledger, request).await {
             Ok(()) => ledger.committed(epoch, std::time::Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
         }
@@ -102,12 +102,13 @@ pub async fn run(
 async fn write(
     commits: &mut CommitWriter,
     compactor: &mut Compactor,
+    ledger: &Ledger,
     request: CommitRequest,
 ) -> Result<()> {
     if let Some(base) = compactor.finished().await? {
         commits.set_base(base)?;
     }
-    compactor.sealed(&request.seals, request.loading);
+    compactor.sealed(&request.seals, ledger);
     commits.commit(request).await?;
     compactor.collect_now_and_then(commits).await;
     if compactor.due() {
@@ -154,13 +155,14 @@ impl Compactor {
     }
 
     /// What is sealed during the first load takes the place of a base.
-    fn sealed(&mut self, seals: &[SealRef], loading: bool) {
-        let bytes = seals.iter().map(|seal| seal.bytes).sum::<u64>();
+    fn sealed(&mut self, seals: &[SealRef], ledger: &Ledger) {
         self.seals += seals.len() as u64;
-        if loading {
-            self.base_bytes += bytes;
-        } else {
-            self.seal_bytes += bytes;
+        for seal in seals {
+            if ledger.in_first_load(seal.epoch) {
+                self.base_bytes += seal.bytes;
+            } else {
+                self.seal_bytes += seal.bytes;
+            }
         }
     }
 
@@ -253,6 +255,8 @@ mod tests {
             min_bytes,
             ..Compactor::default()
         };
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.complete_load(Epoch(0));
         let mut bases = 0;
         let seals_for_a_base = min_bytes / SEAL_OVERHEAD_BYTES;
         let epochs = 4 * seals_for_a_base;
@@ -292,7 +296,7 @@ mod tests {
                 seals: vec![seal],
                 sinks: Default::default(),
             };
-            write(&mut run.commits, &mut compactor, request)
+            write(&mut run.commits, &mut compactor, &ledger, request)
                 .await
                 .expect("commits");
         }
