@@ -16,10 +16,11 @@
 //! 4. The records flow downstream at once, but the capability for the epoch is kept until the epoch is sealed (I1); then
 //!    the positions are reported to the committer, and the capability is dropped.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
 use tidefeed_runtime::checkpoint::SealPart;
@@ -34,6 +35,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::reader::Arrival;
 
@@ -289,16 +291,23 @@ fn decode_all<V>(
 #[derive(Default)]
 struct NewestRecords {
     records: Vec<Record>,
-    at: HashMap<Bytes, usize>,
+    /// Where each key is in them.
+    at: HashTable<usize>,
 }
 
 impl NewestRecords {
     fn add(&mut self, record: Record) {
-        match self.at.entry(record.key.clone()) {
-            Entry::Occupied(at) => self.records[*at.get()] = record,
+        let NewestRecords { records, at } = self;
+        let entry = at.entry(
+            xxh3_64(&record.key),
+            |at| records[*at].key == record.key,
+            |at| xxh3_64(&records[*at].key),
+        );
+        match entry {
+            Entry::Occupied(at) => records[*at.get()] = record,
             Entry::Vacant(at) => {
-                at.insert(self.records.len());
-                self.records.push(record);
+                at.insert(records.len());
+                records.push(record);
             }
         }
     }
