@@ -1,0 +1,10 @@
+//! Bulk writes.
+mod answer;
+pub(crate) mod classify;
+pub(crate) mod config;
+mod groups;
+pub(crate) mod machine;
+pub(crate) mod operation;
+mod order;
+pub(crate) mod partition;
+pub(crate) mod routing;
