@@ -32,6 +32,10 @@ impl<P: Pace> Machine<P> {
             debug_assert!(false, "{id:?} was answered twice");
             return;
         };
+        // Before its operations are done, as their group may finish with them.
+        if answer.status == 429 || answer.results.iter().any(|result| result.status == 429) {
+            self.groups.throttled(sent.group);
+        }
         let has_results = matches!(answer.status, 200 | 207);
         let is_readable = !has_results || answer.results.len() == sent.slots.len();
         let mut ended = Ended {
@@ -237,9 +241,6 @@ impl<P: Pace> Machine<P> {
         let Ended {
             sent, now, seen, back, ..
         } = ended;
-        if seen.throttled_ops + seen.refused_ops > 0 {
-            self.groups.throttled(sent.group);
-        }
         if let Some(partition) = self.partition_of(&sent.range) {
             partition.pace.answered(now, sent.pace, &seen);
         }

@@ -264,7 +264,7 @@ impl<P: Pace> Machine<P> {
                 range.throughput_fraction,
                 ranges.len(),
             );
-            let partition = match old.remove(&range.id) {
+            let mut partition = match old.remove(&range.id) {
                 Some(mut partition) => {
                     partition.pace.reference(reference);
                     partition
@@ -274,11 +274,9 @@ impl<P: Pace> Machine<P> {
                     Partition::new(range.id.clone(), pace)
                 }
             };
-            self.partitions.push(Partition {
-                held_bytes: 0,
-                is_stale: false,
-                ..partition
-            });
+            partition.held_bytes = 0;
+            partition.is_stale = false;
+            self.partitions.push(partition);
         }
         for entry in self.order.iter_mut() {
             let at = map.position_of(&entry.operation.routing);

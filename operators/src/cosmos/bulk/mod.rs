@@ -8,3 +8,6 @@ pub(crate) mod operation;
 mod order;
 pub(crate) mod partition;
 pub(crate) mod routing;
+
+#[cfg(test)]
+mod model;
