@@ -138,6 +138,8 @@ struct World {
     /// Documents share their order in pairs.
     by_pair: bool,
     poison: bool,
+    /// A request with a malformed operation is refused as a whole.
+    refuses_whole: bool,
     fault_rate: f64,
     is_closed: bool,
     oracle: Oracle,
@@ -189,6 +191,7 @@ impl World {
             next_group: 0,
             by_pair: random.u8(..) < 64,
             poison: random.bool(),
+            refuses_whole: random.bool(),
             fault_rate: [0.0, 0.1, 0.3, 0.6][random.usize(..4)],
             is_closed: false,
             oracle: Oracle::default(),
@@ -317,7 +320,7 @@ impl World {
             message: "no".into(),
             ..Answer::default()
         };
-        let fault = if self.fault() { self.random.u8(..11) } else { u8::MAX };
+        let fault = if self.fault() { self.random.u8(..10) } else { u8::MAX };
         let answer = match fault {
             0 => {
                 self.count("unsent");
@@ -343,8 +346,7 @@ impl World {
             5 => failed(410, [1002, 1007, 1000][self.random.usize(..3)]),
             6 if request.operations.len() > 1 => failed(413, 0),
             7 => failed(403, 3),
-            8 if contents.iter().any(|&content| self.is_poison(content)) => failed(400, 0),
-            9 => {
+            8 => {
                 // Too few results, although something was done.
                 for &content in &contents {
                     self.maybe_apply(content, told, self.settle.0);
@@ -359,6 +361,10 @@ impl World {
                 }
             }
             _ if !is_there => failed(410, 1002),
+            _ if self.refuses_whole && contents.iter().any(|&content| self.is_poison(content)) => {
+                self.count("refused whole");
+                failed(400, 0)
+            }
             _ => self.results(&request, told),
         };
         self.count(match answer.status {
@@ -602,7 +608,7 @@ fn no_fault_makes_a_document_fall_back_or_get_lost() {
     }
     // That the server did what it is there for.
     if seeds >= 20 {
-        for what in ["unsent", "lost", "late", "failed", "results", "changes", "withdrawn"] {
+        for what in ["unsent", "lost", "late", "failed", "refused whole", "results", "changes", "withdrawn"] {
             assert!(stats[what] > 10, "{stats:?}");
         }
     }
