@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::classify::{Refresh, Subject, Verdict};
 use super::config::Poison;
 use super::groups::Settled;
-use super::machine::{Cause, Letter, LetterId, Machine, Output, Sent, Stop};
+use super::machine::{Machine, Sent};
 use super::operation::{Answer, DocumentKey, Lost, OperationResult, Refusal, RequestId};
 use super::order::{Slot, State};
+use super::output::{Cause, Letter, LetterId, Output, Stop};
 use super::partition::{Pace, Seen};
 
 /// Failures to connect in a row after which the account is asked where it takes writes.
@@ -129,7 +130,9 @@ impl<P: Pace> Machine<P> {
                 operation: &entry.operation,
                 ambiguous: entry.ambiguous,
             };
-            let verdict = self.classifier.verdict(result.status, result.sub_status, subject);
+            let verdict = self
+                .classifier
+                .verdict(result.status, result.sub_status, subject);
             is_explained |= verdict != Verdict::Again;
             match verdict {
                 Verdict::Done => {
@@ -199,7 +202,9 @@ impl<P: Pace> Machine<P> {
     fn whole(&mut self, ended: &mut Ended<P::Sent>, refusal: Refusal, asked: Option<Duration>) {
         let slots = ended.sent.slots.clone();
         let subject = Subject::Request;
-        let verdict = self.classifier.verdict(refusal.status, refusal.sub_status, subject);
+        let verdict = self
+            .classifier
+            .verdict(refusal.status, refusal.sub_status, subject);
         if !matches!(verdict, Verdict::Reroute(_)) {
             ended.back.extend(&slots);
         }
@@ -226,7 +231,9 @@ impl<P: Pace> Machine<P> {
                         ended.back.clear();
                         self.poison(ended.now, slot, refusal);
                     }
-                    _ => slots.iter().for_each(|&slot| self.order.get_mut(slot).company = half),
+                    _ => slots
+                        .iter()
+                        .for_each(|&slot| self.order.get_mut(slot).company = half),
                 }
             }
             Verdict::Fatal => self.fail(ended.now, Cause::Fatal, refusal, None),
@@ -239,7 +246,11 @@ impl<P: Pace> Machine<P> {
     /// Tells the pace, and puts back what is to be sent again.
     fn end(&mut self, ended: Ended<P::Sent>) {
         let Ended {
-            sent, now, seen, back, ..
+            sent,
+            now,
+            seen,
+            back,
+            ..
         } = ended;
         if let Some(partition) = self.partition_of(&sent.range) {
             partition.pace.answered(now, sent.pace, &seen);
@@ -267,12 +278,16 @@ impl<P: Pace> Machine<P> {
     /// Pauses the partition. Returns how many failures in a row it has had.
     fn failed(&mut self, ended: &Ended<P::Sent>, asked: Option<Duration>) -> u32 {
         let backoff = self.config.backoff.clone();
-        self.paused(ended, |failures| backoff.wait(failures, asked, ended.random))
+        self.paused(ended, |failures| {
+            backoff.wait(failures, asked, ended.random)
+        })
     }
 
     fn paused(&mut self, ended: &Ended<P::Sent>, wait: impl FnOnce(u32) -> Duration) -> u32 {
         let partition = self.partition_of(&ended.sent.range);
-        partition.map_or(0, |partition| partition.failed(ended.now, ended.sent.at, wait))
+        partition.map_or(0, |partition| {
+            partition.failed(ended.now, ended.sent.at, wait)
+        })
     }
 
     fn recovered(&mut self, sent: &Sent<P::Sent>) {
@@ -284,7 +299,10 @@ impl<P: Pace> Machine<P> {
     fn retry_later(&mut self, ended: &Ended<P::Sent>, slot: Slot, asked: Option<Duration>) {
         if self.keep(ended.now, slot) {
             let entry = self.order.get_mut(slot);
-            let wait = self.config.backoff.wait(entry.attempts, asked, ended.random);
+            let wait = self
+                .config
+                .backoff
+                .wait(entry.attempts, asked, ended.random);
             entry.attempts = entry.attempts.saturating_add(1);
             self.later.push(Reverse((ended.now + wait, slot)));
         }
@@ -334,7 +352,9 @@ impl<P: Pace> Machine<P> {
         let entry = self.order.get_mut(slot);
         match self.config.on_poison {
             Poison::Report => self.finish(now, slot, Settled::Dead(refusal)),
-            Poison::DeadLetter { per_minute } if take_turn(&mut self.letter_rate, now, per_minute) => {
+            Poison::DeadLetter { per_minute }
+                if take_turn(&mut self.letter_rate, now, per_minute) =>
+            {
                 entry.state = State::Letter;
                 let id = LetterId(self.letter_count);
                 self.letter_count += 1;

@@ -100,11 +100,6 @@ impl Classifier {
     /// This table with another verdict for a status, of operations and of requests. `sub_status` of `None` means any; later
     /// rows go before earlier ones. A status of a whole request never acknowledges its operations, so `Done` and `Ignored`
     /// are for operations only.
-    ///
-    /// ```ignore
-    /// // A patch of a document that is not there is no mistake.
-    /// let classifier = Classifier::default().with(404, Some(0), Verdict::Ignored);
-    /// ```
     pub fn with(mut self, status: u16, sub_status: Option<u32>, verdict: Verdict) -> Self {
         self.rows.push((status, sub_status, verdict));
         self
@@ -115,9 +110,7 @@ impl Classifier {
         let is_request = matches!(subject, Subject::Request);
         let matches = |&&(of, sub, verdict): &&(u16, Option<u32>, Verdict)| {
             let acknowledges = matches!(verdict, Verdict::Done | Verdict::Ignored);
-            of == status
-                && sub.is_none_or(|sub| sub == sub_status)
-                && !(is_request && acknowledges)
+            of == status && sub.is_none_or(|sub| sub == sub_status) && !(is_request && acknowledges)
         };
         match self.rows.iter().rev().find(matches) {
             Some(&(.., verdict)) => verdict,
@@ -262,7 +255,12 @@ mod tests {
         (401, 0, Renew(Refresh::Token), Renew(Refresh::Token)),
         (401, 5013, Renew(Refresh::Token), Renew(Refresh::Token)),
         (403, 3, Reroute(Refresh::Account), Reroute(Refresh::Account)),
-        (403, 1008, Reroute(Refresh::Account), Reroute(Refresh::Account)),
+        (
+            403,
+            1008,
+            Reroute(Refresh::Account),
+            Reroute(Refresh::Account),
+        ),
         (403, 1014, Refused, Refused),
         (403, 0, Fatal, Fatal),
         (403, 5300, Fatal, Fatal),
@@ -278,7 +276,12 @@ mod tests {
         (409, 3302, RETRY, RETRY),
         (409, 1006, RETRY, RETRY),
         (410, 0, Reroute(Refresh::Map), Reroute(Refresh::Map)),
-        (410, 1000, Reroute(Refresh::Container), Reroute(Refresh::Container)),
+        (
+            410,
+            1000,
+            Reroute(Refresh::Container),
+            Reroute(Refresh::Container),
+        ),
         (410, 1002, Reroute(Refresh::Map), Reroute(Refresh::Map)),
         (410, 1007, Reroute(Refresh::Map), Reroute(Refresh::Map)),
         (410, 1008, Reroute(Refresh::Map), Reroute(Refresh::Map)),
@@ -355,17 +358,26 @@ mod tests {
             (&patch(true), 412, Ignored, Done),
         ];
         for (operation, status, expected, after) in rows {
-            assert_eq!(of(operation, status, 0, false), expected, "{status} {operation:?}");
-            assert_eq!(of(operation, status, 0, true), after, "{status} {operation:?}");
+            assert_eq!(
+                of(operation, status, 0, false),
+                expected,
+                "{status} {operation:?}"
+            );
+            assert_eq!(
+                of(operation, status, 0, true),
+                after,
+                "{status} {operation:?}"
+            );
         }
         assert_eq!(of(&create, 409, 3301, true), Refused);
     }
 
     #[test]
     fn a_row_can_be_replaced_for_one_sub_status_or_all() {
-        let classifier = Classifier::default()
-            .with(404, None, Refused)
-            .with(404, Some(1003), RETRY);
+        let classifier =
+            Classifier::default()
+                .with(404, None, Refused)
+                .with(404, Some(1003), RETRY);
         let verdict = |status, sub| classifier.verdict(status, sub, Subject::Request);
         assert_eq!(verdict(404, 0), Refused);
         assert_eq!(verdict(404, 1002), Refused);

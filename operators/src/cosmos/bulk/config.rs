@@ -195,7 +195,9 @@ mod tests {
             ("throttled_share", |c| c.throttled_share = 1.0),
             ("throttled_share", |c| c.throttled_share = f64::NAN),
             ("budget", |c| c.budget = Some(Budget::RuPerSecond(0.0))),
-            ("budget", |c| c.budget = Some(Budget::RuPerSecond(f64::INFINITY))),
+            ("budget", |c| {
+                c.budget = Some(Budget::RuPerSecond(f64::INFINITY))
+            }),
             ("budget", |c| c.budget = Some(Budget::Fraction(1.5))),
             ("budget", |c| c.budget = Some(Budget::Fraction(f64::NAN))),
             ("throughput_bucket", |c| c.throughput_bucket = Some(0)),

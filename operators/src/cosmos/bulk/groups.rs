@@ -1,7 +1,5 @@
 //! What is acknowledged together: counters, nothing for each document.
 
-use std::collections::HashMap;
-
 use super::operation::{GroupId, Refusal, Summary};
 use super::order::Entry;
 
@@ -30,7 +28,6 @@ struct Group {
 pub(crate) struct Groups {
     groups: Vec<Option<Group>>,
     free: Vec<u32>,
-    by_id: HashMap<GroupId, u32>,
     finished: Vec<(GroupId, Summary)>,
 }
 
@@ -53,15 +50,15 @@ impl Groups {
             u32::try_from(self.groups.len() - 1).expect("fewer than 2^32 groups are open")
         });
         self.groups[at as usize] = Some(group);
-        let before = self.by_id.insert(id, at);
-        debug_assert!(before.is_none(), "{id:?} was used twice");
         Some(at)
     }
 
     /// Nobody waits for this group any more.
     pub(crate) fn withdraw(&mut self, id: GroupId) {
-        if let Some(&at) = self.by_id.get(&id) {
-            self.group(at).withdrawn = true;
+        // Rare enough for a search.
+        let mut groups = self.groups.iter_mut().flatten();
+        if let Some(group) = groups.find(|group| group.id == id) {
+            group.withdrawn = true;
         }
     }
 
@@ -73,7 +70,11 @@ impl Groups {
 
     /// Whether anybody waits for the operation.
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
-        let waits = |at: u32| self.groups[at as usize].as_ref().is_some_and(|group| !group.withdrawn);
+        let waits = |at: u32| {
+            self.groups[at as usize]
+                .as_ref()
+                .is_some_and(|group| !group.withdrawn)
+        };
         waits(entry.group) || entry.superseded.iter().any(|&(at, _)| waits(at))
     }
 
@@ -145,7 +146,6 @@ impl Groups {
         let group = self.groups[at as usize].take();
         let group = group.expect("a group is open while it has operations");
         self.free.push(at);
-        self.by_id.remove(&group.id);
         if !group.withdrawn {
             self.finished.push((group.id, group.summary));
         }

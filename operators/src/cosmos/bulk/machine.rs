@@ -2,70 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Policy};
 use super::groups::{Groups, Settled};
-use super::operation::{DocumentKey, GroupId, Operation, Refusal, Request, RequestId, Summary};
+use super::operation::{GroupId, Operation, Refusal, Request, RequestId};
 use super::order::{Entry, KeyOrder, Pushed, Slot, State};
+use super::output::{LetterId, Output};
 use super::partition::{Batch, Next, Pace, Partition};
 use super::routing::{RangeId, RoutingKey, RoutingMap};
 
 /// The shortest time between two readings of the map: a split takes longer than that, and reading it costs the account.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the driver is to do.
-#[derive(Debug)]
-pub(crate) enum Output {
-    /// Send it, and say once how it ended: [`answered`](Machine::answered) or [`lost`](Machine::lost).
-    Send(Request),
-    /// Read this again, and whatever it includes. `Token` asks for nothing else; all others end with
-    /// [`new_map`](Machine::new_map), after as many tries as it takes, and of a container that is another one now with
-    /// [`stop`](Machine::stop). Never asked for again before that.
-    Refresh(Refresh),
-    /// Put it into the dead letters, and then call [`letter_put`](Machine::letter_put).
-    Letter(Letter),
-    /// Every operation of the group is done.
-    Finished(GroupId, Summary),
-    /// Nothing more will be sent, and somebody has to do something. Comes at most once.
-    Stop(Stop),
-}
-
-/// A write that the service refuses for good.
-#[derive(Clone, Debug)]
-pub(crate) struct Letter {
-    pub(crate) id: LetterId,
-    pub(crate) group: GroupId,
-    pub(crate) operation: Arc<Operation>,
-    pub(crate) refusal: Refusal,
-}
-
-/// Names a dead letter until it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LetterId(pub(super) u64);
-
-/// Why the writer has stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) cause: Cause,
-    /// What the service said.
-    pub(crate) refusal: Refusal,
-    /// The document that it is about, if it is about one.
-    pub(crate) document: Option<DocumentKey>,
-}
-
-/// What kind of stop it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Cause {
-    /// No write can succeed.
-    Fatal,
-    /// A document was refused, and that is not to be passed over.
-    Poison,
-    /// More documents were refused in a minute than may be.
-    TooManyLetters,
-}
 
 /// Bytes of operations under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -424,11 +373,7 @@ impl<P: Pace> Machine<P> {
     }
 
     /// Drops what is not in flight and not wanted.
-    fn drop_unwanted(
-        &mut self,
-        now: Duration,
-        wanted: impl Fn(&Groups, &Entry) -> bool,
-    ) {
+    fn drop_unwanted(&mut self, now: Duration, wanted: impl Fn(&Groups, &Entry) -> bool) {
         let groups = &self.groups;
         let (removed, released) = self.order.withdraw(now, |entry| wanted(groups, entry));
         let gone: HashSet<Slot> = removed.iter().map(|(slot, _)| *slot).collect();

@@ -10,7 +10,7 @@
 //!     Finished <-- Groups <-------------- Classifier <---- answered, lost <----------------------+
 //! ```
 //!
-//! [`machine`] is the whole protocol, without clock, network or tasks: calls go in, [`Output`](machine::Output)s come out,
+//! [`machine`] is the whole protocol, without clock, network or tasks: calls go in, [`Output`](output::Output)s come out,
 //! times are `Duration`s since any one start, and randomness is an argument. So the same calls always end the same way, and a
 //! test can be any network. A driver above it is a loop of one task:
 //!
@@ -61,6 +61,7 @@ mod groups;
 pub(crate) mod machine;
 pub(crate) mod operation;
 mod order;
+pub(crate) mod output;
 pub(crate) mod partition;
 pub(crate) mod routing;
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Poison};
-use super::machine::{LetterId, Machine, Output};
+use super::machine::Machine;
 use super::operation::*;
+use super::output::{LetterId, Output};
 use super::partition::{Pace, Permit, Seen};
 use super::routing::{RangeRecord, RoutingKey, RoutingMap};
 
@@ -83,13 +84,19 @@ pub(super) fn ms(ms: u64) -> Duration {
 
 pub(super) fn ranges(bounds: &[(u64, u8)], parents: &[u64]) -> Vec<RangeRecord> {
     let uppers = bounds.iter().skip(1).map(|(_, lower)| *lower).chain([0xFF]);
-    let records = bounds.iter().zip(uppers).map(|(&(id, lower), upper)| RangeRecord {
-        id: id.to_string().as_str().into(),
-        lower: RoutingKey::new(vec![lower]),
-        upper: RoutingKey::new(vec![upper]),
-        parents: parents.iter().map(|id| id.to_string().as_str().into()).collect(),
-        throughput_fraction: None,
-    });
+    let records = bounds
+        .iter()
+        .zip(uppers)
+        .map(|(&(id, lower), upper)| RangeRecord {
+            id: id.to_string().as_str().into(),
+            lower: RoutingKey::new(vec![lower]),
+            upper: RoutingKey::new(vec![upper]),
+            parents: parents
+                .iter()
+                .map(|id| id.to_string().as_str().into())
+                .collect(),
+            throughput_fraction: None,
+        });
     records.collect()
 }
 
@@ -302,9 +309,9 @@ impl World {
     }
 
     fn holds(&self, range: &str, operation: &Operation) -> bool {
-        let after = self.bounds.partition_point(|(_, lower)| {
-            RoutingKey::new(vec![*lower]) <= operation.routing
-        });
+        let after = self
+            .bounds
+            .partition_point(|(_, lower)| RoutingKey::new(vec![*lower]) <= operation.routing);
         self.bounds[after - 1].0.to_string() == range
     }
 
@@ -312,7 +319,10 @@ impl World {
         let request = self.requests[&id].clone();
         let contents: Vec<_> = request.operations.iter().map(|o| content(o)).collect();
         let told = self.told_at();
-        let is_there = self.bounds.iter().any(|(id, _)| id.to_string() == request.range.as_str());
+        let is_there = self
+            .bounds
+            .iter()
+            .any(|(id, _)| id.to_string() == request.range.as_str());
         let failed = |status, sub_status| Answer {
             status,
             sub_status,
@@ -320,7 +330,11 @@ impl World {
             message: "no".into(),
             ..Answer::default()
         };
-        let fault = if self.fault() { self.random.u8(..10) } else { u8::MAX };
+        let fault = if self.fault() {
+            self.random.u8(..10)
+        } else {
+            u8::MAX
+        };
         let answer = match fault {
             0 => {
                 self.count("unsent");
@@ -379,7 +393,11 @@ impl World {
         let mut results = Vec::new();
         for operation in &request.operations {
             let content = content(operation);
-            let fault = if self.fault() { self.random.u8(..6) } else { u8::MAX };
+            let fault = if self.fault() {
+                self.random.u8(..6)
+            } else {
+                u8::MAX
+            };
             let (status, sub_status) = match fault {
                 _ if !self.holds(request.range.as_str(), operation) => (410, 1002),
                 0 => (429, [3200, 3088][self.random.usize(..2)]),
@@ -485,7 +503,10 @@ impl World {
                 for operation in &request.operations {
                     let before = self.oracle.in_flight.insert(operation.order, request.id);
                     let seed = self.seed;
-                    assert_eq!(before, None, "seed {seed}: two writes in flight: {operation:?}");
+                    assert_eq!(
+                        before, None,
+                        "seed {seed}: two writes in flight: {operation:?}"
+                    );
                 }
                 self.after(40, Event::Arrive(request.id));
                 self.requests.insert(request.id, request);
@@ -502,7 +523,11 @@ impl World {
     }
 
     fn refused(&mut self, content: (u64, u64)) {
-        assert!(self.is_poison(content), "seed {}: {content:?} is well formed", self.seed);
+        assert!(
+            self.is_poison(content),
+            "seed {}: {content:?} is well formed",
+            self.seed
+        );
         self.oracle.refused.insert(content);
     }
 
@@ -534,8 +559,10 @@ impl World {
         for (document, number) in contents {
             let highest = self.oracle.seen.get(&document).and_then(|seen| seen.last());
             // A refused operation may have taken the place of this one.
-            let is_refused = |later: &u64| self.oracle.refused.contains(&(document, *later))
-                || self.poison && later.is_multiple_of(17);
+            let is_refused = |later: &u64| {
+                self.oracle.refused.contains(&(document, *later))
+                    || self.poison && later.is_multiple_of(17)
+            };
             assert!(
                 highest >= Some(&number) || (number..=self.submitted).any(|n| is_refused(&n)),
                 "seed {seed}: {number} of document {document} was acknowledged, but it is at {highest:?}",
@@ -576,7 +603,11 @@ impl World {
     fn check_the_end(&self) {
         let seed = self.seed;
         assert!(self.machine.is_idle(), "seed {seed}: stuck");
-        assert!(self.oracle.groups.is_empty(), "seed {seed}: {:?} never finished", self.oracle.groups);
+        assert!(
+            self.oracle.groups.is_empty(),
+            "seed {seed}: {:?} never finished",
+            self.oracle.groups
+        );
         let held = self.machine.held(&RoutingKey::new(vec![]));
         assert_eq!((held.bytes, held.partition_bytes), (0, 0), "seed {seed}");
         assert_eq!(self.submitted, OPERATIONS);
@@ -586,7 +617,11 @@ impl World {
                 && !self.oracle.withdrawn.contains(&(document, last));
             if is_due {
                 let seen = self.oracle.seen[&document].last();
-                assert_eq!(seen, Some(&last), "seed {seed}: document {document} ended wrong");
+                assert_eq!(
+                    seen,
+                    Some(&last),
+                    "seed {seed}: document {document} ended wrong"
+                );
             }
         }
     }
@@ -604,11 +639,21 @@ fn no_fault_makes_a_document_fall_back_or_get_lost() {
     for seed in (first.unwrap_or(0)..).take(seeds as usize) {
         let ran = std::panic::catch_unwind(|| World::new(seed).run());
         let ran = ran.unwrap_or_else(|_| panic!("failed: repeat it with TIDEFEED_SEED={seed}"));
-        ran.into_iter().for_each(|(what, n)| *stats.entry(what).or_default() += n);
+        ran.into_iter()
+            .for_each(|(what, n)| *stats.entry(what).or_default() += n);
     }
     // That the server did what it is there for.
     if seeds >= 20 {
-        for what in ["unsent", "lost", "late", "failed", "refused whole", "results", "changes", "withdrawn"] {
+        for what in [
+            "unsent",
+            "lost",
+            "late",
+            "failed",
+            "refused whole",
+            "results",
+            "changes",
+            "withdrawn",
+        ] {
             assert!(stats[what] > 10, "{stats:?}");
         }
     }
@@ -631,5 +676,8 @@ pub(super) fn upsert(document: u8, body: &str) -> Operation {
 }
 
 pub(super) fn arc_ids(operations: &[Arc<Operation>]) -> Vec<String> {
-    operations.iter().map(|operation| operation.key.id.to_string()).collect()
+    operations
+        .iter()
+        .map(|operation| operation.key.id.to_string())
+        .collect()
 }

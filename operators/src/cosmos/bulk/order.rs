@@ -15,6 +15,7 @@
 //! Memory: about 100 bytes for an operation, beside the operation itself.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::{self, OccupiedEntry};
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub(crate) struct Entry {
     next: Option<Slot>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Chain {
     /// First and last, or none while only the wait for quiet is left.
     ends: Option<(Slot, Slot)>,
@@ -86,39 +87,33 @@ pub(crate) enum Pushed {
 /// All operations under way.
 #[derive(Debug, Default)]
 pub(crate) struct KeyOrder {
-    entries: Vec<Option<Entry>>,
-    free: Vec<Slot>,
-    chains: HashMap<OrderKey, Chain, BuildHasherDefault<PassThrough>>,
+    slab: Slab,
+    chains: Chains,
     /// Chains whose first operation, if any, waits for quiet. Each is here once.
     quiet: BinaryHeap<Reverse<(Duration, OrderKey)>>,
 }
 
-impl KeyOrder {
-    /// Operations under way.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
-    }
+type Chains = HashMap<OrderKey, Chain, BuildHasherDefault<PassThrough>>;
 
+impl KeyOrder {
     /// Whether nothing is under way.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.slab.entries.len() == self.slab.free.len()
     }
 
     /// The operation with this name.
     pub(crate) fn get(&self, slot: Slot) -> &Entry {
-        let entry = self.entries[slot.0 as usize].as_ref();
-        entry.expect("a slot is used until its operation is done")
+        self.slab.get(slot)
     }
 
     /// The operation with this name, to change.
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut Entry {
-        let entry = self.entries[slot.0 as usize].as_mut();
-        entry.expect("a slot is used until its operation is done")
+        self.slab.get_mut(slot)
     }
 
     /// Everything under way.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut().flatten()
+        self.slab.entries.iter_mut().flatten()
     }
 
     /// Takes in a new operation of a group.
@@ -129,20 +124,24 @@ impl KeyOrder {
         partition: u32,
         coalesce: bool,
     ) -> Pushed {
-        let order = operation.order;
         let bytes = operation.size_bytes();
-        let last = self.chains.get(&order).and_then(|chain| chain.ends);
-        if let Some((_, last)) = last
+        let chain = self.chains.entry(operation.order).or_default();
+        if let Some((_, last)) = chain.ends
             && coalesce
-            && operation.is_plain()
-            && self.is_replaceable(last, &operation)
+            && self.slab.get(last).gives_way_to(&operation)
         {
-            let replaced = self.get_mut(last).replace(operation, bytes, group);
+            let replaced = self.slab.get_mut(last).replace(operation, bytes, group);
             return Pushed::Superseded { bytes, replaced };
         }
-        let slot = self.insert(Entry {
+        // A chain without operations is there only while it is not quiet.
+        let is_released = chain.ends.is_none() && chain.quiet_from.is_zero();
+        let slot = self.slab.insert(Entry {
             operation: Arc::new(operation),
-            state: State::Waiting,
+            state: if is_released {
+                State::Ready
+            } else {
+                State::Waiting
+            },
             group,
             superseded: Vec::new(),
             partition,
@@ -152,46 +151,38 @@ impl KeyOrder {
             company: u8::MAX,
             next: None,
         });
-        let chain = self.chains.entry(order).or_insert(Chain {
-            ends: None,
-            quiet_from: Duration::ZERO,
-            waits: false,
-        });
+        if let Some((_, last)) = chain.ends {
+            self.slab.get_mut(last).next = Some(slot);
+        }
         let first = chain.ends.map_or(slot, |(first, _)| first);
         chain.ends = Some((first, slot));
-        // A chain without operations is there only while it is not quiet.
-        let is_quiet = chain.quiet_from.is_zero();
-        match last {
-            Some((_, last)) => {
-                self.get_mut(last).next = Some(slot);
-                Pushed::Waiting(slot)
-            }
-            None if is_quiet => {
-                self.get_mut(slot).state = State::Ready;
-                Pushed::Released(slot)
-            }
-            None => Pushed::Waiting(slot),
+        match is_released {
+            true => Pushed::Released(slot),
+            false => Pushed::Waiting(slot),
         }
     }
 
     /// Says that an attempt at the operation may have taken effect, or may still until `until`.
     pub(crate) fn ambiguous(&mut self, slot: Slot, until: Duration) {
-        let entry = self.get_mut(slot);
+        let entry = self.slab.get_mut(slot);
         entry.ambiguous = true;
-        let order = entry.operation.order;
-        let chain = self.chain(order);
+        let chain = self.chains.get_mut(&entry.operation.order);
+        let chain = chain.expect("a chain is there while it has operations");
         chain.quiet_from = chain.quiet_from.max(until);
     }
 
     /// Takes out an operation that is done, the first of its chain. Returns it, and its successor if that can be sent now.
     pub(crate) fn finish(&mut self, slot: Slot, now: Duration) -> (Entry, Option<Slot>) {
-        let entry = self.remove(slot);
-        let order = entry.operation.order;
-        let chain = self.chain(order);
-        let (first, last) = chain.ends.expect("a chain with an operation has ends");
+        let entry = self.slab.remove(slot);
+        let mut chain = occupied(&mut self.chains, entry.operation.order);
+        let (first, last) = chain
+            .get()
+            .ends
+            .expect("a chain with an operation has ends");
         assert_eq!(first, slot, "only the first of a chain is released");
-        chain.ends = entry.next.map(|next| (next, last));
-        (entry, self.release(order, now))
+        chain.get_mut().ends = entry.next.map(|next| (next, last));
+        let next = release(chain, &mut self.slab, &mut self.quiet, now);
+        (entry, next)
     }
 
     /// Takes out what is not in flight and not wanted any more. Returns that, and what can be sent now in its place.
@@ -200,31 +191,37 @@ impl KeyOrder {
         now: Duration,
         mut wanted: impl FnMut(&Entry) -> bool,
     ) -> (Vec<(Slot, Entry)>, Vec<Slot>) {
-        let (mut removed, mut released) = (Vec::new(), Vec::new());
-        let orders: Vec<OrderKey> = self.chains.keys().copied().collect();
-        for order in orders {
-            let was_first = self.chain(order).ends.map(|(first, _)| first);
+        let (mut removed, mut changed) = (Vec::new(), Vec::new());
+        let slab = &mut self.slab;
+        for (order, chain) in &mut self.chains {
+            let was_first = chain.ends.map(|(first, _)| first);
             let mut kept: Option<(Slot, Slot)> = None;
             let mut at = was_first;
             while let Some(slot) = at {
-                let entry = self.get(slot);
+                let entry = slab.get(slot);
                 at = entry.next;
                 if matches!(entry.state, State::Waiting | State::Ready) && !wanted(entry) {
-                    removed.push((slot, self.remove(slot)));
+                    removed.push((slot, slab.remove(slot)));
                     continue;
                 }
-                self.get_mut(slot).next = None;
+                slab.get_mut(slot).next = None;
                 if let Some((_, last)) = kept {
-                    self.get_mut(last).next = Some(slot);
+                    slab.get_mut(last).next = Some(slot);
                 }
                 kept = Some((kept.map_or(slot, |(first, _)| first), slot));
             }
-            self.chain(order).ends = kept;
-            if was_first.is_some() && kept.map(|(first, _)| first) != was_first {
-                released.extend(self.release(order, now));
+            chain.ends = kept;
+            if kept.map(|(first, _)| first) != was_first {
+                changed.push(*order);
             }
         }
-        (removed, released)
+        // The map has them in any order.
+        changed.sort_unstable();
+        let released = changed.into_iter().filter_map(|order| {
+            let chain = occupied(&mut self.chains, order);
+            release(chain, &mut self.slab, &mut self.quiet, now)
+        });
+        (removed, released.collect())
     }
 
     /// When to call [`wake`](Self::wake) next.
@@ -238,51 +235,67 @@ impl KeyOrder {
             && due <= now
         {
             self.quiet.pop();
-            self.chain(order).waits = false;
-            if let Some(slot) = self.release(order, now) {
-                return Some(slot);
+            let mut chain = occupied(&mut self.chains, order);
+            chain.get_mut().waits = false;
+            let released = release(chain, &mut self.slab, &mut self.quiet, now);
+            if released.is_some() {
+                return released;
             }
         }
         None
     }
+}
 
-    /// After the first operation of a chain has gone: releases the next, waits for quiet, or forgets the chain.
-    fn release(&mut self, order: OrderKey, now: Duration) -> Option<Slot> {
-        let chain = self.chain(order);
-        if chain.quiet_from > now {
-            // Withdrawing comes here again during the wait, which nothing can make longer.
-            let waits = std::mem::replace(&mut chain.waits, true);
-            let due = chain.quiet_from;
-            if !waits {
-                self.quiet.push(Reverse((due, order)));
-            }
-            return None;
+fn occupied(chains: &mut Chains, order: OrderKey) -> OccupiedEntry<'_, OrderKey, Chain> {
+    match chains.entry(order) {
+        hash_map::Entry::Occupied(chain) => chain,
+        hash_map::Entry::Vacant(_) => {
+            unreachable!("a chain is there while it has operations or is not quiet")
         }
-        chain.quiet_from = Duration::ZERO;
-        let Some((first, _)) = chain.ends else {
-            self.chains.remove(&order);
-            return None;
-        };
-        self.get_mut(first).state = State::Ready;
-        Some(first)
+    }
+}
+
+/// After the first operation of a chain has gone: releases the next, waits for quiet, or forgets the chain.
+fn release(
+    mut entry: OccupiedEntry<'_, OrderKey, Chain>,
+    slab: &mut Slab,
+    quiet: &mut BinaryHeap<Reverse<(Duration, OrderKey)>>,
+    now: Duration,
+) -> Option<Slot> {
+    let order = *entry.key();
+    let chain = entry.get_mut();
+    if chain.quiet_from > now {
+        // Withdrawing comes here again during the wait, which nothing can make longer.
+        if !std::mem::replace(&mut chain.waits, true) {
+            quiet.push(Reverse((chain.quiet_from, order)));
+        }
+        return None;
+    }
+    chain.quiet_from = Duration::ZERO;
+    let Some((first, _)) = chain.ends else {
+        entry.remove();
+        return None;
+    };
+    slab.get_mut(first).state = State::Ready;
+    Some(first)
+}
+
+/// Entries by slot. A slot is used again.
+#[derive(Debug, Default)]
+struct Slab {
+    entries: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+}
+
+impl Slab {
+    fn get(&self, slot: Slot) -> &Entry {
+        let entry = self.entries[slot.0 as usize].as_ref();
+        entry.expect("a slot is used until its operation is done")
     }
 
-    fn is_replaceable(&self, slot: Slot, newer: &Operation) -> bool {
-        let Entry {
-            operation,
-            state,
-            ambiguous,
-            ..
-        } = self.get(slot);
-        matches!(state, State::Waiting | State::Ready)
-            && !ambiguous
-            && operation.is_plain()
-            && operation.key == newer.key
-    }
-
-    fn chain(&mut self, order: OrderKey) -> &mut Chain {
-        let chain = self.chains.get_mut(&order);
-        chain.expect("a chain is there while it has operations or is not quiet")
+    fn get_mut(&mut self, slot: Slot) -> &mut Entry {
+        let entry = self.entries[slot.0 as usize].as_mut();
+        entry.expect("a slot is used until its operation is done")
     }
 
     fn insert(&mut self, entry: Entry) -> Slot {
@@ -303,6 +316,15 @@ impl KeyOrder {
 }
 
 impl Entry {
+    /// Whether a newer operation can take the place of this one.
+    fn gives_way_to(&self, newer: &Operation) -> bool {
+        matches!(self.state, State::Waiting | State::Ready)
+            && !self.ambiguous
+            && self.operation.is_plain()
+            && newer.is_plain()
+            && self.operation.key == newer.key
+    }
+
     /// Puts a newer operation in the place of this one. Returns the size of the old one.
     fn replace(&mut self, newer: Operation, bytes: usize, group: u32) -> usize {
         match self.superseded.last_mut() {

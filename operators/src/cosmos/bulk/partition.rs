@@ -189,7 +189,13 @@ impl<P: Pace> Partition<P> {
         Next::Send(self.take(order, max_ops, max_bytes, config.policy))
     }
 
-    fn take(&mut self, order: &KeyOrder, max_ops: usize, max_bytes: usize, policy: Policy) -> Batch {
+    fn take(
+        &mut self,
+        order: &KeyOrder,
+        max_ops: usize,
+        max_bytes: usize,
+        policy: Policy,
+    ) -> Batch {
         let mut batch = Batch {
             slots: Vec::with_capacity(max_ops.min(self.again.len() + self.fresh.len())),
             bytes: 0,

@@ -17,7 +17,10 @@ impl RoutingKey {
     /// The key with these bytes.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         // Without them, the order of the bytes is the order of the keys, however they were padded.
-        let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+        let len = bytes
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |at| at + 1);
         bytes.truncate(len);
         RoutingKey(bytes.into())
     }
@@ -87,7 +90,11 @@ pub struct NoTiling(String);
 
 impl fmt::Display for NoTiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the partition key ranges do not tile the key space: {}", self.0)
+        write!(
+            f,
+            "the partition key ranges do not tile the key space: {}",
+            self.0
+        )
     }
 }
 
@@ -140,9 +147,16 @@ impl RoutingMap {
 
 fn tiles(ranges: &[RangeRecord]) -> Result<(), NoTiling> {
     let mut reached = RoutingKey::new(Vec::new());
-    for RangeRecord { id, lower, upper, .. } in ranges {
+    for RangeRecord {
+        id, lower, upper, ..
+    } in ranges
+    {
         if *lower != reached {
-            let what = if *lower > reached { "a gap" } else { "an overlap" };
+            let what = if *lower > reached {
+                "a gap"
+            } else {
+                "an overlap"
+            };
             return Err(NoTiling(format!("{what} at {reached:?} before range {id}")));
         }
         if upper <= lower {
@@ -210,14 +224,23 @@ mod tests {
     fn random_maps_route_as_a_search_does() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut bounds: Vec<u8> = (0..random.usize(0..20)).map(|_| random.u8(1..0xFF)).collect();
+            let mut bounds: Vec<u8> = (0..random.usize(0..20))
+                .map(|_| random.u8(1..0xFF))
+                .collect();
             bounds.sort_unstable();
             bounds.dedup();
             let uppers = bounds.iter().chain([&0xFF]);
             let lowers = [0].into_iter().chain(bounds.iter().copied());
             let mut records: Vec<_> = lowers
                 .zip(uppers)
-                .map(|(l, u)| range(&l.to_string(), &format!("{l:02x}"), &format!("{u:02x}"), &[]))
+                .map(|(l, u)| {
+                    range(
+                        &l.to_string(),
+                        &format!("{l:02x}"),
+                        &format!("{u:02x}"),
+                        &[],
+                    )
+                })
                 .collect();
             random.shuffle(&mut records);
             let map = RoutingMap::of(records.clone()).unwrap();
@@ -237,11 +260,26 @@ mod tests {
             (vec![], "they end at"),
             (vec![range("0", "10", "FF", &[])], "a gap"),
             (vec![range("0", "", "10", &[])], "they end at"),
-            (vec![range("0", "", "20", &[]), range("1", "10", "FF", &[])], "an overlap"),
-            (vec![range("0", "", "10", &[]), range("1", "20", "FF", &[])], "a gap"),
-            (vec![range("0", "", "FF", &[]), range("1", "", "10", &["0"])], "they end at"),
-            (vec![range("0", "", "10", &[]), range("1", "10", "10", &[])], "is empty"),
-            (vec![range("0", "", "10", &[]), range("0", "10", "FF", &[])], "same id"),
+            (
+                vec![range("0", "", "20", &[]), range("1", "10", "FF", &[])],
+                "an overlap",
+            ),
+            (
+                vec![range("0", "", "10", &[]), range("1", "20", "FF", &[])],
+                "a gap",
+            ),
+            (
+                vec![range("0", "", "FF", &[]), range("1", "", "10", &["0"])],
+                "they end at",
+            ),
+            (
+                vec![range("0", "", "10", &[]), range("1", "10", "10", &[])],
+                "is empty",
+            ),
+            (
+                vec![range("0", "", "10", &[]), range("0", "10", "FF", &[])],
+                "same id",
+            ),
         ];
         for (ranges, why) in cases {
             let said = refused(&ranges);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
-use super::config::{BulkConfig, Policy, Poison};
-use super::machine::{Cause, Letter, Machine, Output, Stop};
+use super::config::{BulkConfig, Poison, Policy};
+use super::machine::Machine;
 use super::model::{Most, Simple, arc_ids, ms, ranges, upsert};
 use super::operation::*;
+use super::output::{Cause, Letter, Output, Stop};
 use super::routing::{RoutingKey, RoutingMap};
 
 struct Fixture {
@@ -219,7 +220,10 @@ fn a_dead_letter_counts_only_once_it_is_durable() {
     f.results(&request, |_| 400);
     let letter = f.letters.pop().unwrap();
     assert_eq!((letter.group, &*letter.refusal.message), (group, "why"));
-    assert!(f.finished.is_empty() && f.sent.is_empty(), "its successor waits for it");
+    assert!(
+        f.finished.is_empty() && f.sent.is_empty(),
+        "its successor waits for it"
+    );
     f.machine.letter_put(f.now, letter.id);
     f.poll();
     assert_eq!(f.finished[&group].dead, 1);
@@ -240,7 +244,10 @@ fn a_poison_document_stops_a_writer_that_may_not_pass_it_over() {
     assert_eq!(f.stops.len(), 1);
     assert_eq!(f.stops[0].cause, Cause::Poison);
     let summary = &f.finished[&group];
-    assert_eq!((summary.written, summary.unwritten, summary.uncertain), (2, 1, 0));
+    assert_eq!(
+        (summary.written, summary.unwritten, summary.uncertain),
+        (2, 1, 0)
+    );
 }
 
 #[test]
@@ -268,7 +275,11 @@ fn credentials_are_renewed_once_and_then_it_stops() {
     for request in std::mem::take(&mut f.sent) {
         f.answer(&request, 401, vec![]);
     }
-    assert_eq!(f.refreshes, [Refresh::Token], "once for all that were under way");
+    assert_eq!(
+        f.refreshes,
+        [Refresh::Token],
+        "once for all that were under way"
+    );
     f.wake();
     let request = f.request();
     f.results(&request, |_| 200);
@@ -282,7 +293,10 @@ fn credentials_are_renewed_once_and_then_it_stops() {
     f.wake();
     let request = f.request();
     f.answer(&request, 401, vec![]);
-    assert_eq!((f.stops[0].cause, f.stops[0].refusal.status), (Cause::Fatal, 401));
+    assert_eq!(
+        (f.stops[0].cause, f.stops[0].refusal.status),
+        (Cause::Fatal, 401)
+    );
 }
 
 #[test]
@@ -324,9 +338,16 @@ fn a_range_that_has_changed_waits_for_the_map_and_the_other_goes_on() {
     f.poll();
     // The one that came back goes first, although the others were never sent.
     let request = f.request();
-    assert_eq!((request.range.as_str(), arc_ids(&request.operations)), ("3", vec!["2".into(), "3".into()]));
+    assert_eq!(
+        (request.range.as_str(), arc_ids(&request.operations)),
+        ("3", vec!["2".into(), "3".into()])
+    );
     f.results(&request, |_| 410);
-    assert_eq!(f.refreshes.len(), 1, "the map is not read more than ten times a second");
+    assert_eq!(
+        f.refreshes.len(),
+        1,
+        "the map is not read more than ten times a second"
+    );
     assert_eq!(f.wake(), ms(100));
     assert_eq!(f.refreshes, [Refresh::Map, Refresh::Map]);
     let map = RoutingMap::of(ranges(&[(2, 0), (3, 0x02), (1, 0x80)], &[])).unwrap();
@@ -391,17 +412,34 @@ fn the_policy_and_the_size_choose_the_route() {
         Operation::new(key, Action::Upsert(body), RoutingKey::new(vec![1]))
     };
     let mixed = || vec![of("[1]", "a", 1), of("[2]", "b", 1), of("[1]", "c", 1)];
-    assert_eq!(routes(Policy::Bulk, mixed()), [(Route::Bulk, "a b c".into())]);
+    assert_eq!(
+        routes(Policy::Bulk, mixed()),
+        [(Route::Bulk, "a b c".into())]
+    );
     assert_eq!(
         routes(Policy::Transactional, mixed()),
-        [(Route::Transactional, "a c".into()), (Route::Transactional, "b".into())]
+        [
+            (Route::Transactional, "a c".into()),
+            (Route::Transactional, "b".into())
+        ]
     );
     let point = |id: &str| (Route::Point, id.to_owned());
-    assert_eq!(routes(Policy::Point, mixed()), [point("a"), point("b"), point("c")]);
-    let large = vec![of("[1]", "a", 1), of("[1]", "b", 1_900_000), of("[1]", "c", 1)];
+    assert_eq!(
+        routes(Policy::Point, mixed()),
+        [point("a"), point("b"), point("c")]
+    );
+    let large = vec![
+        of("[1]", "a", 1),
+        of("[1]", "b", 1_900_000),
+        of("[1]", "c", 1),
+    ];
     assert_eq!(
         routes(Policy::Bulk, large),
-        [(Route::Bulk, "a".into()), point("b"), (Route::Bulk, "c".into())]
+        [
+            (Route::Bulk, "a".into()),
+            point("b"),
+            (Route::Bulk, "c".into())
+        ]
     );
 }
 
@@ -415,7 +453,11 @@ fn a_partition_with_little_waits_for_more_but_not_for_long() {
     assert_eq!(f.wake(), ms(1));
     assert_eq!(arc_ids(&f.request().operations), ["1", "2"]);
     f.submit((0x80..=0xE3).map(|at| upsert(at, "1")).collect());
-    assert_eq!(f.request().operations.len(), 100, "a full request does not wait");
+    assert_eq!(
+        f.request().operations.len(),
+        100,
+        "a full request does not wait"
+    );
 }
 
 /// One partition is throttled all the time, and there is one connection for both.
@@ -427,10 +469,16 @@ fn a_throttled_partition_takes_nothing_from_the_other() {
     for at in 0x80..0xC0 {
         f.submit(vec![upsert(at, "1")]);
     }
-    assert_eq!(f.machine.held(&RoutingKey::new(vec![1])).bytes, f.machine.held(&RoutingKey::new(vec![0x80])).bytes);
+    assert_eq!(
+        f.machine.held(&RoutingKey::new(vec![1])).bytes,
+        f.machine.held(&RoutingKey::new(vec![0x80])).bytes
+    );
     f.answer(&request, 429, vec![]);
     let request = f.request();
-    assert_eq!((request.range.as_str(), request.operations.len()), ("1", 64));
+    assert_eq!(
+        (request.range.as_str(), request.operations.len()),
+        ("1", 64)
+    );
     f.results(&request, |_| 200);
     assert_eq!(f.finished.len(), 64);
     assert!(!f.finished.contains_key(&hot) && f.sent.is_empty());
@@ -467,7 +515,10 @@ fn a_document_that_moves_is_inserted_before_it_is_deleted() {
     assert_eq!(request.operations[0].action.name(), "Upsert");
     f.results(&request, |_| 200);
     let request = f.request();
-    assert_eq!((request.operations[0].action.name(), request.range.as_str()), ("Delete", "1"));
+    assert_eq!(
+        (request.operations[0].action.name(), request.range.as_str()),
+        ("Delete", "1")
+    );
     f.results(&request, |_| 404);
     assert_eq!(f.finished[&group].written, 2);
 }
