@@ -1,7 +1,7 @@
 //! The whole protocol: what goes in and what comes out, see the [rules](super).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
@@ -65,7 +65,7 @@ pub(crate) struct Machine<P: Pace> {
     reading: Option<Refresh>,
     /// The earliest time of the next reading.
     read_from: Duration,
-    pub(super) letters: HashMap<LetterId, (Slot, Refusal)>,
+    pub(super) letters: BTreeMap<LetterId, (Slot, Refusal)>,
     pub(super) letter_count: u64,
     /// The minute of the last letters, and how many it has.
     pub(super) letter_rate: (u64, u32),
@@ -105,7 +105,7 @@ impl<P: Pace> Machine<P> {
             wanted: None,
             reading: None,
             read_from: now,
-            letters: HashMap::new(),
+            letters: BTreeMap::new(),
             letter_count: 0,
             letter_rate: (0, 0),
             suspect_since: None,
@@ -169,8 +169,7 @@ impl<P: Pace> Machine<P> {
     /// [`close`](Self::close) that waits for no dead letters: when they cannot be written, or the container is another one.
     pub(crate) fn stop(&mut self, now: Duration) {
         self.close(now);
-        let letters: Vec<Slot> = self.letters.drain().map(|(_, (slot, _))| slot).collect();
-        for slot in letters {
+        for (slot, _) in std::mem::take(&mut self.letters).into_values() {
             self.finish(now, slot, Settled::Unwritten);
         }
     }
@@ -235,7 +234,10 @@ impl<P: Pace> Machine<P> {
         self.map = map;
         self.version += 1;
         self.reading = None;
-        let orphans = old.values_mut().flat_map(Partition::drain);
+        // Hash maps have no order, and the same calls are to end the same way.
+        let mut orphaned: Vec<_> = old.into_values().collect();
+        orphaned.sort_unstable_by(|a, b| a.range.cmp(&b.range));
+        let orphans = orphaned.iter_mut().flat_map(Partition::drain);
         for slot in self.adrift.drain(..).chain(orphans) {
             let at = self.order.get(slot).partition;
             self.partitions[at as usize].push_again(slot);
