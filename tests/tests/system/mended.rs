@@ -1,7 +1,6 @@
 //! A checkpoint that is looked at, damaged and mended by hand with the program's own commands ends in right views.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes; random by default, and printed.
-#![cfg(unix)]
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +82,7 @@ fn numbers(list: &Value) -> Vec<u64> {
 
 #[test]
 fn a_job_goes_back_and_its_views_come_right_again() {
+    let _alone = super::alone();
     let mut job = Job::new();
     for _ in 0..4 {
         job.go_on();
@@ -118,6 +118,7 @@ fn a_job_goes_back_and_its_views_come_right_again() {
 
 #[test]
 fn a_damaged_commit_is_named_and_can_be_left_behind() {
+    let _alone = super::alone();
     let mut job = Job::new();
     for _ in 0..3 {
         job.go_on();

@@ -13,7 +13,6 @@
 //! | `TIDEFEED_WORKERS` | workers of every run | random for each run, 1 to 3 |
 //!
 //! A seed repeats the draws, not the scheduling of the operating system.
-#![cfg(unix)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;
@@ -157,6 +156,7 @@ impl Job<'_> {
 
 #[test]
 fn killed_anywhere_over_a_faulty_server_every_row_is_right() {
+    let _alone = super::alone();
     let began = Instant::now();
     let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
     let kills = from_environment("TIDEFEED_KILLS").unwrap_or(20) as usize;

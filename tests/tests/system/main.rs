@@ -1,0 +1,38 @@
+//! Whole jobs, from their source to their views: one program, because each that links a job takes long to build.
+//!
+//! | tests | what they do to a job |
+//! |---|---|
+//! | `memory_job`, `contract`, `stateful` | run it over containers in memory |
+//! | `changed_jobs` | change its code and its configuration between runs |
+//! | `shutdown` | stop it, and let what it depends on fail |
+//! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
+//! | `failpoints` | abort it before and after every step of its protocol |
+//! | `zombie` | freeze it until another run has taken over |
+//! | `mended` | damage its checkpoint, and mend it by hand |
+//!
+//! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
+//!
+//! The last four run the job as a process, and have an embedded server in this one. Two of them would take each other's
+//! time, which the leases of their runs are measured by: [`alone`] lets one at a time.
+
+mod changed_jobs;
+mod contract;
+#[cfg(unix)]
+mod failpoints;
+#[cfg(unix)]
+mod kill_anywhere;
+mod memory_job;
+#[cfg(unix)]
+mod mended;
+mod shutdown;
+mod stateful;
+#[cfg(unix)]
+mod zombie;
+
+/// Waits until no other test runs processes, and keeps them waiting until the guard is dropped.
+#[cfg(unix)]
+fn alone() -> parking_lot::MutexGuard<'static, ()> {
+    // It is not poisoned by a test that fails: the others are still worth running.
+    static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    ALONE.lock()
+}
