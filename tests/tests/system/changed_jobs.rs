@@ -11,20 +11,17 @@ use tidefeed::config::JobConfig;
 use tidefeed::memory::MemoryContainer;
 use tidefeed::prelude::*;
 use tidefeed::{CheckReport, CheckpointStore, Error, ErrorKind, Job, SinkFate};
+use tidefeed_tests::checkpoint_files::objects;
 use tidefeed_tests::{Order, Shop, config};
+
+/// Sinks of a version.
+const TOTALS: &[&str] = &["totals"];
+const BOTH: &[&str] = &["totals", "large"];
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Row {
     id: String,
     cents: i64,
-}
-
-fn shop() -> Shop {
-    let shop = Shop::new(3);
-    for n in 0..60 {
-        shop.put(&order(n, 20 * n));
-    }
-    shop
 }
 
 fn order(n: i64, cents: i64) -> Order {
@@ -36,15 +33,8 @@ fn order(n: i64, cents: i64) -> Order {
     }
 }
 
-/// The test job's configuration with these sinks, all by id.
-fn config_with(workers: usize, sinks: &[&str]) -> JobConfig {
-    let mut config = config(workers);
-    config.sink.retain(|name, _| sinks.contains(&name.as_str()));
-    for sink in config.sink.values_mut() {
-        sink.partition_key = vec!["/id".to_owned()];
-    }
-    config
-}
+/// A version of the job.
+type Version = fn(&mut Flow<'_>) -> Result<()>;
 
 /// Every order as it is.
 fn plain(flow: &mut Flow<'_>) -> Result<()> {
@@ -100,33 +90,69 @@ fn found(view: &MemoryContainer) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// Runs a version of the job until it has caught up.
-fn run<F>(
-    shop: &Shop,
-    store: &CheckpointStore,
-    config: JobConfig,
-    version: F,
-    rebuild: &[&str],
-) -> Result<()>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
-    let job = Job::new("shop", config, shop.clone(), version)
-        .checkpoint_store(store.clone())
-        .rebuild(rebuild.iter().copied())
-        .start()?;
-    job.finish_when_caught_up();
-    job.join().map(drop)
+/// The containers and the checkpoint of the job. Each test says which sinks a version has.
+struct Place {
+    shop: Shop,
+    store: CheckpointStore,
+    workers: usize,
 }
 
-fn check<F>(shop: &Shop, store: &CheckpointStore, config: JobConfig, version: F) -> CheckReport
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
-    Job::new("shop", config, shop.clone(), version)
-        .checkpoint_store(store.clone())
-        .check()
-        .expect("checks")
+impl Place {
+    fn new(workers: usize, store: CheckpointStore) -> Self {
+        let shop = Shop::new(3);
+        for n in 0..60 {
+            shop.put(&order(n, 20 * n));
+        }
+        Place {
+            shop,
+            store,
+            workers,
+        }
+    }
+
+    /// A place at which a version has run.
+    fn after(workers: usize, version: Version, sinks: &[&str]) -> Self {
+        let place = Place::new(workers, CheckpointStore::in_memory("shop"));
+        let ran = place.run(version, sinks, &[]);
+        ran.expect("the first version");
+        place
+    }
+
+    /// The view that most tests are about.
+    fn totals(&self) -> &MemoryContainer {
+        &self.shop.views["totals"]
+    }
+
+    /// The test job's configuration with these sinks, all by id.
+    fn config(&self, sinks: &[&str]) -> JobConfig {
+        let mut config = config(self.workers);
+        config.sink.retain(|name, _| sinks.contains(&name.as_str()));
+        for sink in config.sink.values_mut() {
+            sink.partition_key = vec!["/id".to_owned()];
+        }
+        config
+    }
+
+    fn job(&self, version: Version, config: JobConfig) -> Job {
+        Job::new("shop", config, self.shop.clone(), version).checkpoint_store(self.store.clone())
+    }
+
+    fn run(&self, version: Version, sinks: &[&str], rebuild: &[&str]) -> Result<()> {
+        let job = self.job(version, self.config(sinks));
+        to_the_end(job.rebuild(rebuild.iter().copied()))
+    }
+
+    fn check(&self, version: Version, sinks: &[&str]) -> CheckReport {
+        let job = self.job(version, self.config(sinks));
+        job.check().expect("checks")
+    }
+}
+
+/// Runs a job until it has caught up.
+fn to_the_end(job: Job) -> Result<()> {
+    let job = job.start()?;
+    job.finish_when_caught_up();
+    job.join().map(drop)
 }
 
 fn assert_says(error: &Error, kind: ErrorKind, parts: &[&str]) {
@@ -140,12 +166,9 @@ fn assert_says(error: &Error, kind: ErrorKind, parts: &[&str]) {
 #[test]
 fn a_changed_view_is_refused_and_then_brought_in_line() {
     for workers in 1..=3 {
-        let shop = shop();
-        let view = shop.views["totals"].clone();
-        let store = CheckpointStore::in_memory("shop");
-        let config = || config_with(workers, &["totals"]);
-        run(&shop, &store, config(), plain, &[]).expect("the first version");
-        assert_eq!(found(&view), expected_plain(&shop));
+        let place = Place::after(workers, plain, TOTALS);
+        let view = place.totals();
+        assert_eq!(found(view), expected_plain(&place.shop));
         // What no version of the job would write, and a document that is right in another spelling.
         view.upsert(r#"["stray"]"#, "stray", r#"{"id":"stray"}"#);
         view.upsert(
@@ -155,32 +178,28 @@ fn a_changed_view_is_refused_and_then_brought_in_line() {
         );
         let before = view.writes();
 
-        let error = run(&shop, &store, config(), changed, &[]).expect_err("refused");
-        assert_says(
-            &error,
-            ErrorKind::Checkpoint,
-            &["sink totals", "--rebuild totals"],
-        );
+        let error = place.run(changed, TOTALS, &[]).expect_err("refused");
+        let parts = ["sink totals", "--rebuild totals"];
+        assert_says(&error, ErrorKind::Checkpoint, &parts);
         assert_eq!(
             view.writes(),
             before,
             "nothing is written by a refused start"
         );
 
-        let expected = expected_changed(&shop);
-        let old = expected_plain(&shop);
+        let expected = expected_changed(&place.shop);
+        let old = expected_plain(&place.shop);
         let counts: BTreeMap<_, _> = view
             .contents()
             .into_keys()
             .map(|key| (key.clone(), view.writes_of(&key)))
             .collect();
-        run(&shop, &store, config(), changed, &["totals"]).expect("is rebuilt");
-        let mut contents = found(&view);
-        assert_eq!(contents[r#"["o30","o30"]"#]["cents"], 600.0);
-        contents.insert(
-            r#"["o30","o30"]"#.to_owned(),
-            expected[r#"["o30","o30"]"#].clone(),
-        );
+        let rebuilt = place.run(changed, TOTALS, &["totals"]);
+        rebuilt.expect("is rebuilt");
+        let mut contents = found(view);
+        let respelled = r#"["o30","o30"]"#;
+        assert_eq!(contents[respelled]["cents"], 600.0);
+        contents.insert(respelled.to_owned(), expected[respelled].clone());
         assert_eq!(contents, expected, "{workers} workers");
         for (key, count) in counts {
             let right = expected.get(&key) == old.get(&key) && expected.contains_key(&key);
@@ -193,16 +212,13 @@ fn a_changed_view_is_refused_and_then_brought_in_line() {
         assert_eq!(view.violations(), Vec::<String>::new());
 
         // From now on it is carried on like any other.
-        let report = check(&shop, &store, config(), changed);
-        assert_eq!(
-            report.sinks["totals"].becomes,
-            SinkFate::Continue,
-            "{report}"
-        );
-        assert_eq!(report.sinks["totals"].rows, Some(expected.len() as u64));
+        let report = place.check(changed, TOTALS);
+        let totals = &report.sinks["totals"];
+        assert_eq!(totals.becomes, SinkFate::Continue, "{report}");
+        assert_eq!(totals.rows, Some(expected.len() as u64));
         let before = view.writes();
-        shop.put(&order(1, 800));
-        run(&shop, &store, config(), changed, &[]).expect("goes on");
+        place.shop.put(&order(1, 800));
+        place.run(changed, TOTALS, &[]).expect("goes on");
         assert_eq!(view.writes(), before + 1);
     }
 }
@@ -211,62 +227,45 @@ fn a_changed_view_is_refused_and_then_brought_in_line() {
 #[test]
 fn a_rebuild_that_fails_midway_is_taken_up_again() {
     for workers in 1..=3 {
-        let shop = shop();
-        let view = shop.views["totals"].clone();
-        let store = CheckpointStore::in_memory("shop");
-        let config = || config_with(workers, &["totals"]);
-        run(&shop, &store, config(), plain, &[]).expect("the first version");
+        let place = Place::after(workers, plain, TOTALS);
+        let view = place.totals();
+        let fate = || place.check(changed, TOTALS).sinks["totals"].becomes;
         for attempt in 0..3 {
             view.fail_next_batch(ErrorKind::Rejected);
             let rebuild: &[&str] = if attempt == 0 { &["totals"] } else { &[] };
-            let error =
-                run(&shop, &store, config(), changed, rebuild).expect_err("the batch fails");
+            let error = place.run(changed, TOTALS, rebuild);
+            let error = error.expect_err("the batch fails");
             assert_says(&error, ErrorKind::Rejected, &["sink totals stopped"]);
-            assert_eq!(
-                check(&shop, &store, config(), changed).sinks["totals"].becomes,
-                SinkFate::Rebuild
-            );
-            shop.put(&order(50 + attempt, 440));
-            shop.delete("r2", &format!("o{}", 2 + 7 * (attempt + 2)));
+            assert_eq!(fate(), SinkFate::Rebuild);
+            place.shop.put(&order(50 + attempt, 440));
+            let gone = format!("o{}", 2 + 7 * (attempt + 2));
+            place.shop.delete("r2", &gone);
         }
-        run(&shop, &store, config(), changed, &[]).expect("is rebuilt");
-        assert_eq!(found(&view), expected_changed(&shop), "{workers} workers");
+        place.run(changed, TOTALS, &[]).expect("is rebuilt");
+        let expected = expected_changed(&place.shop);
+        assert_eq!(found(view), expected, "{workers} workers");
         assert_eq!(view.violations(), Vec::<String>::new());
-        let report = check(&shop, &store, config(), changed);
-        assert_eq!(
-            report.sinks["totals"].becomes,
-            SinkFate::Continue,
-            "{report}"
-        );
+        assert_eq!(fate(), SinkFate::Continue);
     }
 }
 
 #[test]
 fn starting_over_brings_what_is_there_in_line() {
     for workers in 1..=3 {
-        let shop = shop();
-        let view = shop.views["totals"].clone();
-        let store = CheckpointStore::in_memory("shop");
-        let config = || config_with(workers, &["totals"]);
-        run(&shop, &store, config(), plain, &[]).expect("the first version");
+        let mut place = Place::after(workers, plain, TOTALS);
+        let view = place.totals().clone();
         // The checkpoint is lost: what the documents are worth is not known.
         let other = CheckpointStore::in_memory("shop");
-        let error = run(&shop, &other, config(), changed, &[]).expect_err("refused");
-        assert_says(
-            &error,
-            ErrorKind::Config,
-            &["starts from nothing", "--rebuild totals"],
-        );
+        let first = std::mem::replace(&mut place.store, other.clone());
+        let error = place.run(changed, TOTALS, &[]).expect_err("refused");
+        let parts = ["starts from nothing", "--rebuild totals"];
+        assert_says(&error, ErrorKind::Config, &parts);
         let kept = view.writes_of(r#"["o20","o20"]"#);
-        for store in [&store, &other] {
-            let job = Job::new("shop", config(), shop.clone(), changed)
-                .checkpoint_store(store.clone())
-                .fresh(true)
-                .start()
-                .expect("starts over");
-            job.finish_when_caught_up();
-            job.join().expect("ends well");
-            assert_eq!(found(&view), expected_changed(&shop));
+        for store in [first, other] {
+            place.store = store;
+            let job = place.job(changed, place.config(TOTALS));
+            to_the_end(job.fresh(true)).expect("starts over");
+            assert_eq!(found(&view), expected_changed(&place.shop));
         }
         assert_eq!(
             view.writes_of(r#"["o20","o20"]"#),
@@ -274,7 +273,7 @@ fn starting_over_brings_what_is_there_in_line() {
             "it was right all along"
         );
         // What was rebuilt is carried on.
-        run(&shop, &other, config(), changed, &[]).expect("goes on");
+        place.run(changed, TOTALS, &[]).expect("goes on");
         assert_eq!(view.violations(), Vec::<String>::new());
     }
 }
@@ -282,45 +281,43 @@ fn starting_over_brings_what_is_there_in_line() {
 /// The graph is the same, so only the rebuilt view shows that a closure has changed.
 #[test]
 fn a_changed_closure_stops_the_run_until_it_is_asked_for() {
-    fn above(least: i64) -> impl for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync {
-        move |flow: &mut Flow<'_>| {
-            let orders = flow.change_feed::<Order>("orders")?;
-            let rows = orders
-                .filter(move |order| order.cents >= least)
-                .map(|Order { id, cents, .. }| Row { id, cents });
-            flow.upsert("large", rows.clone())?;
-            flow.upsert("totals", rows)
-        }
+    fn above<const LEAST: i64>(flow: &mut Flow<'_>) -> Result<()> {
+        let orders = flow.change_feed::<Order>("orders")?;
+        let rows = orders
+            .filter(|order| order.cents >= LEAST)
+            .map(|Order { id, cents, .. }| Row { id, cents });
+        flow.upsert("large", rows.clone())?;
+        flow.upsert("totals", rows)
     }
-    let shop = shop();
-    let store = CheckpointStore::in_memory("shop");
-    let config = || config_with(2, &["totals", "large"]);
-    run(&shop, &store, config(), above(400), &[]).expect("the first version");
-    let error = run(&shop, &store, config(), above(600), &[]).expect_err("another view");
+    let place = Place::after(2, above::<400>, BOTH);
+    let error = place.run(above::<600>, BOTH, &[]);
+    let parts = [
+        "view large (30 rows now, 40 then)",
+        "view totals (",
+        "--rebuild large --rebuild totals",
+    ];
     assert_says(
-        &error,
+        &error.expect_err("another view"),
         ErrorKind::Checkpoint,
-        &[
-            "view large (30 rows now, 40 then)",
-            "view totals (",
-            "--rebuild large --rebuild totals",
-        ],
+        &parts,
     );
-    let error = run(&shop, &store, config(), above(600), &["large"]).expect_err("one is left");
-    assert_says(&error, ErrorKind::Checkpoint, &["--rebuild totals"]);
-    assert!(
-        shop.views
-            .values()
-            .all(|view| view.writes() == 0 || view.contents().len() == 40)
+    let error = place.run(above::<600>, BOTH, &["large"]);
+    assert_says(
+        &error.expect_err("one is left"),
+        ErrorKind::Checkpoint,
+        &["--rebuild totals"],
     );
-    run(&shop, &store, config(), above(600), &["all"]).expect("is rebuilt");
-    let expected = expected(&shop, |Order { id, cents, .. }| {
+    let mut views = place.shop.views.values();
+    assert!(views.all(|view| view.writes() == 0 || view.contents().len() == 40));
+    let rebuilt = place.run(above::<600>, BOTH, &["all"]);
+    rebuilt.expect("is rebuilt");
+    let expected = expected(&place.shop, |Order { id, cents, .. }| {
         (cents >= 600).then_some(Row { id, cents })
     });
-    for view in ["totals", "large"] {
-        assert_eq!(found(&shop.views[view]), expected);
+    for view in BOTH {
+        assert_eq!(found(&place.shop.views[*view]), expected);
     }
-    run(&shop, &store, config(), above(600), &[]).expect("goes on");
+    place.run(above::<600>, BOTH, &[]).expect("goes on");
 }
 
 /// A field comes, with a default, and another goes: what an older version sealed decodes as what the newer one asks for.
@@ -336,20 +333,9 @@ fn a_new_row_type_and_a_new_view_resume_from_old_seals() {
     fn unknown() -> String {
         "unknown".to_owned()
     }
-    #[derive(Clone, Serialize)]
-    struct NewRow {
-        id: String,
-        cents: i64,
-        channel: String,
-    }
     fn newer(flow: &mut Flow<'_>) -> Result<()> {
         let orders = flow.change_feed::<NewOrder>("orders")?;
-        let rows = orders.clone().map(|order| NewRow {
-            id: order.id,
-            cents: order.cents,
-            channel: order.channel,
-        });
-        flow.upsert("large", rows)?;
+        flow.upsert("large", orders.clone())?;
         let channels = orders.map(|order| order.channel).count_total();
         let rows = channels.map(|(id, cents)| Row {
             id,
@@ -358,26 +344,20 @@ fn a_new_row_type_and_a_new_view_resume_from_old_seals() {
         flow.upsert("totals", rows)
     }
     for workers in 1..=3 {
-        let shop = shop();
-        let store = CheckpointStore::in_memory("shop");
-        run(&shop, &store, config_with(workers, &["totals"]), plain, &[])
-            .expect("the first version");
+        let place = Place::after(workers, plain, TOTALS);
+        let shop = &place.shop;
         shop.delete("r1", "o1");
         shop.orders.upsert(
             r#"["r2"]"#,
             "o2",
             r#"{"id":"o2","region":"r2","cents":9,"channel":"web"}"#,
         );
-        let config = || config_with(workers, &["totals", "large"]);
-        let report = check(&shop, &store, config(), newer);
-        assert_eq!(
-            report.sinks["large"].becomes,
-            SinkFate::Rebuild,
-            "new, and empty"
-        );
-        assert_eq!(report.sinks["totals"].becomes, SinkFate::Refused);
+        let report = place.check(newer, BOTH);
+        let fate = |sink: &str| report.sinks[sink].becomes;
+        assert_eq!(fate("large"), SinkFate::Rebuild, "new, and empty");
+        assert_eq!(fate("totals"), SinkFate::Refused);
         assert_eq!(report.exit_code(), ErrorKind::Checkpoint.exit_code());
-        run(&shop, &store, config(), newer, &["totals"]).expect("is rebuilt");
+        place.run(newer, BOTH, &["totals"]).expect("is rebuilt");
         let large = found(&shop.views["large"]);
         assert_eq!(large.len(), 59);
         assert_eq!(
@@ -388,16 +368,16 @@ fn a_new_row_type_and_a_new_view_resume_from_old_seals() {
             large[r#"["o3","o3"]"#],
             json!({"id": "o3", "cents": 60, "channel": "unknown"})
         );
-        let totals = found(&shop.views["totals"]);
         let count = |channel: &str, count: i64| {
             (
                 json!([channel, channel]).to_string(),
                 json!({"id": channel, "cents": count}),
             )
         };
-        assert_eq!(totals, [count("unknown", 58), count("web", 1)].into());
+        let expected = [count("unknown", 58), count("web", 1)].into();
+        assert_eq!(found(place.totals()), expected);
         // The older version again: both views are as unknown to it as they were to the newer one.
-        let error = run(&shop, &store, config(), plain, &[]).expect_err("refused");
+        let error = place.run(plain, TOTALS, &[]).expect_err("refused");
         assert_says(&error, ErrorKind::Checkpoint, &["--rebuild totals"]);
     }
 }
@@ -410,99 +390,60 @@ fn sinks_that_are_gone_are_left_alone_and_unrelated_ones_go_on() {
         flow.upsert("large", rows.clone().filter(|row| row.cents > 900))?;
         flow.upsert("totals", rows)
     }
-    let shop = shop();
-    let store = CheckpointStore::in_memory("shop");
-    run(
-        &shop,
-        &store,
-        config_with(2, &["totals", "large"]),
-        both,
-        &[],
-    )
-    .expect("the first version");
-    let large = found(&shop.views["large"]);
-    let report = check(&shop, &store, config_with(2, &["totals"]), plain);
+    let mut place = Place::after(2, both, BOTH);
+    let large = found(&place.shop.views["large"]);
+    let report = place.check(plain, TOTALS);
     assert_eq!(report.sinks["large"].becomes, SinkFate::Gone);
     assert_eq!(
         (report.sinks["totals"].becomes, report.exit_code()),
         (SinkFate::Continue, 0)
     );
-    shop.put(&order(3, 950));
-    run(&shop, &store, config_with(1, &["totals"]), plain, &[]).expect("goes on without it");
-    assert_eq!(found(&shop.views["large"]), large);
-    assert_eq!(found(&shop.views["totals"]), expected_plain(&shop));
+    place.shop.put(&order(3, 950));
+    place.workers = 1;
+    let without = place.run(plain, TOTALS, &[]);
+    without.expect("goes on without it");
+    assert_eq!(found(&place.shop.views["large"]), large);
+    assert_eq!(found(place.totals()), expected_plain(&place.shop));
     // Back again: its container has missed something, so it is as good as new.
-    let error = run(
-        &shop,
-        &store,
-        config_with(2, &["totals", "large"]),
-        both,
-        &[],
-    )
-    .expect_err("refused");
-    assert_says(
-        &error,
-        ErrorKind::Checkpoint,
-        &[
-            "sink large (the checkpoint does not have it)",
-            "--rebuild large,",
-        ],
-    );
-    run(
-        &shop,
-        &store,
-        config_with(2, &["totals", "large"]),
-        both,
-        &["large"],
-    )
-    .expect("is rebuilt");
-    assert_eq!(found(&shop.views["large"]).len(), large.len() + 1);
+    place.workers = 2;
+    let error = place.run(both, BOTH, &[]).expect_err("refused");
+    let parts = [
+        "sink large (the checkpoint does not have it)",
+        "--rebuild large,",
+    ];
+    assert_says(&error, ErrorKind::Checkpoint, &parts);
+    place.run(both, BOTH, &["large"]).expect("is rebuilt");
+    assert_eq!(found(&place.shop.views["large"]).len(), large.len() + 1);
 }
 
 #[test]
 fn a_moved_source_and_an_unknown_sink_are_refused() {
-    let shop = shop();
-    let store = CheckpointStore::in_memory("shop");
-    let mut config = config_with(1, &["totals"]);
-    run(&shop, &store, config.clone(), plain, &[]).expect("the first version");
-    let error = run(&shop, &store, config.clone(), plain, &["total"]).expect_err("a slip");
+    let place = Place::after(1, plain, TOTALS);
+    let error = place.run(plain, TOTALS, &["total"]).expect_err("a slip");
     assert_says(&error, ErrorKind::Config, &["--rebuild total:", "totals"]);
+    let mut config = place.config(TOTALS);
     for source in config.source.values_mut() {
         source.container = "orders2".to_owned();
     }
-    let error = run(&shop, &store, config, plain, &["all"]).expect_err("another container");
+    let error = to_the_end(place.job(plain, config).rebuild(["all"]));
+    let error = error.expect_err("another container");
     assert_says(&error, ErrorKind::Checkpoint, &["source orders", "--fresh"]);
 }
 
 #[test]
 fn a_check_writes_nothing() {
-    let shop = shop();
     let directory = tempfile::tempdir().expect("a directory");
     let store = CheckpointStore::local(directory.path(), "shop").expect("a store");
-    let objects = || {
-        let mut open = vec![directory.path().to_owned()];
-        let mut files = Vec::new();
-        while let Some(next) = open.pop() {
-            for entry in std::fs::read_dir(next).expect("readable") {
-                let path = entry.expect("an entry").path();
-                match path.is_dir() {
-                    true => open.push(path),
-                    false => files.push(path),
-                }
-            }
-        }
-        files.sort();
-        files
-    };
-    let config = || config_with(1, &["totals"]);
+    let place = Place::new(1, store);
+    let objects = || objects(directory.path());
     let before = objects();
-    let report = check(&shop, &store, config(), plain);
+    let report = place.check(plain, TOTALS);
     assert_eq!((report.exit_code(), report.generation), (0, 1));
     assert!(report.commit.is_none() && report.sinks["totals"].becomes == SinkFate::New);
     assert_eq!(objects(), before);
-    run(&shop, &store, config(), plain, &[]).expect("runs");
+    place.run(plain, TOTALS, &[]).expect("runs");
     let before = objects();
-    let text = check(&shop, &store, config(), changed).to_string();
+    let text = place.check(changed, TOTALS).to_string();
     assert_eq!(objects(), before);
     for part in [
         "generation 2",
@@ -512,5 +453,5 @@ fn a_check_writes_nothing() {
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
-    assert!(shop.views["totals"].writes() == 60);
+    assert!(place.totals().writes() == 60);
 }
