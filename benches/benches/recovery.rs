@@ -34,8 +34,8 @@ use tidefeed_benches::flights::{Flight, FlightFeed, flight};
 use tidefeed_benches::pipeline::{Pipeline, identity};
 use tidefeed_benches::process::{client_runtime, without_library_backtraces};
 use tidefeed_benches::stats::{median, rounded};
-use tidefeed_runtime::Epoch;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options};
+use tidefeed_runtime::{CommitConfig, Epoch};
 use tokio::runtime::Runtime;
 
 /// Documents of the large state.
@@ -125,7 +125,7 @@ impl Figures {
 
 /// Changes per second at full speed over some seconds, after a second of warming up.
 fn throughput(tokio: &Runtime, store: Option<&CheckpointStore>, feed: &FlightFeed) -> Outcome<f64> {
-    let pipeline = Pipeline::start(tokio, store, feed)?;
+    let pipeline = Pipeline::start(tokio, store, feed, CommitConfig::default())?;
     let begun = Instant::now();
     pipeline.until(tokio, |_| begun.elapsed() > Duration::from_secs(1))?;
     let (from, begun) = (pipeline.changes(), Instant::now());
@@ -151,12 +151,20 @@ fn cost_ratio(
     Ok(rounded(median(&ratios)))
 }
 
+/// Commits of runs whose base is written by the benchmark itself, or not at all.
+fn uncompacted() -> CommitConfig {
+    CommitConfig {
+        compact_min_bytes: u64::MAX,
+        ..CommitConfig::default()
+    }
+}
+
 /// Reads the large state for the first time, and commits all of it.
 fn fill(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
     let feed = FlightFeed::new(LARGE, 0);
     feed.written.store(LARGE, Ordering::Release);
     let begun = Instant::now();
-    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    let pipeline = Pipeline::start(tokio, Some(store), &feed, uncompacted())?;
     pipeline.until(tokio, |p| p.changes() == LARGE && p.committed())?;
     let sealed = pipeline.ledger.figures().sealed;
     pipeline.stop(tokio)?;
@@ -180,7 +188,7 @@ fn longest(pipeline: &Pipeline, from: Instant, to: Instant) -> f64 {
 fn stall(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
     let feed = FlightFeed::new(LARGE, 0);
     feed.written.store(LARGE, Ordering::Release);
-    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    let pipeline = Pipeline::start(tokio, Some(store), &feed, uncompacted())?;
     pipeline.until(tokio, |p| p.ledger.writable())?;
     let writer = feed.clone();
     let writing = tokio.spawn(async move {
@@ -254,7 +262,7 @@ fn load(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+        let pipeline = Pipeline::start(tokio, Some(store), &feed, uncompacted())?;
         pipeline.until(tokio, |p| p.ledger.writable())?;
         let s = begun.elapsed().as_secs_f64();
         let loaded = pipeline.changes();
@@ -355,7 +363,7 @@ fn restart(folder: &Path) -> Outcome<f64> {
 fn store_size(tokio: &Runtime, store: &CheckpointStore, folder: &Path) -> Outcome<f64> {
     let feed = FlightFeed::new(UPDATED, 10 * UPDATED);
     feed.written.store(UPDATED + UPDATES, Ordering::Release);
-    let pipeline = Pipeline::start(tokio, Some(store), &feed)?;
+    let pipeline = Pipeline::start(tokio, Some(store), &feed, CommitConfig::default())?;
     // Changes of one document within an epoch are one.
     let newest = |p: &Pipeline| {
         let tokens = p.ledger.figures();

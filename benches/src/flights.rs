@@ -121,7 +121,8 @@ impl PageStream for FlightPages {
             records,
             token: ContinuationToken(end.to_string()),
             charge_ru: 0.0,
-            caught_up: end == written,
+            // A token may be ahead of a feed that was made anew: nothing is left then.
+            caught_up: end >= written,
         })
     }
 }

@@ -87,7 +87,8 @@ pub fn identity() -> RunIdentity {
 }
 
 impl Pipeline {
-    /// Starts it. Without a store nothing is sealed and nothing committed: both count as done at once.
+    /// Starts it; `commits` says when it commits and compacts. Without a store nothing is sealed and nothing committed: both
+    /// count as done at once.
     ///
     /// # Errors
     /// When the store cannot be opened.
@@ -95,6 +96,7 @@ impl Pipeline {
         tokio: &Runtime,
         store: Option<&CheckpointStore>,
         feed: &FlightFeed,
+        commits: CommitConfig,
     ) -> Outcome<Pipeline> {
         let _entered = tokio.enter();
         let opened = match store {
@@ -119,7 +121,7 @@ impl Pipeline {
         // As if it had been loaded before: what is sealed is for compaction to rewrite.
         ledger.complete_load(committed);
         let (parts, parts_received) = mpsc::unbounded_channel();
-        let (commits, commits_received) = mpsc::unbounded_channel();
+        let (requests, commits_received) = mpsc::unbounded_channel();
         let (load_sender, load) = Inbox::new(1024);
         let (page_sender, inbox) = Inbox::new(8);
         let range = FeedRangeId(RANGE.into());
@@ -155,7 +157,7 @@ impl Pipeline {
                 tasks.push(tokio.spawn(sealing));
                 tasks.push(tokio.spawn(committer::run(
                     commits_received,
-                    CommitConfig::default(),
+                    commits,
                     opened.commits,
                     ledger.clone(),
                 )));
@@ -177,7 +179,7 @@ impl Pipeline {
         };
         let epochs = Arc::new(Mutex::new(Epochs::default()));
         let dataflow = Dataflow {
-            parts: Mutex::new(Some((source_parts, commits))),
+            parts: Mutex::new(Some((source_parts, requests))),
             epochs: Arc::clone(&epochs),
             resumed,
             ledger: ledger.clone(),

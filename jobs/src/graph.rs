@@ -148,8 +148,10 @@ impl Graph {
             .collect();
         let mut edges: BTreeMap<Place, Vec<Edge>> = BTreeMap::new();
         for channel in &self.channels {
-            let (source, output) = begin(&scopes, &channel.scope, channel.source);
-            let (target, input) = finish(&scopes, &channel.scope, channel.target);
+            let at =
+                |end, of_scope, of_child| place(&scopes, &channel.scope, end, of_scope, of_child);
+            let (source, output) = at(channel.source, Place::Enter, Place::Leave);
+            let (target, input) = at(channel.target, Place::Leave, Place::Enter);
             edges
                 .entry(target)
                 .or_default()
@@ -176,34 +178,21 @@ pub(crate) fn flush(worker: &Worker) {
     }
 }
 
-/// Where a channel begins. The ports of a scope's edge are places of their own, so those have no number.
-fn begin(
+/// Where a channel begins or ends. Node 0 of a scope is its own edge, which `of_scope` makes a place of; `of_child` does so
+/// with the edge of a scope within it. Those ports are places of their own, so they have no number.
+fn place(
     scopes: &BTreeSet<&[usize]>,
     scope: &[usize],
     (node, port): (usize, usize),
+    of_scope: fn(Vec<usize>, usize) -> Place,
+    of_child: fn(Vec<usize>, usize) -> Place,
 ) -> (Place, usize) {
     if node == 0 {
-        return (Place::Enter(scope.to_vec(), port), 0);
+        return (of_scope(scope.to_vec(), port), 0);
     }
     let address = [scope, &[node]].concat();
     match scopes.contains(address.as_slice()) {
-        true => (Place::Leave(address, port), 0),
-        false => (Place::Operator(address), port),
-    }
-}
-
-/// Where a channel ends.
-fn finish(
-    scopes: &BTreeSet<&[usize]>,
-    scope: &[usize],
-    (node, port): (usize, usize),
-) -> (Place, usize) {
-    if node == 0 {
-        return (Place::Leave(scope.to_vec(), port), 0);
-    }
-    let address = [scope, &[node]].concat();
-    match scopes.contains(address.as_slice()) {
-        true => (Place::Enter(address, port), 0),
+        true => (of_child(address, port), 0),
         false => (Place::Operator(address), port),
     }
 }

@@ -39,6 +39,13 @@ use crate::reader::Arrival;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocumentKey(Box<[u8]>);
 
+impl DocumentKey {
+    /// The key as JSON.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl From<&Bytes> for DocumentKey {
     fn from(key: &Bytes) -> Self {
         DocumentKey(key.as_ref().into())

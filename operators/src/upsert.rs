@@ -1,9 +1,27 @@
 //! Upserts become a collection: the newest value of each document, with what it replaces retracted.
+//!
+//! Each worker keeps the current value of its documents, by key, and emits the difference that an upsert makes: the new value,
+//! and what it takes the place of. Rules:
+//!
+//! 1. A document belongs to one worker, by the hash of its key.
+//! 2. An upsert is applied when no earlier epoch can bring another one. For upserts at the frontier itself that is at once, for
+//!    the others when the frontier has come to them. So what a checkpoint holds goes straight into place, piece by piece, and an
+//!    epoch is worked on while it is being sealed; only the frontier waits for the seal.
+//! 3. An upsert to the same value, and the removal of a document that is not there, emit nothing.
+//!
+//! This is what differential's `arrange_from_upsert` computes, with a hash table in place of its arrangement: nothing else
+//! reads that arrangement, and sorting, batching and merging every document took most of the time of a recovery.
 
-use differential_dataflow::operators::arrange::upsert::arrange_from_upsert;
-use differential_dataflow::trace::implementations::{ValBuilder, ValSpine};
-use differential_dataflow::{ExchangeData, VecCollection};
+use std::collections::BTreeMap;
+
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::{DocumentKey, Upsert};
 
@@ -11,17 +29,188 @@ use crate::source::{DocumentKey, Upsert};
 pub trait UpsertToCollection<'scope, V> {
     /// The collection of the newest value of every document.
     ///
-    /// The arrangement behind it keeps one value per live document, which is how it knows what to retract. Within one
-    /// epoch a document must occur at most once; sources see to that.
+    /// Memory holds one value and one key for each live document. Within one epoch a document must occur at most once;
+    /// sources see to that.
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize>;
 }
 
 impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for StreamVec<'scope, u64, Upsert<V>> {
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
-        let name = format!("Upsert: {name}");
-        arrange_from_upsert::<ValBuilder<_, _, _, _>, ValSpine<DocumentKey, V, u64, isize>, _, _>(
-            self, &name,
-        )
-        .as_collection(|_key, value| value.clone())
+        // The bits by which a loader chooses a worker, so that what is loaded stays where it is; the table uses the others.
+        let exchange = Exchange::new(|(key, ..): &Upsert<V>| key_hash(key) >> 32);
+        let updates = self.unary_frontier(exchange, &format!("Upsert: {name}"), |_, _| {
+            let mut documents = Documents::default();
+            let mut waiting: BTreeMap<u64, (Capability<u64>, Vec<Upsert<V>>)> = BTreeMap::new();
+            move |(input, frontier), output| {
+                input.for_each(|cap, upserts| {
+                    let at = waiting.entry(*cap.time());
+                    let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
+                    waiting.append(upserts);
+                });
+                let bound = frontier.frontier().as_option().copied();
+                while let Some(first) = waiting.first_entry()
+                    && bound.is_none_or(|bound| *first.key() <= bound)
+                {
+                    let (cap, upserts) = first.remove();
+                    let mut session = output.session(&cap);
+                    for upsert in upserts {
+                        documents.apply(upsert, |update| session.give(update));
+                    }
+                }
+            }
+        });
+        updates.as_collection()
+    }
+}
+
+fn key_hash(key: &DocumentKey) -> u64 {
+    xxh3_64(key.as_bytes())
+}
+
+/// Parts of the table. Each grows by itself, so that no epoch waits for millions of documents to be moved at once.
+const PARTS: usize = 256;
+
+/// The current value of every document of one worker.
+struct Documents<V> {
+    parts: Vec<HashTable<(DocumentKey, V)>>,
+}
+
+impl<V> Default for Documents<V> {
+    fn default() -> Self {
+        Documents {
+            parts: (0..PARTS).map(|_| HashTable::new()).collect(),
+        }
+    }
+}
+
+impl<V: Clone + Eq> Documents<V> {
+    /// Applies an upsert and emits what it changes.
+    fn apply(&mut self, (key, value, time): Upsert<V>, mut emit: impl FnMut((V, u64, isize))) {
+        let hash = key_hash(&key);
+        // Of the lower half, the bits that a table of up to 2^24 documents does not use.
+        let part = &mut self.parts[(hash >> 24) as usize % PARTS];
+        let entry = part.entry(hash, |(other, _)| *other == key, |(key, _)| key_hash(key));
+        match (entry, value) {
+            (Entry::Occupied(mut entry), Some(value)) => {
+                let current = &mut entry.get_mut().1;
+                if *current != value {
+                    emit((std::mem::replace(current, value.clone()), time, -1));
+                    emit((value, time, 1));
+                }
+            }
+            (Entry::Occupied(entry), None) => {
+                let ((_, gone), _) = entry.remove();
+                emit((gone, time, -1));
+            }
+            (Entry::Vacant(entry), Some(value)) => {
+                emit((value.clone(), time, 1));
+                entry.insert((key, value));
+            }
+            (Entry::Vacant(_), None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use timely::dataflow::operators::Capture;
+    use timely::dataflow::operators::capture::Extract;
+    use timely::dataflow::operators::core::UnorderedInput;
+
+    use super::*;
+
+    const EPOCHS: u64 = 20;
+
+    /// What a map makes of the same upserts.
+    fn expected(upserts: &[Upsert<u8>]) -> Vec<(u8, u64, isize)> {
+        let mut sorted = upserts.to_vec();
+        sorted.sort_by_key(|(_, _, time)| *time);
+        let mut current: HashMap<DocumentKey, u8> = HashMap::new();
+        let mut updates = Vec::new();
+        for (key, value, time) in sorted {
+            let before = match value {
+                Some(value) => current.insert(key, value),
+                None => current.remove(&key),
+            };
+            if before != value {
+                updates.extend(before.map(|gone| (gone, time, -1)));
+                updates.extend(value.map(|come| (come, time, 1)));
+            }
+        }
+        updates
+    }
+
+    fn consolidated(mut updates: Vec<(u8, u64, isize)>) -> Vec<(u8, u64, isize)> {
+        let updates = updates
+            .drain(..)
+            .map(|(value, time, diff)| ((value, time), diff));
+        let mut updates: Vec<_> = updates.collect();
+        differential_dataflow::consolidation::consolidate(&mut updates);
+        updates
+            .into_iter()
+            .map(|((value, time), diff)| (value, time, diff))
+            .collect()
+    }
+
+    /// Epochs come mixed up and while the frontier stands below them, on several workers; the collection changes at each
+    /// epoch as it does when they come in order.
+    #[test]
+    fn any_order_of_arrival_makes_the_same_collection() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        for round in 0..40 {
+            let mut random = fastrand::Rng::with_seed(seed ^ round);
+            let mut upserts: Vec<Upsert<u8>> = Vec::new();
+            for time in 0..EPOCHS {
+                for key in 0..30u8 {
+                    if random.u8(..4) == 0 {
+                        let value = random.bool().then(|| random.u8(..3));
+                        upserts.push((DocumentKey::from(&vec![key].into()), value, time));
+                    }
+                }
+            }
+            let expected = consolidated(expected(&upserts));
+            let workers = random.usize(1..=3);
+            let config = timely::Config::process(workers);
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let sender = std::sync::Mutex::new(sender);
+            let guards = timely::execute(config, move |worker| {
+                let mut random = fastrand::Rng::with_seed(seed ^ round);
+                let sender = sender.lock().expect("nobody panicked").clone();
+                let (index, peers) = (worker.index(), worker.peers());
+                let (mut input, mut cap) = worker.dataflow::<u64, _, _>(|scope| {
+                    let (input, upserts) = scope.new_unordered_input();
+                    let rows = upserts.upsert_to_collection("test");
+                    rows.inner.capture_into(sender);
+                    input
+                });
+                // Each worker brings its share, of three epochs at a time in any order.
+                for first in (0..EPOCHS).step_by(3) {
+                    cap = cap.delayed(&first);
+                    let window = first..first + 3;
+                    let due = upserts.iter().enumerate();
+                    let due = due
+                        .filter(|(at, upsert)| window.contains(&upsert.2) && at % peers == index);
+                    let mut due: Vec<_> = due.map(|(_, upsert)| upsert.clone()).collect();
+                    random.shuffle(&mut due);
+                    for upsert in due {
+                        let at = cap.delayed(&upsert.2);
+                        input.activate().session(&at).give(upsert);
+                        if random.bool() {
+                            worker.step();
+                        }
+                    }
+                }
+            });
+            drop(guards.expect("runs"));
+            let found = receiver
+                .extract()
+                .into_iter()
+                .flat_map(|(_, updates)| updates)
+                .collect();
+            assert_eq!(consolidated(found), expected, "{workers} workers");
+        }
     }
 }
