@@ -156,7 +156,6 @@ impl Job<'_> {
 
 #[test]
 fn killed_anywhere_over_a_faulty_server_every_row_is_right() {
-    let _alone = super::alone();
     let began = Instant::now();
     let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
     let kills = from_environment("TIDEFEED_KILLS").unwrap_or(20) as usize;

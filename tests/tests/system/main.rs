@@ -12,8 +12,8 @@
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last four run the job as a process, and have an embedded server in this one. Two of them would take each other's
-//! time, which the leases of their runs are measured by: [`alone`] lets one at a time.
+//! The last four run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod changed_jobs;
 mod contract;
@@ -29,7 +29,7 @@ mod stateful;
 #[cfg(unix)]
 mod zombie;
 
-/// Waits until no other test runs processes, and keeps them waiting until the guard is dropped.
+/// Waits until no other test has runs with short leases, and keeps them waiting until the guard is dropped.
 #[cfg(unix)]
 fn alone() -> parking_lot::MutexGuard<'static, ()> {
     // It is not poisoned by a test that fails: the others are still worth running.

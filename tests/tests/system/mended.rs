@@ -82,7 +82,6 @@ fn numbers(list: &Value) -> Vec<u64> {
 
 #[test]
 fn a_job_goes_back_and_its_views_come_right_again() {
-    let _alone = super::alone();
     let mut job = Job::new();
     for _ in 0..4 {
         job.go_on();
@@ -118,7 +117,6 @@ fn a_job_goes_back_and_its_views_come_right_again() {
 
 #[test]
 fn a_damaged_commit_is_named_and_can_be_left_behind() {
-    let _alone = super::alone();
     let mut job = Job::new();
     for _ in 0..3 {
         job.go_on();
