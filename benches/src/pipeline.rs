@@ -13,7 +13,7 @@ use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{PollDelay, Readers, SourceCounters};
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::upsert::UpsertToCollection;
-use tidefeed_runtime::bridge::Inbox;
+use tidefeed_runtime::bridge::{ByteBudget, Inbox};
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity, Share};
 use tidefeed_runtime::dataflow::{Report, Resumed, SinkStart, commit, ticks};
 use tidefeed_runtime::loader::{self, Loaded, Outlets};
@@ -123,7 +123,9 @@ impl Pipeline {
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (requests, commits_received) = mpsc::unbounded_channel();
         let (load_sender, load) = Inbox::new(1024);
-        let (page_sender, inbox) = Inbox::new(8);
+        let epoch = EpochConfig::default();
+        let budget = ByteBudget::new(epoch.max_waiting_bytes);
+        let (page_sender, inbox) = Inbox::within(&budget);
         let range = FeedRangeId(RANGE.into());
         let saved = resumed
             .tokens
@@ -137,6 +139,7 @@ impl Pipeline {
                 longest: Duration::from_millis(1),
             },
             counters: Arc::new(SourceCounters::default()),
+            budget,
             ledger: ledger.clone(),
             finish: watch::Sender::new(false).subscribe(),
             open_ranges: Arc::new(AtomicUsize::new(1)),
@@ -173,7 +176,8 @@ impl Pipeline {
             inbox,
             load,
             parts,
-            max_bytes: EpochConfig::default().max_bytes_per_worker,
+            max_bytes: epoch.max_bytes_per_worker,
+            max_load_bytes: epoch.load_bytes,
             reports_seals: true,
             ledger: ledger.clone(),
         };

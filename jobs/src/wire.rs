@@ -13,7 +13,7 @@ use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::StatefulParts;
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
+use tidefeed_runtime::bridge::{ByteBudget, Inbox, InboxSender, Tasks};
 use tidefeed_runtime::loader::Outlets;
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::states::{StateWriter, state_source};
@@ -24,8 +24,6 @@ use crate::flow::WorkerParts;
 use crate::ranges::{RangeStart, starts};
 use crate::running::Shared;
 
-/// Pages that may wait for a worker, for each source.
-const INBOX_PAGES: usize = 8;
 /// Pieces of a checkpoint that may wait for a worker, for each source. Their bytes are bounded by [`LoadConfig::max_bytes`]
 /// already; this bounds what tiny ones cost.
 ///
@@ -63,6 +61,8 @@ pub(crate) struct Wiring<'a> {
     outlets: Outlets,
     parts: PartSender,
     open_ranges: Arc<AtomicUsize>,
+    /// Room for the pages of all sources.
+    budget: ByteBudget,
     workers: Vec<WorkerParts>,
     readers: Vec<ReaderStart>,
 }
@@ -80,6 +80,7 @@ impl<'a> Wiring<'a> {
             outlets: Outlets::new(),
             parts,
             open_ranges: Arc::default(),
+            budget: ByteBudget::new(config.epoch.max_waiting_bytes),
             workers: (0..config.workers.0).map(empty).collect(),
             readers: Vec::new(),
         }
@@ -112,6 +113,7 @@ impl<'a> Wiring<'a> {
                 longest: Duration::from_millis(config.poll_max_ms),
             },
             counters: Arc::clone(&self.shared.sources[name]),
+            budget: self.budget.clone(),
             ledger: self.shared.ledger.clone(),
             finish: self.shared.finish.subscribe(),
             open_ranges: Arc::clone(&self.open_ranges),
@@ -135,7 +137,7 @@ impl<'a> Wiring<'a> {
     fn source_parts(&mut self, name: &str) -> Vec<InboxSender<Arrival>> {
         let (mut inboxes, mut outlets) = (Vec::new(), Vec::new());
         for (index, worker) in self.workers.iter_mut().enumerate() {
-            let (sender, inbox) = Inbox::new(INBOX_PAGES);
+            let (sender, inbox) = Inbox::within(&self.budget);
             inboxes.push(sender);
             let (sender, load) = Inbox::new(INBOX_CHUNKS);
             outlets.push(sender);
@@ -145,6 +147,7 @@ impl<'a> Wiring<'a> {
                 load,
                 parts: self.parts.clone(),
                 max_bytes: self.config.epoch.max_bytes_per_worker,
+                max_load_bytes: self.config.epoch.load_bytes,
                 reports_seals: index == 0 && worker.sources.is_empty(),
                 ledger: self.shared.ledger.clone(),
             };

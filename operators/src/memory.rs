@@ -257,7 +257,7 @@ impl MemoryContainer {
             .push(Failure { at, error });
     }
 
-    fn range_of(&self, partition_key: &str) -> usize {
+    pub(crate) fn range_of(&self, partition_key: &str) -> usize {
         let count = self.shared.ranges.len() as u128;
         ((u128::from(xxh3_64(partition_key.as_bytes())) * count) >> 64) as usize
     }

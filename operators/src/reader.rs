@@ -1,7 +1,11 @@
 //! The task that reads one feed range and feeds its pages to a worker.
 //!
-//! Backpressure is the bounded inbox: when the worker does not attach, the reader waits with one page in hand and asks for
-//! no more. An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
+//! Backpressure is a budget of bytes, one for all readers of a process: a page holds room in it until the worker attaches
+//! the page. When there is none, the reader waits with one page in hand and asks for no more, and the ticker is told. Room
+//! goes to readers in turn, so a range with much to read does not keep the others waiting for more than a page of each.
+//! A page that is larger than the budget waits for all of it, and passes alone.
+//!
+//! An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
 //! The first page that leaves nothing behind it is marked: when it is attached, the range has caught up, and when all have,
 //! the first load is complete.
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
@@ -12,8 +16,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidefeed_runtime::bridge::InboxSender;
-use tidefeed_runtime::{FeedRangeId, Ledger, Result};
+use tidefeed_runtime::bridge::{ByteBudget, InboxSender, Room};
+use tidefeed_runtime::{FeedRangeId, Ledger, Record, Result};
 use tokio::sync::watch;
 
 use crate::feed::{ChangeFeed, Page, Start};
@@ -25,15 +29,23 @@ pub struct Arrival {
     pub range: FeedRangeId,
     /// The page.
     pub page: Page,
+    /// Bytes of its records.
+    pub bytes: u64,
     /// With this page the range has caught up for the first time.
     pub caught_up: bool,
+    /// Held until the arrival is dropped.
+    _room: Room,
 }
 
 impl Arrival {
     /// Whether the ticker was told of it: an epoch is due for it at once.
     pub fn counts(&self) -> bool {
-        self.caught_up || !self.page.records.is_empty()
+        counts(&self.page, self.caught_up)
     }
+}
+
+fn counts(page: &Page, caught_up: bool) -> bool {
+    caught_up || !page.records.is_empty()
 }
 
 /// What a source has read so far.
@@ -66,6 +78,8 @@ pub struct Readers {
     pub poll: PollDelay,
     /// Counters of the source.
     pub counters: Arc<SourceCounters>,
+    /// Room for pages that wait to be attached, of all sources of the process.
+    pub budget: ByteBudget,
     /// The process's ledger.
     pub ledger: Ledger,
     /// Turns true when every range shall end once it has caught up.
@@ -122,12 +136,7 @@ impl Readers {
             loading &= !caught_up;
             if caught_up || last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
                 last_token = Some(page.token.clone());
-                let arrival = Arrival {
-                    range: range.clone(),
-                    page,
-                    caught_up,
-                };
-                if !self.deliver(arrival, inbox).await {
+                if !self.deliver(range, page, caught_up, inbox).await {
                     return Ok(false);
                 }
             }
@@ -153,64 +162,157 @@ impl Readers {
             .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
     }
 
-    async fn deliver(&self, arrival: Arrival, inbox: &InboxSender<Arrival>) -> bool {
-        let counters = &self.counters;
-        let records = &arrival.page.records;
-        if !records.is_empty() {
-            let bytes: usize = records
-                .iter()
-                .map(tidefeed_runtime::Record::size_bytes)
-                .sum();
-            counters
-                .changes
-                .fetch_add(records.len() as u64, Ordering::Relaxed);
-            counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            counters.pages.fetch_add(1, Ordering::Relaxed);
+    /// False when the worker is gone.
+    async fn deliver(
+        &self,
+        range: &FeedRangeId,
+        page: Page,
+        caught_up: bool,
+        inbox: &InboxSender<Arrival>,
+    ) -> bool {
+        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>() as u64;
+        self.count_changes(&page, bytes);
+        if caught_up {
+            self.ledger.read_up();
         }
-        if arrival.counts() {
+        if counts(&page, caught_up) {
             // Before the send: a page in the channel that is not counted would let a drained run end without it.
-            self.ledger.page_arrived();
+            self.ledger.page_arrived(bytes);
         }
+        let _room = self.room_for(bytes).await;
+        let arrival = Arrival {
+            range: range.clone(),
+            page,
+            bytes,
+            caught_up,
+            _room,
+        };
         inbox.send(arrival).await
+    }
+
+    fn count_changes(&self, page: &Page, bytes: u64) {
+        if page.records.is_empty() {
+            return;
+        }
+        let counters = &self.counters;
+        counters
+            .changes
+            .fetch_add(page.records.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        counters.pages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whoever has to wait says so, because only an epoch makes room.
+    async fn room_for(&self, bytes: u64) -> Room {
+        if let Some(room) = self.budget.try_take(bytes) {
+            return room;
+        }
+        let _wanted = self.ledger.want_room();
+        self.budget.take(bytes).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::MemoryContainer;
+    use crate::memory::{MemoryContainer, MemoryOptions};
+    use std::collections::BTreeSet;
     use tidefeed_runtime::Epoch;
     use tidefeed_runtime::bridge::Inbox;
+
+    fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Arc<Readers> {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.expect_to_catch_up(ranges);
+        Arc::new(Readers {
+            feed: Arc::new(container),
+            poll: PollDelay {
+                first: Duration::from_millis(100),
+                longest: Duration::from_millis(100),
+            },
+            counters: Arc::default(),
+            budget: budget.clone(),
+            ledger,
+            finish: watch::Sender::new(false).subscribe(),
+            open_ranges: Arc::new(AtomicUsize::new(ranges)),
+        })
+    }
 
     /// Only delivered pages were counted, and an idle job seemed to read for nothing.
     #[tokio::test(start_paused = true)]
     async fn polls_that_find_nothing_are_charged() {
         let container = MemoryContainer::new(Default::default());
         let range = container.ranges().await.unwrap().remove(0);
-        let ledger = Ledger::new(Epoch(0), Epoch(0));
-        let counters = Arc::new(SourceCounters::default());
-        let readers = Arc::new(Readers {
-            feed: Arc::new(container),
-            poll: PollDelay {
-                first: Duration::from_millis(100),
-                longest: Duration::from_millis(100),
-            },
-            counters: Arc::clone(&counters),
-            ledger: ledger.clone(),
-            finish: watch::Sender::new(false).subscribe(),
-            open_ranges: Arc::new(AtomicUsize::new(1)),
-        });
-        let (inbox, mut arrivals) = Inbox::new(8);
-        let reading = tokio::spawn(readers.read(range, Start::Beginning, inbox));
+        let budget = ByteBudget::new(1 << 20);
+        let readers = readers(container, &budget, 1);
+        let (inbox, mut arrivals) = Inbox::within(&budget);
+        let reading = tokio::spawn(Arc::clone(&readers).read(range, Start::Beginning, inbox));
         tokio::time::sleep(Duration::from_secs(10)).await;
-        ledger.stop();
+        readers.ledger.stop();
         reading.await.unwrap();
-        let mut delivered = 0;
-        while arrivals.try_next().is_some() {
-            delivered += 1;
-        }
-        let charged = counters.charge_milli_ru.load(Ordering::Relaxed);
+        let delivered = std::iter::from_fn(|| arrivals.try_next()).count();
+        let charged = readers.counters.charge_milli_ru.load(Ordering::Relaxed);
         assert_eq!(delivered, 1, "the first position, and no other");
         assert!(charged >= 50_000, "{charged} for about 50 polls");
+    }
+
+    /// One range has a hundred pages, the others one each, and one of them is larger than the budget: what is small must not
+    /// wait for all of what is large, what is large must pass, and what waits must never be more than the budget and the
+    /// pages in the readers' hands.
+    #[tokio::test(start_paused = true)]
+    async fn every_range_has_its_turn_and_a_page_that_is_too_large_passes() {
+        const BUDGET: u64 = 8 << 10;
+        const PAGE: u64 = 3 << 10;
+        const LARGE: u64 = 20 << 10;
+        let container = MemoryContainer::new(MemoryOptions {
+            page_size: 1,
+            ..Default::default()
+        });
+        let ranges = container.ranges().await.unwrap();
+        let mut filled = vec![0; ranges.len()];
+        for number in 0.. {
+            let key = format!("[\"p{number}\"]");
+            let at = container.range_of(&key);
+            let (most, bytes) = match at {
+                0 => (100, PAGE),
+                1 => (1, LARGE),
+                _ => (1, PAGE),
+            };
+            if filled[at] < most {
+                filled[at] += 1;
+                container.upsert(&key, "1", vec![b'x'; bytes as usize]);
+            }
+            if filled.iter().sum::<i32>() == 103 {
+                break;
+            }
+        }
+        let budget = ByteBudget::new(BUDGET);
+        let readers = readers(container, &budget, ranges.len());
+        let (inbox, mut arrivals) = Inbox::within(&budget);
+        for range in &ranges {
+            let reader = Arc::clone(&readers);
+            tokio::spawn(reader.read(range.clone(), Start::Beginning, inbox.clone()));
+        }
+        let (mut from, mut with_records) = (Vec::new(), BTreeSet::new());
+        while from.len() < 103 || readers.ledger.observe().loading {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let seen = readers.ledger.observe();
+            assert!(seen.waiting_bytes <= BUDGET + 3 * (PAGE + 100) + LARGE + 100);
+            assert!(seen.full || from.len() >= 100, "the readers wait for room");
+            // As at a tick: everything that has arrived.
+            let mut bytes = 0;
+            for arrival in std::iter::from_fn(|| arrivals.try_next()) {
+                bytes += arrival.bytes;
+                readers.ledger.page_attached(Epoch(1), arrival.bytes);
+                if arrival.bytes > 0 {
+                    from.push(arrival.range.clone());
+                    with_records.insert(arrival.range);
+                }
+            }
+            assert!(bytes <= BUDGET || bytes < LARGE + 100, "{bytes} at once");
+            if from.len() > 12 {
+                assert_eq!(with_records.len(), ranges.len(), "a range waits: {from:?}");
+            }
+        }
+        assert_eq!(readers.ledger.observe().waiting_bytes, 0);
     }
 }

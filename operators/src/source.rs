@@ -6,18 +6,21 @@
 //!    commit at the commit's epoch, then every sealed epoch beyond it at its own time. All of it is durable already, so nothing
 //!    of it is sealed again. Until the last piece the operator keeps the right to emit at those epochs, so no frontier passes
 //!    them, and ticks wait. One piece is decoded in one activation, so loading never keeps a worker from its other operators.
-//! 2. At a tick the pages that have arrived are attached to the epoch; a source never waits for a range. Of several changes of
-//!    one document only the last is kept: a document belongs to one feed range and a range to one worker, so the last
-//!    to arrive is the newest, and downstream a tie within an epoch would be decided by value.
+//! 2. At a tick the pages that have arrived are attached to the epoch, up to a number of bytes, which is larger during the
+//!    first load; a source never waits for a range. A page gives its room back when it is attached: from there on its bytes
+//!    count as in flight. Of several changes of one document only the last is kept: a document belongs to one feed range and
+//!    a range to one worker, so the last to arrive is the newest, and downstream a tie within an epoch would be decided by
+//!    value.
 //! 3. Records are decoded before anything is handed to the sealer. A document that does not decode stops the run while
 //!    nothing of the epoch is durable, so the next run reads it again (I2).
 //! 4. The records flow downstream at once, but the capability for the epoch is kept until the epoch is sealed (I1); then
 //!    the positions are reported to the committer, and the capability is dropped.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
 use tidefeed_runtime::checkpoint::SealPart;
@@ -32,6 +35,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::reader::Arrival;
 
@@ -67,6 +71,8 @@ pub struct SourceParts {
     pub parts: PartSender,
     /// Bytes to attach to one epoch, at most; the page that crosses the bound still goes.
     pub max_bytes: u64,
+    /// The same until every range has caught up for the first time.
+    pub max_load_bytes: u64,
     /// True on exactly one source operator of a process: it reports the process's seals.
     pub reports_seals: bool,
     /// The process's ledger.
@@ -217,7 +223,12 @@ impl<D> Attach<D> {
         let mut newest = NewestRecords::default();
         let mut ranges = BTreeMap::new();
         let mut bytes = 0;
-        while bytes < self.parts.max_bytes {
+        // Read once: the last page of the load may be among those attached here.
+        let max_bytes = match self.parts.ledger.loaded() {
+            true => self.parts.max_bytes,
+            false => self.parts.max_load_bytes,
+        };
+        while bytes < max_bytes {
             let Some(arrival) = self.parts.inbox.try_next() else {
                 break;
             };
@@ -225,18 +236,15 @@ impl<D> Attach<D> {
             let Arrival {
                 range,
                 page,
+                bytes: page_bytes,
                 caught_up,
+                ..
             } = arrival;
             ranges.insert(range, page.token);
             if caught_up {
                 self.parts.ledger.caught_up(epoch);
             }
             if counts {
-                let page_bytes = page
-                    .records
-                    .iter()
-                    .map(|record| record.size_bytes() as u64)
-                    .sum();
                 bytes += page_bytes;
                 self.parts.ledger.page_attached(epoch, page_bytes);
                 page.records
@@ -283,16 +291,23 @@ fn decode_all<V>(
 #[derive(Default)]
 struct NewestRecords {
     records: Vec<Record>,
-    at: HashMap<Bytes, usize>,
+    /// Where each key is in them.
+    at: HashTable<usize>,
 }
 
 impl NewestRecords {
     fn add(&mut self, record: Record) {
-        match self.at.entry(record.key.clone()) {
-            Entry::Occupied(at) => self.records[*at.get()] = record,
+        let NewestRecords { records, at } = self;
+        let entry = at.entry(
+            xxh3_64(&record.key),
+            |at| records[*at].key == record.key,
+            |at| xxh3_64(&records[*at].key),
+        );
+        match entry {
+            Entry::Occupied(at) => records[*at.get()] = record,
             Entry::Vacant(at) => {
-                at.insert(self.records.len());
-                self.records.push(record);
+                at.insert(records.len());
+                records.push(record);
             }
         }
     }

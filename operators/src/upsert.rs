@@ -72,7 +72,14 @@ const PARTS: usize = 256;
 
 /// The current value of every document of one worker.
 struct Documents<V> {
-    parts: Vec<HashTable<(DocumentKey, V)>>,
+    parts: Vec<HashTable<Document<V>>>,
+}
+
+struct Document<V> {
+    /// Of the key. Kept, because a table that grows would have to visit every key for it.
+    hash: u64,
+    key: DocumentKey,
+    value: V,
 }
 
 impl<V> Default for Documents<V> {
@@ -89,22 +96,26 @@ impl<V: Clone + Eq> Documents<V> {
         let hash = key_hash(&key);
         // Of the lower half, the bits that a table of up to 2^24 documents does not use.
         let part = &mut self.parts[(hash >> 24) as usize % PARTS];
-        let entry = part.entry(hash, |(other, _)| *other == key, |(key, _)| key_hash(key));
+        let entry = part.entry(
+            hash,
+            |document| document.hash == hash && document.key == key,
+            |document| document.hash,
+        );
         match (entry, value) {
             (Entry::Occupied(mut entry), Some(value)) => {
-                let current = &mut entry.get_mut().1;
+                let current = &mut entry.get_mut().value;
                 if *current != value {
                     emit((std::mem::replace(current, value.clone()), time, -1));
                     emit((value, time, 1));
                 }
             }
             (Entry::Occupied(entry), None) => {
-                let ((_, gone), _) = entry.remove();
-                emit((gone, time, -1));
+                let (gone, _) = entry.remove();
+                emit((gone.value, time, -1));
             }
             (Entry::Vacant(entry), Some(value)) => {
                 emit((value.clone(), time, 1));
-                entry.insert((key, value));
+                entry.insert(Document { hash, key, value });
             }
             (Entry::Vacant(_), None) => {}
         }

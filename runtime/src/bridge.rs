@@ -81,6 +81,12 @@ impl<T> Inbox<T> {
         )
     }
 
+    /// A channel for items that each hold [`Room`] of this budget. It is as long as the budget allows, so whoever has room
+    /// never waits to send.
+    pub fn within(budget: &ByteBudget) -> (InboxSender<T>, Inbox<T>) {
+        Self::new(budget.units as usize)
+    }
+
     /// Makes the operator known to the senders.
     pub fn attach(&self, activator: SyncActivator) {
         self.waker.attach(activator);
@@ -93,13 +99,16 @@ impl<T> Inbox<T> {
 }
 
 /// Bytes that may wait between tokio and the workers. Clones share the bytes.
+///
+/// Whoever waits for room has it in turn, first come, first served: what is small does not overtake what is large, and
+/// one that wants much, again and again, does not keep the others from theirs.
 #[derive(Clone)]
 pub struct ByteBudget {
     room: Arc<Semaphore>,
     units: u32,
 }
 
-/// What a budget is counted in: a semaphore counts no further than a few billion.
+/// What a budget is counted in, so that a `u32` counts four terabytes; and what the smallest thing takes.
 const BUDGET_UNIT_BYTES: u64 = 1024;
 
 /// Bytes taken from a [`ByteBudget`], given back when it is dropped.
@@ -119,9 +128,19 @@ impl ByteBudget {
 
     /// Waits until there is room for so many bytes, and takes it. What is larger than the budget takes all of it.
     pub async fn take(&self, bytes: u64) -> Room {
-        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(units.clamp(1, self.units));
+        let room = Arc::clone(&self.room).acquire_many_owned(self.units_of(bytes));
         Room(room.await.expect("the semaphore is never closed"))
+    }
+
+    /// Takes room for so many bytes if that needs no waiting: there is room, and nobody waits for it already.
+    pub fn try_take(&self, bytes: u64) -> Option<Room> {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(self.units_of(bytes));
+        room.ok().map(Room)
+    }
+
+    fn units_of(&self, bytes: u64) -> u32 {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        units.clamp(1, self.units)
     }
 }
 
@@ -242,6 +261,36 @@ mod tests {
         assert!(budget.clone().take(1).now_or_never().is_none());
         drop((some, rest));
         assert!(budget.take(1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn room_goes_to_those_who_wait_in_turn() {
+        let budget = ByteBudget::new(10 * BUDGET_UNIT_BYTES);
+        let first = budget.try_take(6 * BUDGET_UNIT_BYTES).expect("it is empty");
+        let mut large = Box::pin(budget.take(8 * BUDGET_UNIT_BYTES));
+        assert!(large.as_mut().now_or_never().is_none());
+        let overtakes = "four are free, and meant for the one that waits for eight";
+        assert!(budget.try_take(1).is_none(), "{overtakes}");
+        let mut small = Box::pin(budget.take(3 * BUDGET_UNIT_BYTES));
+        drop(first);
+        assert!(small.as_mut().now_or_never().is_none());
+        let held = large.as_mut().now_or_never().expect("its turn");
+        assert!(small.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(small.now_or_never().is_some());
+    }
+
+    /// An inbox that is shorter would let a sender wait that nobody knows of.
+    #[tokio::test]
+    async fn whoever_has_room_never_waits_to_send() {
+        let budget = ByteBudget::new(3 * BUDGET_UNIT_BYTES);
+        let (sender, mut inbox) = Inbox::within(&budget);
+        for _ in 0..2 {
+            while let Some(room) = budget.try_take(1) {
+                assert_eq!(sender.send(room).now_or_never(), Some(true));
+            }
+            assert_eq!(std::iter::from_fn(|| inbox.try_next()).count(), 3);
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@
 //! Now and then it compacts beside the dataflow: when as much was sealed as the last base holds, the collection as of the
 //! last commit is written as a new base, and the next commit names it. So the store stays a small multiple of the live
 //! collection, and so does the work of a resume. Seals that a run found count too, so short runs one after the other come to
-//! a base as well. Garbage is collected beside it too, after the first commit of a run, so that
-//! short runs leave nothing behind, and every [`COMMITS_PER_COLLECTION`] commits.
+//! a base as well. Garbage is collected beside it too: after the first commit of a run, so that short runs leave nothing
+//! behind, when a base has made seals obsolete, and every [`COMMITS_PER_COLLECTION`] commits.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub struct CommitConfig {
     pub interval_ms: u64,
     /// Commits kept for inspection and for going back; default 3, 1 to 1000.
     pub retain: usize,
-    /// Bytes of seals that are never worth a base, each seal counting as 64 KiB more; default 64 MiB, at least 64 KiB. Larger
-    /// compacts less often and resumes slower. Default: a guess.
+    /// Bytes of seals that are never worth a base, each seal counting as 64 KiB more; default 32 MiB, at least 64 KiB. Larger
+    /// compacts less often and resumes slower. Default: a base costs 64 writes, and so much takes 512 seals and commits or more.
     pub compact_min_bytes: u64,
 }
 
@@ -39,7 +39,7 @@ impl Default for CommitConfig {
         CommitConfig {
             interval_ms: 0,
             retain: 3,
-            compact_min_bytes: 64 << 20,
+            compact_min_bytes: 32 << 20,
         }
     }
 }
@@ -83,7 +83,7 @@ pub async fn run(
     ledger: Ledger,
 ) {
     let interval = Duration::from_millis(config.interval_ms);
-    let mut compactor = Compactor::resumed(&commits, config.compact_min_bytes);
+    let mut compactor = Compactor::resumed(&commits, config);
     let mut next = Instant::now();
     while let Some(mut request) = requests.recv().await {
         // What arrives until the next commit is due goes into it. The end of the run ends the wait.
@@ -92,7 +92,7 @@ pub async fn run(
         }
         next = Instant::now() + interval;
         let epoch = request.epoch;
-        match write(&mut commits, &mut compactor, request).await {
+        match write(&mut commits, &mut compactor, &ledger, request).await {
             Ok(()) => ledger.committed(epoch, std::time::Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
         }
@@ -102,12 +102,13 @@ pub async fn run(
 async fn write(
     commits: &mut CommitWriter,
     compactor: &mut Compactor,
+    ledger: &Ledger,
     request: CommitRequest,
 ) -> Result<()> {
     if let Some(base) = compactor.finished().await? {
         commits.set_base(base)?;
     }
-    compactor.sealed(&request.seals, request.loading);
+    compactor.sealed(&request.seals, ledger);
     commits.commit(request).await?;
     compactor.collect_now_and_then(commits).await;
     if compactor.due() {
@@ -119,8 +120,7 @@ async fn write(
 /// Runs one compaction and one collection of garbage at a time, beside the commits.
 #[derive(Default)]
 struct Compactor {
-    /// See [`CommitConfig::compact_min_bytes`].
-    min_bytes: u64,
+    config: CommitConfig,
     running: Option<JoinHandle<Result<Option<BaseRef>>>>,
     /// Since the last compaction began.
     seals: u64,
@@ -128,10 +128,13 @@ struct Compactor {
     /// Of the last base of this run.
     base_bytes: u64,
     collecting: Option<JoinHandle<Result<GarbageReport>>>,
+    /// The number of commits at which the next collection begins, and the number so far.
+    collect_at: u64,
     commits: u64,
 }
 
-/// Commits between two collections of garbage; a guess. Fewer spend more time listing, more leave more objects behind.
+/// Commits between two collections of garbage, if no new base calls for one; a guess. Fewer spend more time listing, more
+/// leave more objects behind.
 const COMMITS_PER_COLLECTION: u64 = 64;
 
 /// Each seal costs a file and a read at resume, about as much as so many of its bytes. A guess.
@@ -142,10 +145,10 @@ const MAX_SEALS: u64 = 8192;
 impl Compactor {
     /// How many bytes the seals have that were found is not known, so as soon as they are worth it by their number, a
     /// compaction looks at them; it ends at once if they are not worth a base.
-    fn resumed(commits: &CommitWriter, min_bytes: u64) -> Compactor {
+    fn resumed(commits: &CommitWriter, config: CommitConfig) -> Compactor {
         let (seals, base_bytes) = commits.since_base();
         Compactor {
-            min_bytes,
+            config,
             seals,
             seal_bytes: if seals > 0 { base_bytes } else { 0 },
             base_bytes,
@@ -154,13 +157,14 @@ impl Compactor {
     }
 
     /// What is sealed during the first load takes the place of a base.
-    fn sealed(&mut self, seals: &[SealRef], loading: bool) {
-        let bytes = seals.iter().map(|seal| seal.bytes).sum::<u64>();
+    fn sealed(&mut self, seals: &[SealRef], ledger: &Ledger) {
         self.seals += seals.len() as u64;
-        if loading {
-            self.base_bytes += bytes;
-        } else {
-            self.seal_bytes += bytes;
+        for seal in seals {
+            if ledger.in_first_load(seal.epoch) {
+                self.base_bytes += seal.bytes;
+            } else {
+                self.seal_bytes += seal.bytes;
+            }
         }
     }
 
@@ -169,7 +173,7 @@ impl Compactor {
         let overhead = self.seals.saturating_mul(SEAL_OVERHEAD_BYTES);
         let sealed = self.seal_bytes.saturating_add(overhead);
         let enough = self.seal_bytes >= self.base_bytes || self.seals >= MAX_SEALS;
-        self.running.is_none() && sealed >= self.min_bytes && enough
+        self.running.is_none() && sealed >= self.config.compact_min_bytes && enough
     }
 
     fn start(&mut self, compaction: Option<Compaction>) {
@@ -181,16 +185,13 @@ impl Compactor {
 
     /// A failed collection is logged and tried again later: it does not fail the run.
     async fn collect_now_and_then(&mut self, commits: &CommitWriter) {
-        let due = self.commits.is_multiple_of(COMMITS_PER_COLLECTION);
+        let at = self.commits;
         self.commits += 1;
-        if !due
-            || self
-                .collecting
-                .as_ref()
-                .is_some_and(|collecting| !collecting.is_finished())
-        {
+        let busy = |collecting: &JoinHandle<_>| !collecting.is_finished();
+        if at < self.collect_at || self.collecting.as_ref().is_some_and(busy) {
             return;
         }
+        self.collect_at = at + COMMITS_PER_COLLECTION;
         if let Some(collecting) = self.collecting.take() {
             match collecting.await {
                 Ok(Ok(_)) => {}
@@ -215,6 +216,9 @@ impl Compactor {
             .context(ErrorKind::Internal, || "the compaction ended badly")??;
         if let Some(base) = &base {
             self.base_bytes = base.buckets.iter().map(|bucket| bucket.length).sum();
+            // By then no commit that is kept needs what the base takes the place of.
+            let obsolete = self.commits + self.config.retain as u64;
+            self.collect_at = self.collect_at.min(obsolete);
         }
         Ok(base)
     }
@@ -248,13 +252,14 @@ mod tests {
         let mut run = checkpoint::open(&store, &identity, Options::default())
             .await
             .expect("opens");
-        let min_bytes = CommitConfig::default().compact_min_bytes;
         let mut compactor = Compactor {
-            min_bytes,
+            config: CommitConfig::default(),
             ..Compactor::default()
         };
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        ledger.complete_load(Epoch(0));
         let mut bases = 0;
-        let seals_for_a_base = min_bytes / SEAL_OVERHEAD_BYTES;
+        let seals_for_a_base = CommitConfig::default().compact_min_bytes / SEAL_OVERHEAD_BYTES;
         let epochs = 4 * seals_for_a_base;
         for epoch in 1..=epochs {
             let record = Record {
@@ -292,7 +297,7 @@ mod tests {
                 seals: vec![seal],
                 sinks: Default::default(),
             };
-            write(&mut run.commits, &mut compactor, request)
+            write(&mut run.commits, &mut compactor, &ledger, request)
                 .await
                 .expect("commits");
         }

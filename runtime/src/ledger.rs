@@ -26,6 +26,9 @@ pub struct Ledger(Arc<Shared>, Failpoints);
 struct Shared {
     epochs: Mutex<Epochs>,
     pages_waiting: AtomicUsize,
+    bytes_waiting: AtomicU64,
+    /// Readers that hold a page for which there is no room.
+    room_wanted: AtomicUsize,
     sealed_through: AtomicU64,
     committed_through: AtomicU64,
     verified: AtomicBool,
@@ -33,7 +36,9 @@ struct Shared {
     unsettled: AtomicBool,
     /// The epoch by which the sources had caught up for the first time; `NOT_LOADED` until then.
     loaded_by: AtomicU64,
-    /// Feed ranges that have not caught up for the first time, and the newest epoch that one of the others did so in.
+    /// Feed ranges that have not been read to where they catch up for the first time.
+    behind_ranges: AtomicUsize,
+    /// Feed ranges whose pages up to there are not all attached, and the newest epoch that one of the others had its last in.
     loading_ranges: AtomicUsize,
     caught_up_in: AtomicU64,
     input_complete: AtomicBool,
@@ -100,11 +105,14 @@ impl Ledger {
                 commit_latency,
             }),
             pages_waiting: AtomicUsize::new(0),
+            bytes_waiting: AtomicU64::new(0),
+            room_wanted: AtomicUsize::new(0),
             sealed_through: AtomicU64::new(resumed_through.0),
             committed_through: AtomicU64::new(committed.0),
             verified: AtomicBool::new(committed == Epoch(0)),
             unsettled: AtomicBool::new(false),
             loaded_by: AtomicU64::new(NOT_LOADED),
+            behind_ranges: AtomicUsize::new(0),
             loading_ranges: AtomicUsize::new(0),
             caught_up_in: AtomicU64::new(0),
             input_complete: AtomicBool::new(false),
@@ -152,15 +160,24 @@ impl Ledger {
         self.0.gated.lock().push(waker);
     }
 
-    /// A page with records has arrived at a worker.
-    pub fn page_arrived(&self) {
-        self.0.pages_waiting.fetch_add(1, Ordering::Relaxed);
+    /// A page that an epoch is due for is on its way to a worker, with this many bytes.
+    pub fn page_arrived(&self, bytes: u64) {
+        self.0.bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
+        self.0.pages_waiting.fetch_add(1, Ordering::Release);
         self.0.ticker.wake();
+    }
+
+    /// A page waits for room until what this returns is dropped: no more arrives before an epoch has taken some of it.
+    pub fn want_room(&self) -> RoomWanted {
+        self.0.room_wanted.fetch_add(1, Ordering::Release);
+        self.0.ticker.wake();
+        RoomWanted(self.clone())
     }
 
     /// A page that had arrived was attached to an epoch, with this many bytes.
     pub fn page_attached(&self, epoch: Epoch, bytes: u64) {
         self.0.pages_waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(held) = self.0.epochs.lock().in_flight.get_mut(&epoch) {
             *held += bytes;
         }
@@ -181,8 +198,12 @@ impl Ledger {
     /// What the ticker decides on.
     pub fn observe(&self) -> Observed {
         let epochs = self.0.epochs.lock();
+        let behind = self.0.behind_ranges.load(Ordering::Acquire) > 0;
         Observed {
             data_waiting: self.0.pages_waiting.load(Ordering::Acquire) > 0,
+            waiting_bytes: self.0.bytes_waiting.load(Ordering::Acquire),
+            full: self.0.room_wanted.load(Ordering::Acquire) > 0,
+            loading: behind && !self.loaded(),
             unsealed: epochs.last_minted.0 > self.0.sealed_through.load(Ordering::Acquire),
             in_flight_epochs: epochs.in_flight.len(),
             in_flight_bytes: epochs.in_flight.values().sum(),
@@ -299,7 +320,14 @@ impl Ledger {
 
     /// So many more feed ranges have to catch up before the load is complete. To be said of all before any is read.
     pub fn expect_to_catch_up(&self, ranges: usize) {
+        self.0.behind_ranges.fetch_add(ranges, Ordering::AcqRel);
         self.0.loading_ranges.fetch_add(ranges, Ordering::AcqRel);
+    }
+
+    /// A feed range was read to where it catches up for the first time; to be said before its last page arrives. When
+    /// there is no other, what waits is all that there is to wait for.
+    pub fn read_up(&self) {
+        self.0.behind_ranges.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A feed range has caught up for the first time, and what it had to read is in the epochs through `by`. The last one
@@ -323,6 +351,11 @@ impl Ledger {
     /// Whether the epochs through `epoch` hold all that the sources had to read to catch up for the first time.
     pub fn loaded_by(&self, epoch: Epoch) -> bool {
         self.0.loaded_by.load(Ordering::Acquire) <= epoch.0
+    }
+
+    /// Whether `epoch` holds some of what the sources had to read to catch up for the first time. It may hold more.
+    pub fn in_first_load(&self, epoch: Epoch) -> bool {
+        epoch.0 <= self.0.loaded_by.load(Ordering::Acquire)
     }
 
     fn wake_gated(&self) {
@@ -377,6 +410,15 @@ impl Ledger {
     }
 }
 
+/// A page waits for room: see [`Ledger::want_room`].
+pub struct RoomWanted(Ledger);
+
+impl Drop for RoomWanted {
+    fn drop(&mut self) {
+        self.0.0.room_wanted.fetch_sub(1, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -384,7 +426,7 @@ mod tests {
     #[test]
     fn an_epoch_is_in_flight_until_the_frontier_passes_it() {
         let ledger = Ledger::new(Epoch(0), Epoch(0));
-        ledger.page_arrived();
+        ledger.page_arrived(500);
         ledger.minted(Epoch(10), Instant::now());
         ledger.page_attached(Epoch(10), 500);
         let seen = ledger.observe();
@@ -414,6 +456,37 @@ mod tests {
         }
         ledger.caught_up(Epoch(7));
         assert!(ledger.loaded() && ledger.loaded_by(Epoch(9)) && !ledger.loaded_by(Epoch(8)));
+        assert!(ledger.in_first_load(Epoch(9)) && !ledger.in_first_load(Epoch(10)));
+    }
+
+    #[test]
+    fn epochs_are_stretched_until_the_last_range_is_read_up() {
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        assert!(!ledger.observe().loading, "there is nothing to load");
+        ledger.expect_to_catch_up(2);
+        ledger.page_arrived(300);
+        ledger.page_arrived(200);
+        let room = ledger.want_room();
+        let seen = ledger.observe();
+        assert!(seen.loading && seen.full && seen.data_waiting);
+        assert_eq!(seen.waiting_bytes, 500);
+        drop(room);
+        ledger.minted(Epoch(10), Instant::now());
+        ledger.page_attached(Epoch(10), 300);
+        ledger.read_up();
+        let seen = ledger.observe();
+        assert!(seen.loading && !seen.full && seen.data_waiting);
+        assert_eq!(seen.waiting_bytes, 200);
+        ledger.read_up();
+        assert!(!ledger.observe().loading && !ledger.loaded());
+    }
+
+    #[test]
+    fn a_run_that_resumes_after_the_load_does_not_stretch_epochs() {
+        let ledger = Ledger::new(Epoch(5), Epoch(7));
+        ledger.complete_load(Epoch(5));
+        ledger.expect_to_catch_up(2);
+        assert!(!ledger.observe().loading && !ledger.in_first_load(Epoch(8)));
     }
 
     #[test]

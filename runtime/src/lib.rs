@@ -51,7 +51,7 @@ pub use committer::CommitConfig;
 pub use error::{Context, Error, ErrorKind, Result};
 pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
-pub use ledger::{EpochFigures, Ledger};
+pub use ledger::{EpochFigures, Ledger, RoomWanted};
 pub use loader::LoadConfig;
 pub use record::Record;
 pub use ticker::{Decision, EpochConfig, Observed, Ticker};

@@ -66,8 +66,8 @@ pub async fn run(
     while let Some(part) = parts.recv().await {
         assembly.add(part);
         while let Some((epoch, parts)) = assembly.next_complete() {
-            // An epoch that completes the load belongs to what comes after it, which only counts for compaction.
-            seals.set_loading(!ledger.loaded());
+            // Whatever completes the load has attached its last page before its part came here.
+            seals.set_loading(ledger.in_first_load(epoch));
             let seal = if parts.is_empty() {
                 Ok(None)
             } else {

@@ -5,10 +5,14 @@
 //! arrived while the one before was made durable. Rules, in order of precedence:
 //!
 //! 1. Never while `max_in_flight_epochs` epochs or `max_in_flight_bytes` bytes are minted and not yet acknowledged by
-//!    every sink. This is the backpressure: pages stay in their bounded channels, and the readers stop.
+//!    every sink. This is the backpressure: pages stay where they wait, there is no room for more, and the readers stop.
 //! 2. Never while an epoch is minted and not yet sealed, and never sooner than `min` after the one before.
-//! 3. At once when data waits.
+//! 3. At once when data waits; but while a feed range is being read for the first time, only when `load_bytes` wait, or
+//!    `load` after the one before. So a first load goes into few large seals. It does not wait when a reader waits for
+//!    room, for then no more arrives; and it ends with the last page of the last range, so nothing waits that is complete.
 //! 4. Otherwise `max` after the one before, so that frontiers and idle tokens move on.
+//!
+//! So where data waits and nothing holds the ticker back, an epoch is minted after at most the longer of `min` and `load`.
 //!
 //! Epochs are wall-clock milliseconds but never go back and never repeat: if the clock stands or jumps back, the next
 //! epoch is the last one plus one.
@@ -39,6 +43,19 @@ pub struct EpochConfig {
     /// Bytes of records that one worker attaches to one epoch; default 8 MiB, at least 64 KiB. The page that crosses the
     /// bound still goes. Larger seals more at once; smaller keeps epochs short after a stall.
     pub max_bytes_per_worker: u64,
+    /// Bytes of pages that are read and not yet attached, over all sources; default 64 MiB, 1 MiB or more and at least
+    /// `load_bytes`. A single larger page still passes, alone, and each feed range may hold one page more that waits for its
+    /// turn. Larger keeps readers busy through longer stalls; smaller needs less memory. Default: `load_bytes` twice, so
+    /// that one epoch is read while the one before is sealed.
+    pub max_waiting_bytes: u64,
+    /// While feed ranges are read for the first time: bytes that call for an epoch, and that one worker attaches to it;
+    /// default 32 MiB, 64 KiB to `max_in_flight_bytes`. The page that crosses the bound still goes. Larger makes fewer and
+    /// larger seals; smaller needs less memory and repeats less after a crash. Default: a guess.
+    pub load_bytes: u64,
+    /// The longest that data waits for more of it while feed ranges are read for the first time, milliseconds since the
+    /// epoch before; default 1000, `min_ms` to 60000. Larger makes fewer seals of a slow source; smaller shows its documents
+    /// sooner. Default: a guess.
+    pub load_ms: u64,
 }
 
 impl Default for EpochConfig {
@@ -49,6 +66,9 @@ impl Default for EpochConfig {
             max_in_flight: 4,
             max_in_flight_bytes: 64 << 20,
             max_bytes_per_worker: 8 << 20,
+            max_waiting_bytes: 64 << 20,
+            load_bytes: 32 << 20,
+            load_ms: 1000,
         }
     }
 }
@@ -77,6 +97,16 @@ impl EpochConfig {
             c if c.max_bytes_per_worker < 64 << 10 => {
                 wrong("max_bytes_per_worker", "65536 bytes or more")
             }
+            c if !(64 << 10..=c.max_in_flight_bytes).contains(&c.load_bytes) => {
+                wrong("load_bytes", "65536 bytes to epoch.max_in_flight_bytes")
+            }
+            c if c.max_waiting_bytes < c.load_bytes.max(1 << 20) => wrong(
+                "max_waiting_bytes",
+                "1048576 bytes or more, and not below epoch.load_bytes",
+            ),
+            c if !(c.min_ms..=60_000).contains(&c.load_ms) => {
+                wrong("load_ms", "epoch.min_ms to 60000 milliseconds")
+            }
             _ => Ok(()),
         }
     }
@@ -87,6 +117,12 @@ impl EpochConfig {
 pub struct Observed {
     /// Pages with records wait to be attached.
     pub data_waiting: bool,
+    /// Bytes of those pages.
+    pub waiting_bytes: u64,
+    /// A reader waits for room: no more arrives before an epoch takes some of what waits.
+    pub full: bool,
+    /// A feed range is being read for the first time.
+    pub loading: bool,
     /// The newest minted epoch is not yet sealed by this process.
     pub unsealed: bool,
     /// Epochs minted and not yet acknowledged by every sink.
@@ -111,6 +147,8 @@ pub enum Decision {
 pub struct Ticker {
     min: Duration,
     max: Duration,
+    load: Duration,
+    load_bytes: u64,
     max_in_flight_epochs: usize,
     max_in_flight_bytes: u64,
     last: Epoch,
@@ -123,6 +161,8 @@ impl Ticker {
         Ticker {
             min: Duration::from_millis(config.min_ms),
             max: Duration::from_millis(config.max_ms),
+            load: Duration::from_millis(config.load_ms),
+            load_bytes: config.load_bytes,
             max_in_flight_epochs: config.max_in_flight,
             max_in_flight_bytes: config.max_in_flight_bytes,
             last,
@@ -138,11 +178,7 @@ impl Ticker {
         {
             return Decision::Blocked;
         }
-        let spacing = if observed.data_waiting {
-            self.min
-        } else {
-            self.max
-        };
+        let spacing = self.spacing(observed);
         let since_last = self.last_at.map(|at| now.saturating_sub(at));
         match since_last {
             Some(since) if since < spacing => Decision::WaitFor(spacing - since),
@@ -153,7 +189,20 @@ impl Ticker {
             }
         }
     }
+
+    /// How far the next epoch is from the last one.
+    fn spacing(&self, observed: Observed) -> Duration {
+        let more_comes = observed.loading && !observed.full;
+        match observed.data_waiting {
+            false => self.max,
+            true if more_comes && observed.waiting_bytes < self.load_bytes => self.load,
+            true => self.min,
+        }
+    }
 }
+
+#[cfg(test)]
+mod liveness;
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +210,9 @@ mod tests {
 
     const WAITING: Observed = Observed {
         data_waiting: true,
+        waiting_bytes: 1000,
+        full: false,
+        loading: false,
         unsealed: false,
         in_flight_epochs: 0,
         in_flight_bytes: 0,
@@ -188,6 +240,54 @@ mod tests {
             ticker.poll(ms(1000), 1100, idle),
             Decision::Mint(Epoch(1100))
         );
+    }
+
+    #[test]
+    fn a_first_load_waits_for_bytes_or_time_or_a_reader_without_room_or_its_end() {
+        const LOADING: Observed = Observed {
+            loading: true,
+            ..WAITING
+        };
+        let enough = EpochConfig::default().load_bytes;
+        for (waiting, at_ms) in [
+            (LOADING, 1000),
+            (
+                Observed {
+                    waiting_bytes: enough - 1,
+                    ..LOADING
+                },
+                1000,
+            ),
+            (
+                Observed {
+                    waiting_bytes: enough,
+                    ..LOADING
+                },
+                5,
+            ),
+            (
+                Observed {
+                    full: true,
+                    ..LOADING
+                },
+                5,
+            ),
+            (
+                Observed {
+                    loading: false,
+                    ..LOADING
+                },
+                5,
+            ),
+        ] {
+            let mut ticker = Ticker::new(&EpochConfig::default(), Epoch(0));
+            assert_eq!(ticker.poll(ms(0), 1, LOADING), Decision::Mint(Epoch(1)));
+            let almost = ms(at_ms - 1);
+            let wait = Decision::WaitFor(ms(1));
+            assert_eq!(ticker.poll(almost, 2, waiting), wait, "{waiting:?}");
+            let mint = Decision::Mint(Epoch(2));
+            assert_eq!(ticker.poll(ms(at_ms), 2, waiting), mint, "{waiting:?}");
+        }
     }
 
     #[test]
@@ -244,25 +344,29 @@ mod tests {
 
     #[test]
     fn wrong_settings_name_the_field() {
-        let error = EpochConfig {
-            max_in_flight: 0,
-            ..Default::default()
-        }
-        .validate()
-        .unwrap_err();
+        let report = |change: fn(&mut EpochConfig)| {
+            let mut config = EpochConfig::default();
+            change(&mut config);
+            config.validate().expect_err("wrong").report()
+        };
         assert_eq!(
-            error.report(),
+            report(|c| c.max_in_flight = 0),
             "epoch.max_in_flight is out of range: allowed is 1 to 1000 epochs"
         );
-        assert!(
-            EpochConfig {
-                min_ms: 2000,
-                ..Default::default()
-            }
-            .validate()
-            .unwrap_err()
-            .report()
-            .contains("min_ms")
+        let begins = |field: &str, report: String| {
+            let start = format!("epoch.{field} is out of range");
+            assert!(report.starts_with(&start), "{report}");
+        };
+        begins("min_ms", report(|c| c.min_ms = 2000));
+        begins("load_ms", report(|c| c.load_ms = 60_001));
+        begins("load_ms", report(|c| c.load_ms = c.min_ms - 1));
+        begins("load_bytes", report(|c| c.load_bytes = 1000));
+        // An epoch of the load alone would be more than may be in flight.
+        begins("load_bytes", report(|c| c.max_in_flight_bytes = 16 << 20));
+        begins(
+            "max_waiting_bytes",
+            report(|c| c.max_waiting_bytes = 16 << 20),
         );
+        EpochConfig::default().validate().expect("right");
     }
 }
