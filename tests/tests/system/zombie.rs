@@ -15,8 +15,9 @@ use tidefeed_tests::place::{Place, differences};
 use tidefeed_tests::process::{Run, from_environment};
 use tidefeed_tests::{SINKS, until};
 
-/// The lease decides and not the lock, as on a store that several machines share.
-const SHARED: &str = "shared = true\nlease_ms = 1000\nsettle_ms = 200";
+/// The lease decides and not the lock, as on a store that several machines share. It is long enough for a run that gets a
+/// tenth of a processor to renew it.
+const SHARED: &str = "shared = true\nlease_ms = 3000\nsettle_ms = 200";
 /// Runs that are frozen.
 const ROUNDS: u64 = 3;
 
