@@ -1,49 +1,122 @@
-//! Congestion control (work in progress).
+//! How fast one physical partition is written to: a pace in request units, learnt from what the service charges and refuses.
+//!
+//! Pure: the time comes in as an argument, nothing is random. The caller asks [`Flow::permit`] whenever it has operations to
+//! send, tells [`Flow::sent`] what it sent, and gives what that returned back to [`Flow::answered`] when the request ends,
+//! in whatever way.
+//!
+//! # Rules
+//! 1. **Pace.** Tokens, in request units, come at the rate. A request may go when there are enough for all but its last
+//!    operation, which is how the service admits: while anything is left. So a request holds what the rate gives in
+//!    20 ms, but at least 1 and at most `max_operations` operations. Tokens are kept for another 20 ms at most, so a late
+//!    timer loses nothing and an idle time is not made up for.
+//! 2. **Cost.** An estimate is taken when a request goes and put right by the charge when it is answered. An operation that
+//!    cost more than there was leaves a debt. A lost request is paid for, one that was never written is not.
+//! 3. **Cut.** A request with any operation throttled cuts the rate by 4 %; requests sent before a cut do not cut again.
+//!    From the third in a row on the cuts deepen, to 30 %. Where the service asks for 100 ms or more, the cut is by the
+//!    share of the time that it refused to work, to a quarter at most.
+//! 4. **Pause.** Nothing is sent before the service wants it, at most for a minute.
+//! 5. **Growth.** Every good answer to a request that had to wait for tokens adds to the rate. `throttled_share` of the requests
+//!    being throttled is where growth and cuts are in balance if the rate is the reference. The growth is larger below the
+//!    reference and smaller above, by the power 1.5: that makes writers equal that share a partition. The longer nothing was
+//!    throttled the larger it gets, with the third power: that finds a limit that was raised.
+//! 6. **Start** at nine tenths of the reference, and after half a second without throttling, or at once at 500 RU/s if there
+//!    is none, double every 100 ms until the first throttling. A server without a limit is soon not paced at all.
+//! 7. **Budget.** What was charged within a second, and what is in flight, stays within it. A charge counts from its answer,
+//!    so that no second at the service has more, wherever in its round trip a request was booked.
+//! 8. What the service refuses for other reasons than request units doubles a pause from 50 ms to 6.4 s, and cuts once a second.
+//!    Overload and timeouts halve what is in flight and the bytes of a request; good answers bring both back.
+//!
+//! Every penalty ends: pauses and debts after a minute at most, the rest with good answers. The rate never falls below 5 RU/s.
+//!
+//! # Figures
+//! FIGURES
+//!
+//! # Limits
+//! A reference that is off by more than a factor of 6 shares less fairly. `n` writers of one partition have `n` to the power 1.5
+//! times the throttled requests of one, at most 4 times. At less than about 200 RU/s every request is a single operation, and a
+//! doubled limit is found after some 150 requests rather than after 10 s.
 
 use std::time::Duration;
-macro_rules! k { ($n:literal, $d:expr) => {{ static V: std::sync::OnceLock<f64> = std::sync::OnceLock::new(); *V.get_or_init(|| std::env::var($n).map_or($d, |v| v.parse().unwrap())) }}; }
 
 mod budget;
 mod cost;
-mod delivered;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
 
-use budget::Log;
+use budget::Spent;
 use cost::Cost;
-use delivered::Delivered;
 
+/// How long the rate collects for one request. Shorter makes requests smaller and throttling shallower, longer makes them fewer.
+const QUANTUM: Duration = Duration::from_millis(20);
+/// For how much longer unused tokens are kept: timers fire late on a busy machine.
+const SLACK: Duration = Duration::from_millis(20);
+/// What a cut leaves of the rate.
+const CUT: f64 = 0.96;
+/// What the deepest cut leaves that the number of refusals in a row can cause.
+const DEEPEST_CUT: f64 = 0.7;
+/// What the deepest cut leaves that a long pause can cause.
+const DEEPEST_CUT_BY_PAUSE: f64 = 0.25;
+/// From here on the length of a pause says how far the rate was off: the service counts by the second. Shorter ones only say
+/// what the last operation cost too much.
+const LONG_PAUSE: Duration = Duration::from_millis(100);
+/// Good answers in a row, when paced, after which growth has doubled.
+const RESTLESS_AFTER: f64 = 90.0;
+/// How much more the rate grows the further it is below the reference.
+const FAIRNESS: f64 = 1.5;
+/// Between these, so that a wrong reference does not stop growth, and many writers do not throttle each other all the time.
+const FAIR: (f64, f64) = (0.06, 4.0);
+/// The reference if the throughput is unknown, in RU/s: between the 100 and 10,000 that a physical partition can have.
+const UNKNOWN: f64 = 1_000.0;
+/// The first rate if the throughput is unknown, in RU/s.
 const START_RATE: f64 = 500.0;
+/// How long a flow that knows its reference starts at that.
+const START_HOLD: Duration = Duration::from_millis(500);
+const START_DOUBLING: Duration = Duration::from_millis(100);
+/// The lowest rate, in RU/s: one write of a small document in a second or two.
 const FLOOR: f64 = 5.0;
-const MOST: f64 = 1e9;
-const DOUBLING: Duration = Duration::from_millis(100);
-const HOLD: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// More than any partition can have, in RU/s.
+const CEILING: f64 = 1e9;
+/// The longest pause and the longest debt.
+const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+/// What other clients of the service put into a request.
 const FIRST_BYTES: usize = 220_201;
-const LEAST_BYTES: usize = 64 * 1024;
+const LEAST_BYTES: usize = 64 << 10;
+/// A request that takes longer is not a reason for larger ones.
+const BRISK: Duration = Duration::from_millis(500);
 
-#[derive(Clone, Copy, Debug)]
-pub enum Budget {
+/// What a flow may use of its partition's throughput.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Budget {
+    /// So many request units a second on this partition.
     RuPerSecond(f64),
+    /// This share of the reference. Without a reference it is taken of 500 RU/s.
     Fraction(f64),
 }
 
+/// The settings of a flow.
 #[derive(Clone, Debug)]
-pub struct FlowConfig {
-    pub throttled_share: f64,
-    pub budget: Option<Budget>,
-    pub max_in_flight: usize,
-    pub max_operations: usize,
-    pub max_bytes: usize,
+pub(crate) struct FlowConfig {
+    /// The share of requests that may be throttled when the flow is alone, above 0 and below 1. Default 0.01, from the
+    /// simulation: two writers have 0.028 then, which leaves room to 0.05. Larger finds a raised limit sooner.
+    pub(crate) throttled_share: f64,
+    /// Default none.
+    pub(crate) budget: Option<Budget>,
+    /// The most requests in flight, 1 or more. Default 4.
+    pub(crate) max_in_flight: usize,
+    /// The most operations in a request. Default 100.
+    pub(crate) max_operations: usize,
+    /// The most bytes in a request. Default 1.8 MB.
+    pub(crate) max_bytes: usize,
 }
 
 impl Default for FlowConfig {
     fn default() -> Self {
         FlowConfig {
-            throttled_share: k!("SHARE", 0.015),
+            throttled_share: 0.01,
             budget: None,
             max_in_flight: 4,
             max_operations: 100,
@@ -52,101 +125,134 @@ impl Default for FlowConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Permit {
+/// Whether a request may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// Yes, with at most so many operations and bytes. A single operation may have more.
     Go { max_ops: usize, max_bytes: usize },
+    /// Not for so long.
     Wait(Duration),
+    /// Not before an answer has come.
     AwaitAnswer,
 }
 
+/// A request in flight.
 #[derive(Debug)]
-pub struct Sent {
+#[must_use = "a request that is never answered stays in flight"]
+pub(crate) struct Sent {
     number: u64,
     at: Duration,
     ops: usize,
     bytes: usize,
+    /// Request units taken for it.
     estimate: f64,
-    paced: bool,
+    /// Whether it had to wait for tokens.
+    is_paced: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub charge: Option<f64>,
-    pub throttled_ops: usize,
-    pub refused_ops: usize,
-    pub retry_after: Duration,
-    pub overloaded: bool,
-    pub too_large: bool,
+/// What the end of a request says about the pace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    /// Request units charged; none if there is no answer.
+    pub(crate) charge: Option<f64>,
+    /// Operations that were over the request units per second.
+    pub(crate) throttled_ops: usize,
+    /// Operations that were throttled for another reason.
+    pub(crate) refused_ops: usize,
+    /// The longest wait that was asked for.
+    pub(crate) retry_after: Duration,
+    /// Timed out, faulty, or lost after it may have been written. Without this and without a charge nothing was ever sent.
+    pub(crate) overloaded: bool,
+    /// Larger than the service takes.
+    pub(crate) too_large: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    pub rate: f64,
-    pub paused: Duration,
-    pub in_flight: usize,
-    pub max_in_flight: usize,
+/// Where a flow stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Figures {
+    /// The pace, in RU/s.
+    pub(crate) rate: f64,
+    /// The budget, in RU/s.
+    pub(crate) budget: Option<f64>,
+    /// For how much longer nothing is sent.
+    pub(crate) pause: Duration,
+    pub(crate) in_flight: usize,
+    /// The most requests in flight at present.
+    pub(crate) max_in_flight: usize,
+    /// The most bytes in a request at present.
+    pub(crate) max_bytes: usize,
 }
 
+/// The pace of one physical partition.
 #[derive(Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     config: FlowConfig,
+    /// RU/s that the partition has, if known.
     reference: Option<f64>,
+    /// RU/s.
     rate: f64,
     tokens: f64,
     filled_at: Duration,
-    starting: Option<Duration>,
+    /// Until the first throttling: from when on the rate doubles.
+    doubling_from: Option<Duration>,
     grown_at: Duration,
-    number: u64,
+    requests: u64,
+    /// Requests with lower numbers were sent before the last cut.
     cut_at: u64,
-    quiet: f64,
-    paced: bool,
+    throttled_in_a_row: u32,
+    /// Good answers to paced requests since the last cut.
+    good_since_cut: f64,
+    /// Whether the next request has had to wait for tokens.
+    is_paced: bool,
     paused_until: Duration,
-    refusals: u32,
+    refused_in_a_row: u32,
     refused_cut_at: Option<Duration>,
     in_flight: usize,
-    window: usize,
-    good: usize,
+    max_in_flight: usize,
+    good: u32,
     max_bytes: usize,
-    good_big: usize,
+    good_large: u32,
     round_trip: Duration,
     cost: Cost,
-    delivered: Delivered,
-    log: Log,
+    spent: Spent,
 }
 
 impl Flow {
-    pub fn new(config: FlowConfig, reference: Option<f64>, now: Duration) -> Self {
+    /// A flow at its start. `reference` is what the partition has in RU/s, if that is known.
+    pub(crate) fn new(config: FlowConfig, reference: Option<f64>, now: Duration) -> Self {
         let reference = sane(reference);
-        let rate = reference.map_or(START_RATE, |known| 0.9 * known).clamp(FLOOR, MOST);
+        let rate = reference.map_or(START_RATE, |known| 0.9 * known);
+        let hold = reference.map_or(Duration::ZERO, |_| START_HOLD);
         Flow {
             reference,
-            rate,
+            rate: rate.clamp(FLOOR, CEILING),
             tokens: 0.0,
             filled_at: now,
-            starting: Some(if reference.is_some() { now + HOLD } else { now }),
+            doubling_from: Some(now + hold),
             grown_at: now,
-            number: 0,
+            requests: 0,
             cut_at: 0,
-            quiet: 0.0,
-            paced: false,
+            throttled_in_a_row: 0,
+            good_since_cut: 0.0,
+            is_paced: false,
             paused_until: now,
-            refusals: 0,
+            refused_in_a_row: 0,
             refused_cut_at: None,
             in_flight: 0,
-            window: config.max_in_flight.max(1),
+            max_in_flight: config.max_in_flight.max(1),
             good: 0,
             max_bytes: FIRST_BYTES.min(config.max_bytes),
-            good_big: 0,
-            round_trip: Duration::from_millis(5),
+            good_large: 0,
+            round_trip: Duration::ZERO,
             cost: Cost::default(),
-            delivered: Delivered::new(now),
-            log: Log::default(),
+            spent: Spent::default(),
             config,
         }
     }
 
-    pub fn permit(&mut self, now: Duration) -> Permit {
-        if self.in_flight >= self.window {
+    /// Whether a request may start now. To be asked only when there is something to send.
+    pub(crate) fn permit(&mut self, now: Duration) -> Permit {
+        if self.in_flight >= self.max_in_flight {
             return Permit::AwaitAnswer;
         }
         if now < self.paused_until {
@@ -155,92 +261,97 @@ impl Flow {
         self.fill(now);
         let op = self.cost.of_operation();
         let missing = self.quantum() - op - self.tokens;
+        // At the start the rate runs ahead of what is needed, or a burst of answers would still find it too low.
+        self.is_paced |= self.doubling_from.is_some() && self.tokens < self.most_tokens() / 2.0;
         if missing > 1e-6 {
-            self.paced = true;
-            let wait = Duration::from_secs_f64(missing / self.pace());
-            return Permit::Wait(wait + Duration::from_micros(1));
+            self.is_paced = true;
+            return Permit::Wait(at_least(missing / self.pace()));
         }
         let mut ops = (self.tokens / op) as usize + 1;
         if let Some(budget) = self.budget() {
-            match self.log.room(now, budget, op) {
+            match self.spent.room(now, budget, op, self.cost.peak()) {
                 Ok(room) => ops = ops.min(room),
-                Err(Some(wait)) => return Permit::Wait(wait + Duration::from_micros(1)),
+                Err(Some(wait)) => return Permit::Wait(wait),
                 Err(None) => return Permit::AwaitAnswer,
             }
         }
         Permit::Go {
-            max_ops: ops.clamp(1, self.config.max_operations),
+            max_ops: ops.clamp(1, self.config.max_operations.max(1)),
             max_bytes: self.max_bytes,
         }
     }
 
-    pub fn sent(&mut self, now: Duration, ops: usize, bytes: usize) -> Sent {
-        let estimate = self.cost.of(ops, bytes);
-        self.tokens -= estimate;
-        self.in_flight += 1;
+    /// A request has started.
+    pub(crate) fn sent(&mut self, now: Duration, ops: usize, bytes: usize) -> Sent {
         let sent = Sent {
-            number: self.number,
+            number: self.requests,
             at: now,
             ops,
             bytes,
-            estimate,
-            paced: self.paced,
+            estimate: self.cost.of(ops, bytes),
+            is_paced: std::mem::take(&mut self.is_paced),
         };
-        if !sent.paced {
-            self.delivered.restart(now);
-        }
-        self.paced = false;
-        self.number += 1;
-        if self.budget().is_some() {
-            self.log.sent(sent.number, estimate);
-        }
+        self.requests += 1;
+        self.in_flight += 1;
+        self.tokens -= sent.estimate;
+        self.spent.sent(sent.estimate);
         sent
     }
 
-    pub fn answered(&mut self, now: Duration, sent: Sent, seen: &Seen) {
+    /// A request has ended, in any way.
+    pub(crate) fn answered(&mut self, now: Duration, sent: Sent, seen: &Seen) {
         self.fill(now);
         self.in_flight -= 1;
         let charge = seen.charge.filter(|charge| charge.is_finite());
         let spent = match charge {
-            Some(charge) => charge.clamp(0.0, MOST),
+            Some(charge) => charge.clamp(0.0, CEILING),
             None if seen.overloaded => sent.estimate,
             None => 0.0,
         };
         self.tokens += sent.estimate - spent;
-        self.log.answered(now, sent.number, spent);
+        let is_counted = self.config.budget.is_some();
+        self.spent
+            .answered(now, sent.estimate, is_counted.then_some(spent));
         if charge.is_some() {
-            self.cost.learn(&sent, spent, seen.throttled_ops + seen.refused_ops);
-            let rtt = now.saturating_sub(sent.at);
-            self.round_trip = (self.round_trip * 7 + rtt) / 8;
+            self.cost
+                .learn(&sent, spent, seen.throttled_ops + seen.refused_ops);
+            let round_trip = now.saturating_sub(sent.at);
+            self.round_trip = (self.round_trip * 7 + round_trip) / 8;
         }
-        if sent.number >= self.cut_at && sent.paced {
-            self.delivered.add(sent.at, spent);
-        }
+        let is_good = charge.is_some() && !seen.overloaded && !seen.too_large;
         if seen.throttled_ops > 0 {
             self.throttled(now, &sent, seen.retry_after);
         } else if seen.refused_ops > 0 {
             self.refused(now, seen.retry_after);
-        } else if charge.is_some() && !seen.overloaded && !seen.too_large {
-            self.refusals = 0;
+        } else if is_good {
+            self.refused_in_a_row = 0;
+            if sent.number >= self.cut_at {
+                self.throttled_in_a_row = 0;
+            }
             self.grow(now, &sent);
         }
-        self.adapt(now, &sent, seen, charge.is_some());
+        self.adapt_in_flight(seen, is_good);
+        self.adapt_bytes(now, &sent, seen, is_good);
     }
 
-    pub fn reference(&mut self, ru_per_s: Option<f64>) {
+    /// The partition has so many RU/s now; none if that is unknown.
+    pub(crate) fn reference(&mut self, ru_per_s: Option<f64>) {
         let ru_per_s = sane(ru_per_s);
         if let (Some(old), Some(new)) = (self.reference, ru_per_s) {
-            self.rate = (self.rate * new / old).clamp(FLOOR, MOST);
+            self.rate = (self.rate * new / old).clamp(FLOOR, CEILING);
         }
         self.reference = ru_per_s;
     }
 
-    pub fn figures(&self, now: Duration) -> Figures {
+    /// Where the flow stands.
+    pub(crate) fn figures(&self, now: Duration) -> Figures {
         Figures {
             rate: self.pace(),
-            paused: self.paused_until.saturating_sub(now),
+            budget: self.budget(),
+            pause: self.paused_until.saturating_sub(now),
             in_flight: self.in_flight,
-            max_in_flight: self.window,
+            max_in_flight: self.max_in_flight,
+            max_bytes: self.max_bytes,
         }
     }
 
@@ -252,113 +363,141 @@ impl Flow {
     }
 
     fn pace(&self) -> f64 {
-        self.rate.min(self.budget().unwrap_or(MOST)).max(FLOOR)
+        self.rate.min(self.budget().unwrap_or(CEILING)).max(FLOOR)
     }
 
+    /// Request units of a request.
     fn quantum(&self) -> f64 {
-        let q = Duration::from_secs_f64(k!("Q", 0.02)).max(self.round_trip * 3 / 2 / self.window as u32);
+        // Far from the service requests must be larger, or those in flight would not do.
+        let spread =
+            self.round_trip * 3 / 2 / u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
         let op = self.cost.of_operation();
-        let ops = (self.pace() * q.as_secs_f64() / op).floor();
-        op * ops.clamp(1.0, self.config.max_operations as f64)
+        let ops = (self.pace() * QUANTUM.max(spread).as_secs_f64() / op).floor();
+        op * ops.clamp(1.0, self.config.max_operations.max(1) as f64)
+    }
+
+    fn most_tokens(&self) -> f64 {
+        self.quantum() + self.pace() * SLACK.as_secs_f64()
     }
 
     fn fill(&mut self, now: Duration) {
         let pace = self.pace();
-        let most = self.quantum() + (pace * k!("SLACK", 0.02));
-        let from = self.filled_at;
-        if now > from {
-            self.tokens += pace * (now - from).as_secs_f64();
-            self.filled_at = now;
-        }
-        self.tokens = self.tokens.clamp(-pace * LONGEST_PAUSE.as_secs_f64(), most);
+        self.tokens += pace * now.saturating_sub(self.filled_at).as_secs_f64();
+        self.filled_at = self.filled_at.max(now);
+        let debt = pace * LONGEST.as_secs_f64();
+        self.tokens = self.tokens.clamp(-debt, self.most_tokens());
     }
 
+    /// Operations were refused for want of request units.
     fn throttled(&mut self, now: Duration, sent: &Sent, retry_after: Duration) {
+        let active = sent.at.saturating_sub(self.paused_until);
         self.pause(now, retry_after.max(SHORTEST_PAUSE));
-        if k!("ZERO", 2.0) >= 1.0 { self.tokens = self.tokens.min(0.0); }
-        if k!("ZERO", 2.0) >= 2.0 { self.filled_at = self.filled_at.max(self.paused_until); }
+        // The service has nothing left, and begins to have something when it says so.
+        self.tokens = self.tokens.min(0.0);
+        self.filled_at = self.filled_at.max(self.paused_until);
         if sent.number < self.cut_at {
             return;
         }
-        let mut rate = self.rate * k!("BETA", 0.96);
-        if let Some(delivered) = self.delivered.rate(sent.at)
-            && delivered < k!("DEEP", 0.8) * self.rate
-        {
-            rate = rate.min(delivered * k!("BETA", 0.96)).max(self.rate / 2.0);
-        }
-        if self.starting.take().is_some()
-            && let Some(known) = self.reference
-        {
-            rate = rate.min(known.max(rate / 16.0) * k!("BETA", 0.96));
-        }
-        self.rate = rate.max(FLOOR);
-        self.cut_at = self.number;
-        self.quiet = 0.0;
-        self.delivered.restart(now);
+        let is_start = self.doubling_from.take().is_some();
+        let left = match self.reference {
+            Some(known) if is_start => known.max(self.rate / 16.0) / self.rate * CUT,
+            None if is_start => 0.5,
+            _ => cut(self.throttled_in_a_row, active, retry_after),
+        };
+        self.rate = (self.rate * left.min(CUT)).max(FLOOR);
+        self.throttled_in_a_row = self.throttled_in_a_row.saturating_add(1);
+        self.cut_at = self.requests;
+        self.good_since_cut = 0.0;
     }
 
+    /// Operations were refused for another reason.
     fn refused(&mut self, now: Duration, retry_after: Duration) {
-        let backoff = Duration::from_millis(50) * (1 << self.refusals.min(7));
-        self.refusals = self.refusals.saturating_add(1);
+        let backoff = REFUSED_PAUSE * (1 << self.refused_in_a_row.min(7));
+        self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         self.pause(now, retry_after.max(backoff));
-        self.delivered.restart(self.paused_until);
-        if self.refused_cut_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
+        let due = self.refused_cut_at.map(|at| at + Duration::from_secs(1));
+        if due.is_none_or(|due| now >= due) {
             self.refused_cut_at = Some(now);
-            self.rate = (self.rate * k!("BETA", 0.96)).max(FLOOR);
+            self.rate = (self.rate * CUT).max(FLOOR);
         }
     }
 
     fn pause(&mut self, now: Duration, wait: Duration) {
-        self.paused_until = self.paused_until.max(now + wait.min(LONGEST_PAUSE));
+        self.paused_until = self.paused_until.max(now + wait.min(LONGEST));
     }
 
     fn grow(&mut self, now: Duration, sent: &Sent) {
-        let elapsed = now.saturating_sub(self.grown_at).min(DOUBLING);
+        let elapsed = now.saturating_sub(self.grown_at).min(START_DOUBLING);
         self.grown_at = now;
-        if !sent.paced || self.budget().is_some_and(|budget| self.rate >= budget) {
+        let is_bound_by_budget = self.budget().is_some_and(|budget| self.rate >= budget);
+        if !sent.is_paced || is_bound_by_budget {
             return;
         }
-        if let Some(from) = self.starting {
-            if now >= from {
-                self.rate *= 2f64.powf(elapsed.as_secs_f64() / DOUBLING.as_secs_f64());
+        match self.doubling_from {
+            Some(from) if now < from => {}
+            Some(_) => {
+                self.rate *= (elapsed.as_secs_f64() / START_DOUBLING.as_secs_f64()).exp2();
             }
-        } else {
-            let share = self.config.throttled_share;
-            self.quiet += 1.0;
-            let accelerate = 1.0 + (self.quiet * share / k!("N0", 1.5)).powi(3);
-            let scale = (self.rate * self.reference.unwrap_or(self.rate.powf(1.0-k!("UEXP", 0.0)) * 1000f64.powf(k!("UEXP", 0.0)))).sqrt();
-            self.rate += (share * (1.0 - k!("BETA", 0.96)) * scale * accelerate).min(self.rate / 10.0);
+            None => {
+                self.good_since_cut += 1.0;
+                let fair = (self.reference.unwrap_or(UNKNOWN) / self.rate).powf(FAIRNESS);
+                let restless = (self.good_since_cut / RESTLESS_AFTER).powi(3);
+                let growth = fair.clamp(FAIR.0, FAIR.1) + restless;
+                let step = self.config.throttled_share * (1.0 - CUT) * growth;
+                self.rate *= 1.0 + step.min(0.1);
+            }
         }
-        self.rate = self.rate.min(MOST);
+        self.rate = self.rate.min(CEILING);
     }
 
-    fn adapt(&mut self, now: Duration, sent: &Sent, seen: &Seen, answered: bool) {
+    fn adapt_in_flight(&mut self, seen: &Seen, is_good: bool) {
         if seen.overloaded {
-            self.window = (self.window / 2).max(1);
+            self.max_in_flight = (self.max_in_flight / 2).max(1);
             self.good = 0;
-        } else if answered && self.window < self.config.max_in_flight {
+        } else if is_good && self.max_in_flight < self.config.max_in_flight {
             self.good += 1;
             if self.good >= 50 {
                 self.good = 0;
-                self.window += 1;
+                self.max_in_flight += 1;
             }
         }
+    }
+
+    fn adapt_bytes(&mut self, now: Duration, sent: &Sent, seen: &Seen, is_good: bool) {
+        let is_large = sent.bytes > self.max_bytes / 2;
         if seen.overloaded || seen.too_large {
-            self.max_bytes = (self.max_bytes / 2).max(LEAST_BYTES);
-            self.good_big = 0;
-        } else if answered
-            && 2 * sent.bytes > self.max_bytes
-            && now.saturating_sub(sent.at) < Duration::from_millis(500)
-        {
-            self.good_big += 1;
-            if self.good_big >= 20 {
-                self.good_big = 0;
+            let least = LEAST_BYTES.min(self.config.max_bytes);
+            self.max_bytes = (self.max_bytes / 2).max(least);
+            self.good_large = 0;
+        } else if is_good && is_large && now.saturating_sub(sent.at) < BRISK {
+            self.good_large += 1;
+            if self.good_large >= 20 {
+                self.good_large = 0;
                 self.max_bytes = (self.max_bytes / 4 * 5).min(self.config.max_bytes);
             }
         }
     }
 }
 
+/// What a cut leaves of the rate, after so many in a row without a good answer in between, and `active` after the last pause.
+fn cut(in_a_row: u32, active: Duration, retry_after: Duration) -> f64 {
+    let depth = in_a_row.saturating_sub(1).min(4);
+    let left = CUT.powi(1 << depth).max(DEEPEST_CUT);
+    if retry_after < LONG_PAUSE {
+        return left;
+    }
+    // A second's worth went in a part of the second.
+    let (active, pause) = (active.as_secs_f64(), retry_after.as_secs_f64());
+    left.min(active / (active + pause))
+        .max(DEEPEST_CUT_BY_PAUSE)
+}
+
+/// So many seconds, rounded up: a wait that is a little too short would be asked for again and again.
+fn at_least(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds) + Duration::from_micros(1)
+}
+
+/// What nobody can pace by is as good as unknown.
 fn sane(ru_per_s: Option<f64>) -> Option<f64> {
     ru_per_s.filter(|ru| ru.is_finite() && *ru > 0.0)
 }

@@ -1,38 +1,66 @@
-//! What was spent in the last second.
+//! What was spent within the last second.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Request units that count against a budget: those in flight, and those answered within the last second.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    open: Vec<(u64, f64)>,
-    spent: VecDeque<(Duration, f64)>,
+pub(super) struct Spent {
+    in_flight: f64,
+    requests_in_flight: usize,
+    answered: VecDeque<(Duration, f64)>,
+    answered_sum: f64,
 }
 
-impl Log {
-    pub(super) fn sent(&mut self, number: u64, estimate: f64) {
-        self.open.push((number, estimate));
+impl Spent {
+    pub(super) fn sent(&mut self, estimate: f64) {
+        self.in_flight += estimate;
+        self.requests_in_flight += 1;
     }
 
-    pub(super) fn answered(&mut self, now: Duration, number: u64, ru: f64) {
-        if let Some(at) = self.open.iter().position(|(n, _)| *n == number) {
-            self.open.swap_remove(at);
-            self.spent.push_back((now, ru));
+    /// A request is answered. It counts for a second from now on, or not at all.
+    pub(super) fn answered(&mut self, now: Duration, estimate: f64, spent: Option<f64>) {
+        self.requests_in_flight -= 1;
+        self.in_flight = match self.requests_in_flight {
+            // No rest of rounding outlives a moment without requests.
+            0 => 0.0,
+            _ => self.in_flight - estimate,
+        };
+        if let Some(spent) = spent {
+            self.answered.push_back((now, spent));
+            self.answered_sum += spent;
         }
     }
 
-    pub(super) fn room(&mut self, now: Duration, budget: f64, op: f64) -> Result<usize, Option<Duration>> {
-        while self.spent.front().is_some_and(|(at, _)| *at + SECOND <= now) {
-            self.spent.pop_front();
+    /// How many operations of `op` request units, of which the last may cost `peak` but not more than
+    /// three of them, are within `budget` now. One is if nothing else counts.
+    ///
+    /// # Errors
+    /// How long to wait, or none if an answer has to come first.
+    pub(super) fn room(
+        &mut self,
+        now: Duration,
+        budget: f64,
+        op: f64,
+        peak: f64,
+    ) -> Result<usize, Option<Duration>> {
+        while let Some((at, spent)) = self.answered.front()
+            && *at + SECOND <= now
+        {
+            self.answered_sum -= spent;
+            self.answered.pop_front();
         }
-        let open: f64 = self.open.iter().map(|(_, ru)| ru).sum();
-        let spent: f64 = self.spent.iter().map(|(_, ru)| ru).sum();
-        let room = ((budget - open - spent) / op).floor();
-        if room >= 1.0 || (self.open.is_empty() && self.spent.is_empty()) {
-            return Ok((room as usize).max(1));
+        if self.answered.is_empty() {
+            self.answered_sum = 0.0;
         }
-        Err(self.spent.front().map(|(at, _)| *at + SECOND - now))
+        let room = budget - self.in_flight - self.answered_sum - (peak - op).clamp(0.0, 2.0 * op);
+        let ops = (room / op) as usize;
+        match self.answered.front() {
+            _ if ops > 0 => Ok(ops),
+            None if self.requests_in_flight == 0 => Ok(1),
+            first => Err(first.map(|(at, _)| *at + SECOND - now)),
+        }
     }
 }

@@ -52,9 +52,12 @@ fn a_request_for_retry_after_is_honoured_and_bounded() {
         let sent = flow.sent(now, 1, 300);
         now += ms(5);
         flow.answered(now, sent, &throttled(1, asked));
-        assert_eq!(flow.figures(now).paused, asked.min(SECOND * 60));
+        assert_eq!(flow.figures(now).pause, asked.min(SECOND * 60));
         let waited = wait(&mut flow, &mut now);
-        assert!(asked.min(SECOND * 60) <= waited && waited < most, "{waited:?}");
+        assert!(
+            asked.min(SECOND * 60) <= waited && waited < most,
+            "{waited:?}"
+        );
     }
 }
 
@@ -68,7 +71,7 @@ fn answers_to_what_was_sent_before_a_cut_do_not_cut_again() {
         flow.answered(SECOND + ms(5), sent, &throttled(1, ms(5)));
     }
     let after = flow.figures(SECOND).rate;
-    assert!((after / before - 0.96).abs() < 1e-9, "{before} {after}");
+    assert!((after / before - CUT).abs() < 1e-9, "{before} {after}");
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn what_is_not_about_request_units_pauses_and_cuts_once_a_second() {
     }
     assert_eq!(waits, [50, 100, 200, 400]);
     let after = flow.figures(now).rate;
-    assert!((after / before - 0.96).abs() < 1e-9, "{before} {after}");
+    assert!((after / before - CUT).abs() < 1e-9, "{before} {after}");
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn an_operation_that_costs_more_than_a_second_has_makes_progress_at_the_rate() {
         };
         let mut now = SECOND;
         let mut flow = Flow::new(config, Some(100.0), now);
-        flow.starting = None;
+        flow.doubling_from = None;
         for _ in 0..20 {
             wait(&mut flow, &mut now);
             let sent = flow.sent(now, 1, 300);
@@ -198,7 +201,10 @@ fn no_sequence_of_answers_stops_a_flow_for_good() {
         }
         let waited = wait(&mut flow, &mut now);
         // The longest pause, and then the longest debt.
-        assert!(waited <= SECOND * 122, "TIDEFEED_SEED={seed}: {waited:?}, {flow:?}");
+        assert!(
+            waited <= SECOND * 122,
+            "TIDEFEED_SEED={seed}: {waited:?}, {flow:?}"
+        );
     }
 }
 
@@ -232,7 +238,10 @@ fn any_seen(random: &mut fastrand::Rng, ops: usize) -> Seen {
             1 => Some(odd[random.usize(..odd.len())]),
             _ => Some(20.0 * random.f64() * ops as f64),
         },
-        throttled_ops: random.bool().then(|| random.usize(..=ops)).unwrap_or_default(),
+        throttled_ops: random
+            .bool()
+            .then(|| random.usize(..=ops))
+            .unwrap_or_default(),
         refused_ops: (random.u32(..5) == 0) as usize,
         retry_after: match random.u32(..10) {
             0 => Duration::MAX,
@@ -248,7 +257,10 @@ fn any_seen(random: &mut fastrand::Rng, ops: usize) -> Seen {
 pub(super) fn seeds(usual: u64) -> std::ops::Range<u64> {
     let number = |name: &str| -> Option<u64> {
         let text = std::env::var(name).ok()?;
-        Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+        Some(
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name} is a number")),
+        )
     };
     match number("TIDEFEED_SEED") {
         Some(seed) => seed..seed + 1,

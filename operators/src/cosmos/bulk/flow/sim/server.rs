@@ -45,7 +45,12 @@ impl Server {
     fn fill(&mut self, now: u64) {
         match self.shape {
             Shape::Bucket | Shape::NoBank => {
-                let most = self.limit * if self.shape == Shape::Bucket { 1.0 } else { 0.05 };
+                let most = self.limit
+                    * if self.shape == Shape::Bucket {
+                        1.0
+                    } else {
+                        0.05
+                    };
                 self.level += self.limit * (now - self.at) as f64 / 1e6;
                 self.level = self.level.min(most);
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::super::{Flow, FlowConfig, Permit, Seen, Sent};
+use super::outcome::{Outcome, Record};
 use super::server::{Server, Shape};
 
 /// One writer to one partition.
@@ -30,25 +31,6 @@ pub(super) struct Plan {
     pub(super) pools: Vec<usize>,
     pub(super) until_s: f64,
     pub(super) seed: u64,
-}
-
-/// One request that was made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
-    pub(super) arrived_s: f64,
-    pub(super) writer: usize,
-    pub(super) server: usize,
-    pub(super) ru: f64,
-    pub(super) ops: usize,
-    pub(super) throttled_ops: usize,
-}
-
-/// What was observed.
-#[derive(Default)]
-pub(super) struct Outcome {
-    pub(super) records: Vec<Record>,
-    /// When pacing last made a writer wait.
-    pub(super) last_wait_s: f64,
 }
 
 enum Event {
@@ -82,6 +64,7 @@ fn micros(seconds: f64) -> u64 {
     (seconds * 1e6) as u64
 }
 
+/// Lets it happen.
 pub(super) fn run(plan: Plan) -> Outcome {
     let mut world = World {
         now: 0,
@@ -111,7 +94,6 @@ pub(super) fn run(plan: Plan) -> Outcome {
     for (at, server, limit) in plan.changes {
         world.at(micros(at), Event::Change(server, limit));
     }
-    // A second of filling before the first request.
     world.run(micros(plan.until_s));
     world.outcome
 }
@@ -176,7 +158,10 @@ impl World {
                         self.random.u64(..2_000)
                     };
                     let at = self.now + wait.as_micros() as u64 + 1 + late;
-                    if self.writers[index].polled_at.is_none_or(|polled| polled > at) {
+                    if self.writers[index]
+                        .polled_at
+                        .is_none_or(|polled| polled > at)
+                    {
                         self.writers[index].polled_at = Some(at);
                         self.at(at, Event::Poll(index));
                     }
@@ -244,52 +229,5 @@ impl World {
         // Ten microseconds of work for an operation.
         let work = 10 * costs.len() as u64;
         self.at(now + work + way_back, Event::Answer(index, sent, seen));
-    }
-}
-
-impl Outcome {
-    fn within(&self, from: f64, to: f64) -> impl Iterator<Item = &Record> {
-        self.records
-            .iter()
-            .filter(move |record| from <= record.arrived_s && record.arrived_s < to)
-    }
-
-    /// RU per second that `chosen` requests were charged.
-    pub(super) fn ru_per_s(&self, from: f64, to: f64, chosen: impl Fn(&Record) -> bool) -> f64 {
-        self.within(from, to).filter(|r| chosen(r)).map(|r| r.ru).sum::<f64>() / (to - from)
-    }
-
-    /// The share of the requests that had any operation throttled.
-    pub(super) fn throttled_requests(&self, from: f64, to: f64) -> f64 {
-        let (mut all, mut throttled) = (0, 0);
-        for record in self.within(from, to) {
-            all += 1;
-            throttled += usize::from(record.throttled_ops > 0);
-        }
-        throttled as f64 / f64::from(all.max(1))
-    }
-
-    /// The share of the operations that were throttled.
-    pub(super) fn throttled_operations(&self, from: f64, to: f64) -> f64 {
-        let (mut all, mut throttled) = (0, 0);
-        for record in self.within(from, to) {
-            all += record.ops;
-            throttled += record.throttled_ops;
-        }
-        throttled as f64 / all.max(1) as f64
-    }
-
-    /// The most that arrived in any second.
-    pub(super) fn busiest_second(&self) -> f64 {
-        let (mut sum, mut most, mut first) = (0.0, 0.0f64, 0);
-        for record in &self.records {
-            sum += record.ru;
-            while self.records[first].arrived_s + 1.0 <= record.arrived_s {
-                sum -= self.records[first].ru;
-                first += 1;
-            }
-            most = most.max(sum);
-        }
-        most
     }
 }
