@@ -27,7 +27,7 @@ impl Default for Cost {
         Cost {
             per_unit: 8.0,
             units_per_operation: 1.25,
-            peak: 10.0,
+            peak: 15.0,
         }
     }
 }
