@@ -12,7 +12,7 @@
 //! 2. **Cost.** An estimate is taken when a request goes and put right by the charge when it is answered. An operation that
 //!    cost more than there was leaves a debt. A lost request is paid for, one that was never written is not.
 //! 3. **Cut.** A request with any operation throttled cuts the rate by 4 %; requests sent before a cut do not cut again.
-//!    From the third in a row on the cuts deepen, to 30 %. Where the service asks for 100 ms or more, the cut is by the
+//!    From the fourth in a row on the cuts deepen, to 30 %. Where the service asks for 100 ms or more, the cut is by the
 //!    share of the time that it refused to work, to a quarter at most.
 //! 4. **Pause.** Nothing is sent before the service wants it, at most for a minute.
 //! 5. **Growth.** Every good answer to a request that had to wait for tokens adds to the rate. `throttled_share` of the requests
@@ -100,8 +100,8 @@ pub(crate) enum Budget {
 /// The settings of a flow.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowConfig {
-    /// The share of requests that may be throttled when the flow is alone, above 0 and below 1. Default 0.01, from the
-    /// simulation: two writers have 0.028 then, which leaves room to 0.05. Larger finds a raised limit sooner.
+    /// The share of requests that may be throttled when the flow is alone, above 0 and below 1. Default 0.012, from the
+    /// simulation: two writers have 0.033 then, which leaves room to 0.05. Larger finds a raised limit sooner.
     pub(crate) throttled_share: f64,
     /// Default none.
     pub(crate) budget: Option<Budget>,
@@ -116,7 +116,7 @@ pub(crate) struct FlowConfig {
 impl Default for FlowConfig {
     fn default() -> Self {
         FlowConfig {
-            throttled_share: 0.01,
+            throttled_share: 0.012,
             budget: None,
             max_in_flight: 4,
             max_operations: 100,
@@ -481,7 +481,7 @@ impl Flow {
 
 /// What a cut leaves of the rate, after so many in a row without a good answer in between, and `active` after the last pause.
 fn cut(in_a_row: u32, active: Duration, retry_after: Duration) -> f64 {
-    let depth = in_a_row.saturating_sub(1).min(4);
+    let depth = in_a_row.saturating_sub(2).min(4);
     let left = CUT.powi(1 << depth).max(DEEPEST_CUT);
     if retry_after < LONG_PAUSE {
         return left;
