@@ -34,8 +34,7 @@ impl Spent {
         }
     }
 
-    /// How many operations of `op` request units, of which the last may cost `peak` but not more than
-    /// three of them, are within `budget` now. One is if nothing else counts.
+    /// How many operations of `op` request units, the dearest of `peak`, are within `budget` now. One is if nothing else counts.
     ///
     /// # Errors
     /// How long to wait, or none if an answer has to come first.
@@ -55,7 +54,9 @@ impl Spent {
         if self.answered.is_empty() {
             self.answered_sum = 0.0;
         }
-        let room = budget - self.in_flight - self.answered_sum - (peak - op).clamp(0.0, 2.0 * op);
+        // An estimate is an average: any request may turn out dearer by about an operation's spread.
+        let spread = (peak - op).clamp(0.0, 2.0 * op) * (self.requests_in_flight + 1) as f64;
+        let room = budget - self.in_flight - self.answered_sum - spread;
         let ops = (room / op) as usize;
         match self.answered.front() {
             _ if ops > 0 => Ok(ops),
