@@ -54,10 +54,11 @@ impl Spent {
         if self.answered.is_empty() {
             self.answered_sum = 0.0;
         }
-        // An estimate is an average: any request may turn out dearer by about an operation's spread.
-        let spread = (peak - op).clamp(0.0, 2.0 * op) * (self.requests_in_flight + 1) as f64;
+        // An estimate is an average: any request may turn out dearer, by about an operation's spread.
+        let peak = peak.clamp(op, 3.0 * op);
+        let spread = (peak - op) * self.requests_in_flight as f64;
         let room = budget - self.in_flight - self.answered_sum - spread;
-        let ops = (room / op) as usize;
+        let ops = (room / peak) as usize;
         match self.answered.front() {
             _ if ops > 0 => Ok(ops),
             None if self.requests_in_flight == 0 => Ok(1),

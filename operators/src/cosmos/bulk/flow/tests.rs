@@ -238,10 +238,11 @@ fn any_seen(random: &mut fastrand::Rng, ops: usize) -> Seen {
             1 => Some(odd[random.usize(..odd.len())]),
             _ => Some(20.0 * random.f64() * ops as f64),
         },
-        throttled_ops: random
-            .bool()
-            .then(|| random.usize(..=ops))
-            .unwrap_or_default(),
+        throttled_ops: if random.bool() {
+            random.usize(..=ops)
+        } else {
+            0
+        },
         refused_ops: (random.u32(..5) == 0) as usize,
         retry_after: match random.u32(..10) {
             0 => Duration::MAX,
