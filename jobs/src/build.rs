@@ -16,11 +16,11 @@ use crate::graph::{self, Graph};
 use crate::plan::Plan;
 use crate::running::Shared;
 
+/// A job's code. It is not a type parameter of what runs it: that would be compiled again for every job.
+pub(crate) type Build = Arc<dyn for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync>;
+
 /// Builds the job's code once, without running it, to see what it uses and what each sink depends on.
-pub(crate) fn plan<F>(build: &Arc<F>) -> Result<Plan>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+pub(crate) fn plan(build: &Build) -> Result<Plan> {
     let build = Arc::clone(build);
     timely::execute_directly(move |worker| {
         let plan = Rc::new(RefCell::new(Plan::default()));
@@ -38,16 +38,13 @@ where
 }
 
 /// Runs the dataflow on its workers to its end.
-pub(crate) fn run_dataflow<F>(
+pub(crate) fn run_dataflow(
     workers: Vec<WorkerParts>,
     epoch: EpochConfig,
     shared: &Shared,
     commits: CommitSender,
-    build: Arc<F>,
-) -> Result<()>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+    build: Build,
+) -> Result<()> {
     let (ledger, resumed) = (shared.ledger.clone(), shared.resumed.clone());
     let count = workers.len();
     let parts: Mutex<Vec<_>> = Mutex::new(workers.into_iter().map(Some).collect());
@@ -85,7 +82,7 @@ mod tests {
     where
         F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
     {
-        plan(&Arc::new(build)).expect("plans").graphs
+        plan(&(Arc::new(build) as Build)).expect("plans").graphs
     }
 
     fn row(id: &str) -> Row {

@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
+use crate::build::Build;
 use crate::checkpoints::{self, CHECKPOINTS};
 use crate::config::{JobConfig, Workers};
 use crate::cosmos::Cosmos;
@@ -50,6 +52,10 @@ pub fn main_failing_at<F>(name: &'static str, failpoints: Failpoints, build: F) 
 where
     F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
 {
+    run(name, failpoints, Arc::new(build))
+}
+
+fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
     prepare_process();
     let matches = command(name).get_matches();
     let done = match matches.subcommand() {
@@ -149,14 +155,11 @@ fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
 }
 
 /// The job with its configuration and the options that say how it starts.
-fn job<F>(name: &str, matches: &ArgMatches, build: F) -> Result<Job<F>>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job> {
     let config = configuration(name, matches)?;
     let cosmos = Cosmos::from_config(&config.account)?;
     let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
-    Ok(Job::new(name, config, cosmos, build)
+    Ok(Job::new(name, config, cosmos, move |flow| build(flow))
         .fresh(matches.get_flag("fresh"))
         .rebuild(rebuild))
 }
@@ -176,10 +179,7 @@ fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
 }
 
 /// Prints what a start would do.
-fn check<F>(job: Job<F>, json: bool) -> Result<ExitCode>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+fn check(job: Job, json: bool) -> Result<ExitCode> {
     let report = job.check()?;
     if json {
         let text = serde_json::to_string_pretty(&report)
@@ -191,15 +191,12 @@ where
     Ok(ExitCode::from(report.exit_code()))
 }
 
-fn start<F>(
+fn start(
     name: &str,
     matches: &ArgMatches,
     failpoints: Failpoints,
-    build: F,
-) -> Result<RunningJob>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+    build: Build,
+) -> Result<RunningJob> {
     let job = job(name, matches, build)?.failpoints(failpoints).start()?;
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();

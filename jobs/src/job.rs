@@ -40,7 +40,7 @@ use tidefeed_runtime::{
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-use crate::build::{plan, run_dataflow};
+use crate::build::{Build, plan, run_dataflow};
 use crate::check::{CheckReport, RefusalReport, SourceReport};
 use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
@@ -59,7 +59,7 @@ pub(crate) type Targets = BTreeMap<String, Arc<dyn Target>>;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A job: a name, a configuration, containers, and the code that builds its dataflow.
-pub struct Job<F> {
+pub struct Job {
     name: String,
     config: JobConfig,
     connect: Arc<dyn Connect>,
@@ -67,20 +67,19 @@ pub struct Job<F> {
     fresh: bool,
     rebuild: Vec<String>,
     failpoints: Failpoints,
-    build: Arc<F>,
+    build: Build,
 }
 
-impl<F> Job<F>
-where
-    F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
-{
+impl Job {
     /// A job that is ready to start.
-    pub fn new(name: &str, config: JobConfig, connect: impl Connect, build: F) -> Self {
-        let connect = Arc::new(connect);
+    pub fn new<F>(name: &str, config: JobConfig, connect: impl Connect, build: F) -> Self
+    where
+        F: for<'scope> Fn(&mut Flow<'scope>) -> Result<()> + Send + Sync + 'static,
+    {
         Job {
             name: name.to_owned(),
             config,
-            connect,
+            connect: Arc::new(connect),
             store: None,
             fresh: false,
             rebuild: Vec::new(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing that a run is awaited for takes this long.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Nothing that a run is awaited for takes this long, even where it gets a tenth of a processor; then it hangs.
+pub const DEADLINE: Duration = Duration::from_secs(300);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 

@@ -157,44 +157,45 @@ impl Lease {
         loop {
             let newest = newest(store).await?;
             let known = newest.as_ref().map(|(number, record)| (*number, record));
-            match watch.observe(began.elapsed(), known) {
+            let (number, released) = match watch.observe(began.elapsed(), known) {
                 Verdict::Alive => return Err(alive(store, known.map(|(_, record)| record))),
-                Verdict::Wait(delay) => tokio::time::sleep(delay).await,
-                Verdict::Take { number, released } => {
-                    let renewal = Renewal::begin();
-                    let survey = Survey::of(&store.list().await?);
-                    let generation = next_generation(&survey, newest.as_ref().map(|(_, r)| r));
-                    let record = record_of(generation, config);
-                    // Another run was faster: look at what it wrote.
-                    if !create(store, number, &record).await? {
-                        continue;
-                    }
-                    // This run stood still for long: others have come and gone, and the record of this number with them.
-                    if last(store).await? != number {
-                        continue;
-                    }
-                    let fence = match lock {
-                        Some(_) => Fence::unlimited(),
-                        None => Fence::until(renewal, config.duration),
-                    };
-                    fence.check()?;
-                    return Ok(Lease {
-                        store: store.clone(),
-                        config,
-                        record,
-                        number,
-                        fence,
-                        taken: Instant::now(),
-                        unsettled: match (released, newest) {
-                            (true, record) => {
-                                Duration::from_millis(record.map_or(0, |(_, r)| r.unsettled_ms))
-                            }
-                            (false, _) => config.settle,
-                        },
-                        lock,
-                    });
+                Verdict::Wait(delay) => {
+                    tokio::time::sleep(delay).await;
+                    continue;
                 }
+                Verdict::Take { number, released } => (number, released),
+            };
+            let renewal = Renewal::begin();
+            let survey = Survey::of(&store.list().await?);
+            let newest = newest.map(|(_, record)| record);
+            let record = record_of(next_generation(&survey, newest.as_ref()), config);
+            // Another run was faster: look at what it wrote.
+            if !create(store, number, &record).await? {
+                continue;
             }
+            // This run stood still for long: others have come and gone, and the record of this number with them.
+            if last(store).await? != number {
+                continue;
+            }
+            let fence = match lock {
+                Some(_) => Fence::unlimited(),
+                None => Fence::until(renewal, config.duration),
+            };
+            fence.check()?;
+            let left = newest.map_or(0, |record| record.unsettled_ms);
+            return Ok(Lease {
+                store: store.clone(),
+                config,
+                record,
+                number,
+                fence,
+                taken: Instant::now(),
+                unsettled: match released {
+                    true => Duration::from_millis(left),
+                    false => config.settle,
+                },
+                lock,
+            });
         }
     }
 

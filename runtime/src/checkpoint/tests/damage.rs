@@ -1,4 +1,7 @@
 //! Every damaged, moved or missing object is an error that names it and says what to do.
+//!
+//! `frame.rs` and `records.rs` flip every bit of what they read. Here a whole start meets each damage, so only every fifth byte
+//! of an object is damaged; `TIDEFEED_DAMAGE_STEP=1` damages each.
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -128,7 +131,8 @@ async fn damage(store: &CheckpointStore, name: &str, resume: Option<&Resume>, st
 
 #[tokio::test]
 async fn every_damage_is_an_error_that_names_the_object() {
-    for (place, step) in Place::both().into_iter().zip([1, 397]) {
+    let in_memory = number("TIDEFEED_DAMAGE_STEP").unwrap_or(5) as usize;
+    for (place, step) in Place::both().into_iter().zip([in_memory, 397]) {
         let store = &place.store;
         build(store).await;
         for name in OPENED {

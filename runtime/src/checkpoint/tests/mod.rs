@@ -62,6 +62,12 @@ impl Place {
     }
 }
 
+/// The number in an environment variable.
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number in the environment"))
+}
+
 pub(super) fn identity() -> RunIdentity {
     RunIdentity {
         job: "job".into(),

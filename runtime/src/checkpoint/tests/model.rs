@@ -1,4 +1,6 @@
 //! Random runs against the model: after every reopen, collection and replay equal the model's at those epochs.
+//!
+//! `TIDEFEED_MODEL_SEEDS=2000` makes that many runs in memory instead of 50.
 
 use super::*;
 use crate::checkpoint::names::ObjectName;
@@ -230,7 +232,7 @@ async fn random_run(place: Place, seed: u64, steps: u32) {
 
 #[tokio::test]
 async fn random_runs_in_memory_equal_the_model() {
-    for seed in 0..200 {
+    for seed in 0..number("TIDEFEED_MODEL_SEEDS").unwrap_or(50) {
         random_run(Place::memory(), seed, 150).await;
     }
 }

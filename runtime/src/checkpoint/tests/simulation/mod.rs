@@ -33,12 +33,6 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).expect("the simulation is short")
 }
 
-/// The number in an environment variable.
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().expect("a number in the environment"))
-}
-
 /// Lines of a trace that are worth printing when nobody asked for all.
 const LAST_LINES: usize = 60;
 

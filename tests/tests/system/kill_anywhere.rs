@@ -13,7 +13,6 @@
 //! | `TIDEFEED_WORKERS` | workers of every run | random for each run, 1 to 3 |
 //!
 //! A seed repeats the draws, not the scheduling of the operating system.
-#![cfg(unix)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;

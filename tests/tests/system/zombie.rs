@@ -1,7 +1,6 @@
 //! A run that was frozen while it wrote, and has lost its lease to another run, writes nothing more when it wakes up.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes and of the moments; random by default, and printed.
-#![cfg(unix)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use tidefeed_tests::place::{Place, differences};
 use tidefeed_tests::process::{Run, from_environment};
 use tidefeed_tests::{SINKS, until};
 
-/// The lease decides and not the lock, as on a store that several machines share.
-const SHARED: &str = "shared = true\nlease_ms = 1000\nsettle_ms = 200";
+/// The lease decides and not the lock, as on a store that several machines share. It is long enough for a run that gets a
+/// tenth of a processor to renew it.
+const SHARED: &str = "shared = true\nlease_ms = 3000\nsettle_ms = 200";
 /// Runs that are frozen.
 const ROUNDS: u64 = 3;
 
@@ -92,6 +92,7 @@ fn freeze(place: &Place, orders: &mut Orders, random: &mut fastrand::Rng) -> Run
 /// Without this the test below would prove nothing.
 #[test]
 fn a_frozen_run_that_wakes_up_in_time_repeats_its_writes() {
+    let _alone = super::alone();
     let server = Arc::new(Emulator::start(EmulatorConfig::default()).expect("a free port"));
     let place = Place::within(&server, "in-time", "shared = true");
     let mut orders = Orders::new(1);
@@ -152,6 +153,7 @@ fn round(server: &Arc<Emulator>, seed: u64) {
 
 #[test]
 fn a_frozen_run_that_lost_its_lease_writes_nothing_more() {
+    let _alone = super::alone();
     let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
     eprintln!("TIDEFEED_SEED={seed}");
     let server = Emulator::start(EmulatorConfig::default()).expect("a free port");

@@ -1,7 +1,6 @@
 //! A checkpoint that is looked at, damaged and mended by hand with the program's own commands ends in right views.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes; random by default, and printed.
-#![cfg(unix)]
 
 use std::path::{Path, PathBuf};
 

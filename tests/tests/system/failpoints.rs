@@ -7,7 +7,6 @@
 //! in one server; all see the same changes.
 //!
 //! `TIDEFEED_SEED` is the seed of the changes and of the numbers of workers; random by default, and printed.
-#![cfg(unix)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
@@ -152,6 +151,7 @@ impl Case {
 
 #[test]
 fn a_run_that_died_at_any_step_ends_like_one_that_never_died() {
+    let _alone = super::alone();
     let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("TIDEFEED_SEED={seed}");
     let server = Emulator::start(EmulatorConfig::default()).expect("a free port");

@@ -1,16 +1,9 @@
 //! What a person reads when something is wrong, and what is retried until it is right.
 
-#[allow(dead_code, reason = "each test program uses a part of it")]
-mod conformance;
-#[allow(dead_code, reason = "each test program uses a part of it")]
-mod faults;
-
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use conformance::{Model, delete, numbered, upsert};
-use faults::{FaultyServer, Kind, Verdict};
 use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
@@ -20,6 +13,9 @@ use tidefeed_operators::cosmos::{
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{ContinuationToken, Error, ErrorKind};
+
+use super::conformance::{self, Model, delete, numbered, upsert};
+use super::faults::{FaultyServer, Kind, Verdict};
 
 fn server() -> Emulator {
     Emulator::start(EmulatorConfig::default()).unwrap()

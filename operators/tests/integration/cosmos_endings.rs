@@ -1,16 +1,9 @@
 //! What a target leaves behind when it ends early, and where a feed goes on after a failure.
 
-#[allow(dead_code, reason = "each test program uses a part of it")]
-mod conformance;
-#[allow(dead_code, reason = "each test program uses a part of it")]
-mod faults;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use conformance::{numbered, upsert};
-use faults::{FaultyServer, Kind, Verdict};
 use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
@@ -21,6 +14,9 @@ use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::{DocumentWrite, Target};
 use tidefeed_runtime::{ErrorKind, FeedRangeId};
 use tokio::time::timeout;
+
+use super::conformance::{numbered, upsert};
+use super::faults::{FaultyServer, Kind, Verdict};
 
 async fn faulty() -> (FaultyServer, Container) {
     let emulator = Emulator::start(EmulatorConfig::default()).unwrap();

@@ -1,17 +1,16 @@
 //! The Cosmos DB adapter on the embedded server against the checks that every adapter must pass.
 
-mod conformance;
-
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use conformance::{PAGE_SIZE, Subject};
 use futures::FutureExt;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
     Account, AccountConfig, Container, ContainerSpec, CosmosFeed, CosmosReader, CosmosTarget,
     FeedConfig, TargetConfig,
 };
+
+use super::conformance::{self, PAGE_SIZE, Subject};
 
 async fn subject(account: &Account, name: &str) -> Subject {
     let spec = ContainerSpec::new("conformance", name, "/pk");

@@ -1,9 +1,6 @@
 //! What a person reads when something is wrong: one line that names the thing and says what to do, and a documented exit code.
 //!
 //! Where it makes sense, a right run follows each wrong one in the same place: a refused run leaves nothing in the way.
-#![cfg(feature = "ready-made")]
-
-mod common;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +8,6 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::{JOB, Place, first_flights, is_progress, program, wait_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidefeed::config::{JobConfig, SinkConfig, SourceConfig};
@@ -19,6 +15,8 @@ use tidefeed::feed::ChangeFeed;
 use tidefeed::memory::MemoryContainer;
 use tidefeed::target::Target;
 use tidefeed::{Connect, Cosmos, Error, ErrorKind, Flow, Job, RunningJob};
+
+use super::common::{JOB, Place, first_flights, is_progress, program, wait_for};
 
 /// Enough for every view to have rows, few enough to be quick.
 const FLIGHTS: usize = 200;

@@ -1,18 +1,17 @@
 //! The adapter in memory against the checks that every adapter must pass.
 
-mod conformance;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use conformance::{PAGE_SIZE, Subject, drain};
 use futures::FutureExt;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::memory::{MemoryContainer, MemoryOptions};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::ErrorKind;
+
+use super::conformance::{self, PAGE_SIZE, Subject, drain};
 
 fn container(options: MemoryOptions) -> MemoryContainer {
     MemoryContainer::new(options)

@@ -13,20 +13,18 @@
 //! | `TIDEFEED_WORKERS` | workers of every run | random for each run, 1 to 3 |
 //!
 //! A seed repeats the draws, not the scheduling of the operating system.
-#![cfg(all(unix, feature = "ready-made"))]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{JOB, Place, is_progress, january, wait_for};
 use serde_json::Value;
 use tidefeed_tests::checkpoint_files::CheckpointFiles;
 use tidefeed_tests::moments::{Moment, Watched};
 use tidefeed_tests::process::{Run, SIGKILL, from_environment};
+
+use super::common::{JOB, Place, is_progress, january, wait_for};
 
 /// Writes per second, so that the writing alone takes more than ten seconds.
 const RATE: &str = "7000";

@@ -2,20 +2,21 @@
 //!
 //! It does what a job does, in one task: seal what can be read, write what is sealed, commit what is acknowledged, and now
 //! and then compact and collect garbage. A failure ends the run in order: what is under way is finished, and then the
-//! lease is given back.
+//! lease is given back. `sink.rs` and `commits.rs` are what comes after sealing.
+
+mod commits;
+mod sink;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::feed::{Change, Position, RANGES, SOURCE, position_of, to_record, token, tokens_of};
-use super::network::send;
-use super::oracle::{Found, Write, replayed};
+use super::oracle::{Found, replayed};
 use super::remote::Remote;
 use super::world::{FAULT, LEASE, SETTLE, World};
 use super::*;
@@ -303,225 +304,6 @@ impl Run {
         }
         (changes, to)
     }
-
-    async fn write(
-        &self,
-        (mut states, mut view, replayed_through): (SealWriter, BTreeMap<u64, u64>, Option<Epoch>),
-        settle: Duration,
-        mut sealed: Received<Sealed>,
-        out: Sender<Acked>,
-    ) {
-        if self.pause(settle).await {
-            return;
-        }
-        let seen = self.world.ask(|oracle, _| Ok(oracle.seen()));
-        let drain = self.world.dice(0..10) < self.world.knobs.drain;
-        while let Some(first) = sealed.recv().await {
-            if self.has_failed() || (*self.told.borrow() && !drain) {
-                return;
-            }
-            let mut batch = vec![first];
-            while self.world.dice(0..2) == 0
-                && let Ok(more) = sealed.try_recv()
-            {
-                batch.push(more);
-            }
-            let last = batch.last().expect("not empty");
-            let (epoch, position) = (last.epoch, last.position);
-            match self.write_batch(&mut states, &mut view, &batch).await {
-                Ok(state_seals) => {
-                    if replayed_through.is_some_and(|through| epoch >= through) {
-                        self.world.ask(|oracle, _| oracle.replayed(&seen));
-                    }
-                    let inputs = batch.iter().filter_map(|sealed| sealed.seal);
-                    let acked = Acked {
-                        epoch,
-                        position,
-                        seals: inputs.chain(state_seals).collect(),
-                        sink: sink_state(&view),
-                    };
-                    self.in_flight.fetch_sub(batch.len(), Ordering::Relaxed);
-                    let _ = out.send(acked);
-                }
-                Err(error) => return self.fail(error),
-            }
-        }
-    }
-
-    /// Writes the newest version of each document of some epochs, and how the keyed state changes.
-    async fn write_batch(
-        &self,
-        states: &mut SealWriter,
-        view: &mut BTreeMap<u64, u64>,
-        batch: &[Sealed],
-    ) -> Result<Option<SealRef>> {
-        let mut newest = BTreeMap::new();
-        for sealed in batch {
-            for change in &sealed.changes {
-                newest.insert(change.key, (sealed.epoch, *change));
-                match change.live {
-                    true => view.insert(change.key, change.version),
-                    false => view.remove(&change.key),
-                };
-            }
-        }
-        let writes = newest.values().map(|(epoch, change)| Write {
-            generation: self.generation,
-            epoch: *epoch,
-            change: *change,
-        });
-        let written = join_all(writes.map(|write| self.write_document(write))).await;
-        written.into_iter().collect::<Result<()>>()?;
-        let epoch = batch.last().expect("not empty").epoch;
-        let state = SealPart {
-            source: State::NAME.to_owned(),
-            ranges: Vec::new(),
-            records: newest
-                .values()
-                .map(|(_, change)| to_record(change))
-                .collect(),
-        };
-        states.write(epoch, vec![state]).await.map(Some)
-    }
-
-    /// Writes one document until the sink has acknowledged it.
-    async fn write_document(&self, write: Write) -> Result<()> {
-        loop {
-            let sent = self.fence.guard(timeout(SETTLE, self.send(write))).await?;
-            match sent {
-                Ok(true) => return Ok(()),
-                Ok(false) => sleep(Duration::from_millis(100)).await,
-                Err(_) => {
-                    self.abandoned.store(true, Ordering::Relaxed);
-                    let what = format!("{FAULT}: the sink does not answer");
-                    return Err(Error::new(ErrorKind::Unreachable, what));
-                }
-            }
-            // As a sink that lost its batch half way: the rest is written no more.
-            if self.has_failed() {
-                return Err(Error::new(ErrorKind::Unreachable, FAULT));
-            }
-        }
-    }
-
-    /// One request to the sink. False if it failed.
-    async fn send(&self, write: Write) -> bool {
-        let number = self.world.ask(|oracle, _| oracle.begin_write(&write));
-        let Write { epoch, change, .. } = write;
-        let line = format!("p{} sink {epoch} {change:?}", self.process);
-        self.world.trace(line.clone());
-        let world = Arc::clone(&self.world);
-        let about = line.clone();
-        let effect = async move {
-            world.trace(format!("{about}: done"));
-            world.ask(|oracle, _| oracle.carry_out(&write, number));
-        };
-        let (moments, plan) = (
-            self.world.moments.clone(),
-            self.world.plan_sink(self.process),
-        );
-        let answer = send(moments, plan, effect).await;
-        self.world
-            .trace(format!("{line}: answered {}", answer.is_ok()));
-        self.world.count("writes");
-        answer.is_ok()
-    }
-
-    async fn commit(
-        &self,
-        mut commits: CommitWriter,
-        mut acked: Received<Acked>,
-        (compactions, mut bases): (Sender<Compaction>, Received<Option<BaseRef>>),
-        collections: Sender<Collection>,
-    ) {
-        let mut compacting = false;
-        let mut last = None;
-        while let Some(mut next) = acked.recv().await {
-            while let Ok(newer) = acked.try_recv() {
-                let mut seals = std::mem::take(&mut next.seals);
-                seals.extend(newer.seals);
-                next = Acked { seals, ..newer };
-            }
-            if self.has_failed() {
-                return;
-            }
-            if let Ok(base) = bases.try_recv() {
-                compacting = false;
-                if let Some(Err(error)) = base.map(|base| commits.set_base(base)) {
-                    return self.fail(error);
-                }
-            }
-            let position = next.position;
-            match commits.commit(request(next)).await {
-                Ok(commit) => last = Some(commit),
-                Err(error) => return self.fail(error),
-            }
-            self.world.ask(|oracle, _| oracle.told_committed(position));
-            self.world.count("commits");
-            let due = |percent| self.world.dice(0..100) < percent;
-            if !compacting && due(self.world.knobs.compact) {
-                compacting = true;
-                // Gone only after a failure.
-                if let Some(compaction) = commits.compaction() {
-                    let _ = compactions.send(compaction);
-                }
-            }
-            if due(self.world.knobs.collect)
-                && let Some(collection) = commits.collection()
-            {
-                let _ = collections.send(collection);
-            }
-        }
-        if let (Goal::CaughtUp, Some(last)) = (self.goal, last)
-            && let Err(error) = self.tidy_up(&mut commits, last).await
-        {
-            self.fail(error);
-        }
-    }
-
-    /// Compacts, commits until no older commit is kept, and collects garbage: nothing of the past is left.
-    async fn tidy_up(&self, commits: &mut CommitWriter, last: CommitRecord) -> Result<()> {
-        let compaction = commits.compaction().expect("this run has committed");
-        if let Some(base) = compaction.run().await? {
-            commits.set_base(base)?;
-        }
-        for later in 1..=self.world.knobs.retain_commits as u64 {
-            let request = CommitRequest {
-                epoch: Epoch(last.epoch.0 + later),
-                loading: false,
-                tokens: last.tokens.clone(),
-                seals: Vec::new(),
-                sinks: last.sinks.clone(),
-            };
-            commits.commit(request).await?;
-        }
-        commits.collect_garbage().await.map(drop)
-    }
-
-    async fn compact(&self, mut due: Received<Compaction>, out: Sender<Option<BaseRef>>) {
-        while let Some(compaction) = due.recv().await {
-            match compaction.run().await {
-                Ok(base) => {
-                    self.world.count(match base {
-                        Some(_) => "bases",
-                        None => "compactions without need",
-                    });
-                    let _ = out.send(base);
-                }
-                Err(error) => return self.fail(error),
-            }
-        }
-    }
-
-    /// A collection that failed is tried again later.
-    async fn collect(&self, mut due: Received<Collection>) {
-        while let Some(collection) = due.recv().await {
-            match collection.run().await {
-                Ok(_) => self.world.count("collections"),
-                Err(error) => judge(&self.world, &error),
-            }
-        }
-    }
 }
 
 fn part_of(from: Position, to: Position, changes: &[Change]) -> SealPart {
@@ -530,16 +312,6 @@ fn part_of(from: Position, to: Position, changes: &[Change]) -> SealPart {
         source: SOURCE.to_owned(),
         ranges: moved.map(|range| token(RANGES[range], to[range])).collect(),
         records: changes.iter().map(to_record).collect(),
-    }
-}
-
-fn request(acked: Acked) -> CommitRequest {
-    CommitRequest {
-        epoch: acked.epoch,
-        loading: false,
-        tokens: tokens_of(acked.position),
-        seals: acked.seals,
-        sinks: BTreeMap::from([("view".to_owned(), acked.sink)]),
     }
 }
 

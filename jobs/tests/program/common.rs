@@ -1,5 +1,4 @@
 //! What the tests of the program share: running it, its flights, and reading what it left in a server.
-#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,9 @@
+//! Feeds, targets and operators from outside: one program, because each that links the SDK takes long to build.
+
+mod conformance;
+mod cosmos_conformance;
+mod cosmos_endings;
+mod cosmos_errors;
+mod faults;
+mod memory_conformance;
+mod stateful;

@@ -1,0 +1,39 @@
+//! Whole jobs, from their source to their views: one program, because each that links a job takes long to build.
+//!
+//! | tests | what they do to a job |
+//! |---|---|
+//! | `memory_job`, `first_load`, `contract`, `stateful` | run it over containers in memory |
+//! | `changed_jobs` | change its code and its configuration between runs |
+//! | `shutdown` | stop it, and let what it depends on fail |
+//! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
+//! | `failpoints` | abort it before and after every step of its protocol |
+//! | `zombie` | freeze it until another run has taken over |
+//! | `mended` | damage its checkpoint, and mend it by hand |
+//!
+//! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
+//!
+//! The last four run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
+
+mod changed_jobs;
+mod contract;
+#[cfg(unix)]
+mod failpoints;
+mod first_load;
+#[cfg(unix)]
+mod kill_anywhere;
+mod memory_job;
+#[cfg(unix)]
+mod mended;
+mod shutdown;
+mod stateful;
+#[cfg(unix)]
+mod zombie;
+
+/// Waits until no other test has runs with short leases, and keeps them waiting until the guard is dropped.
+#[cfg(unix)]
+fn alone() -> parking_lot::MutexGuard<'static, ()> {
+    // It is not poisoned by a test that fails: the others are still worth running.
+    static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    ALONE.lock()
+}
