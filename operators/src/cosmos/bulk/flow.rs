@@ -46,8 +46,8 @@
 //! | two writers: throttled | 3.3 % | 3.0 % | 3.3 % |
 //!
 //! By the second, and without knowing the throughput, the second writer has a quarter of the first's share after half a minute.
-//! A budget: at most 1.02 times it in any second; 97 to 99 % of 2,000 RU/s is used, 89 % of 100 RU/s. Without a limit nothing is
-//! paced after 1.7 s. One partition of four limited to a tenth: the others lose nothing that could be measured.
+//! A budget: at most 1.02 times it in any second; 97 to 99 % of 2,000 RU/s is used, 88 % of 100 RU/s. Without a limit nothing is
+//! paced after 1.7 s. One partition of four limited to a tenth: the others keep at least 95 % of their speed.
 //!
 //! # Limits
 //! A budget below 5 RU/s is not kept. A reference that is off by more than a factor of 6 shares less fairly. `n` writers of one partition have `n` to the power 1.5
