@@ -322,6 +322,11 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.idle.lock().len()
+    }
+
     fn keep(&self, connection: Connection) {
         if connection.sender.is_closed() {
             return;

@@ -39,7 +39,6 @@ use super::operation::{Answer, Lost, Operation};
 use super::routing::RangeId;
 
 pub(crate) use connection::{Gate, NoAnswer, Reply, Timeouts};
-pub(crate) use metadata::Ranges;
 pub(crate) use sign::{Resource, Signer};
 
 use connection::Pool;
