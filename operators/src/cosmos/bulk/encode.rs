@@ -225,18 +225,42 @@ mod tests {
         let wrong = [
             // Too few, too many, of another kind.
             (r#"[{"statusCode":201,"eTag":"1"}]"#, "1 results"),
-            (r#"[{"statusCode":201},{"statusCode":204},{"statusCode":204}]"#, "3 results"),
+            (
+                r#"[{"statusCode":201},{"statusCode":204},{"statusCode":204}]"#,
+                "3 results",
+            ),
             ("[]", "0 results"),
             ("{}", "no array"),
             ("", "no array"),
-            (r#"[{"statusCode":201,"eTag":"1"},{"statusCode":204}]]"#, "no array"),
-            (r#"[{"statusCode":201,"eTag":"1"},{"status":204}]"#, "no array"),
-            (r#"[{"statusCode":201,"eTag":"1"},{"statusCode":-1}]"#, "no array"),
-            (r#"[{"statusCode":201,"eTag":"1"},{"statusCode":0}]"#, "result 1 is 0"),
+            (
+                r#"[{"statusCode":201,"eTag":"1"},{"statusCode":204}]]"#,
+                "no array",
+            ),
+            (
+                r#"[{"statusCode":201,"eTag":"1"},{"status":204}]"#,
+                "no array",
+            ),
+            (
+                r#"[{"statusCode":201,"eTag":"1"},{"statusCode":-1}]"#,
+                "no array",
+            ),
+            (
+                r#"[{"statusCode":201,"eTag":"1"},{"statusCode":0}]"#,
+                "result 1 is 0",
+            ),
             // Another order.
-            (r#"[{"statusCode":204},{"statusCode":201,"eTag":"1"}]"#, "result 0 is 204"),
-            (r#"[{"statusCode":200},{"statusCode":200}]"#, "result 1 is 200"),
-            (r#"[{"statusCode":201,"eTag":"1"},{"statusCode":204,"eTag":"1"}]"#, "result 1 is 204"),
+            (
+                r#"[{"statusCode":204},{"statusCode":201,"eTag":"1"}]"#,
+                "result 0 is 204",
+            ),
+            (
+                r#"[{"statusCode":200},{"statusCode":200}]"#,
+                "result 1 is 200",
+            ),
+            (
+                r#"[{"statusCode":201,"eTag":"1"},{"statusCode":204,"eTag":"1"}]"#,
+                "result 1 is 204",
+            ),
         ];
         for (reply, why) in wrong {
             let said = results(&two(), reply.as_bytes()).unwrap_err();

@@ -62,7 +62,9 @@ mod tests {
             assert_eq!(key(zero), key("[0]"), "{zero}");
         }
         assert_eq!(key("[2]"), key("[2.0]"));
-        let different = ["[0]", "[1]", "[\"0\"]", "[null]", "[{}]", "[true]", "[false]", "[\"\"]"];
+        let different = [
+            "[0]", "[1]", "[\"0\"]", "[null]", "[{}]", "[true]", "[false]", "[\"\"]",
+        ];
         for (at, a) in different.iter().enumerate() {
             for b in &different[at + 1..] {
                 assert_ne!(key(a), key(b), "{a} {b}");
@@ -86,6 +88,9 @@ mod tests {
     #[test]
     fn a_malformed_path_is_refused() {
         let definition = PartitionKeyDefinition::new(vec!["a".into()]);
-        assert_eq!(Hasher::new(definition).unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(
+            Hasher::new(definition).unwrap_err().kind(),
+            ErrorKind::Config
+        );
     }
 }

@@ -224,7 +224,8 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::Config`] when the URL is not usable; [`ErrorKind::Internal`] when there is no way to check certificates.
     pub(crate) fn new(url: &Url, gate: Gate, timeouts: Timeouts) -> Result<Self> {
-        let wrong = || format!("{url} is not usable: it must look like https://NAME.documents.azure.com/");
+        let wrong =
+            || format!("{url} is not usable: it must look like https://NAME.documents.azure.com/");
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
             return Err(Error::new(ErrorKind::Config, wrong()));
         };
@@ -233,7 +234,10 @@ impl Pool {
             None => host.to_owned(),
         };
         // Brackets belong to the URL, not to the address.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let tls = match url.scheme() {
             "https" => {
                 let name = ServerName::try_from(host.clone()).context(ErrorKind::Config, wrong)?;
@@ -241,7 +245,8 @@ impl Pool {
             }
             "http" if matches!(&*host, "localhost" | "127.0.0.1" | "::1") => None,
             _ => {
-                let what = format!("{url} must use https: plain http is only for servers on this machine");
+                let what =
+                    format!("{url} must use https: plain http is only for servers on this machine");
                 return Err(Error::new(ErrorKind::Config, what));
             }
         };
@@ -311,6 +316,8 @@ impl Pool {
 
     /// A connection that is open and idle.
     async fn reuse(&self) -> Option<Connection> {
+        // Lets those that the server has closed meanwhile find out: a request written there may or may not have happened.
+        tokio::task::yield_now().await;
         loop {
             let (since, mut connection) = self.idle.lock().pop()?;
             if since.elapsed() >= self.timeouts.idle || connection.sender.is_closed() {

@@ -74,7 +74,13 @@ impl Wire {
     pub(crate) async fn find_writable(&self) -> Result<()> {
         let what = "reading the account";
         let resource = Resource { kind: "", link: "" };
-        let reply = self.get(&self.account.1, what, resource, "/".to_owned(), header_map(&[]));
+        let reply = self.get(
+            &self.account.1,
+            what,
+            resource,
+            "/".to_owned(),
+            header_map(&[]),
+        );
         let reply = reply.await?;
         if reply.status != StatusCode::OK {
             return Err(refused(what, &reply));
@@ -128,10 +134,8 @@ impl Wire {
     pub(crate) async fn ranges(&self) -> Result<Ranges> {
         let what = format!("reading the ranges of {}", self.link);
         let pool = self.writes.lock().1.clone();
-        let mut headers = header_map(&[
-            ("a-im", "Incremental feed"),
-            ("x-ms-max-item-count", "-1"),
-        ]);
+        let mut headers =
+            header_map(&[("a-im", "Incremental feed"), ("x-ms-max-item-count", "-1")]);
         let mut rid = None;
         let mut found = BTreeMap::new();
         for _ in 0..MAX_PAGES {
@@ -140,14 +144,19 @@ impl Wire {
                 link: &self.link,
             };
             let path = format!("{}/pkranges", self.path);
-            let reply = self.get(&pool, &what, resource, path, headers.clone()).await?;
+            let reply = self
+                .get(&pool, &what, resource, path, headers.clone())
+                .await?;
             let page: RangesBody = match reply.status {
                 StatusCode::OK => parse(&what, &reply)?,
                 StatusCode::NOT_MODIFIED => {
                     let senseless = || Error::internal(format!("{what} brought none"));
                     let container_rid = self.recognize(rid.ok_or_else(senseless)?)?;
                     let records = found.into_values().collect();
-                    return Ok(Ranges { container_rid, records });
+                    return Ok(Ranges {
+                        container_rid,
+                        records,
+                    });
                 }
                 _ => return Err(refused(&what, &reply)),
             };
@@ -227,8 +236,9 @@ impl RangeBody {
 }
 
 fn parse<'a, T: Deserialize<'a>>(what: &str, reply: &'a Reply) -> Result<T> {
-    serde_json::from_slice(&reply.body)
-        .context(ErrorKind::Internal, || format!("{what} brought a reply that is not readable"))
+    serde_json::from_slice(&reply.body).context(ErrorKind::Internal, || {
+        format!("{what} brought a reply that is not readable")
+    })
 }
 
 fn refused(what: &str, reply: &Reply) -> Error {
@@ -236,7 +246,9 @@ fn refused(what: &str, reply: &Reply) -> Error {
     let sub_status = reply.number("x-ms-substatus");
     let failure = Failure {
         disposition: classify(status, sub_status),
-        retry_after: reply.number("x-ms-retry-after-ms").map(Duration::from_millis),
+        retry_after: reply
+            .number("x-ms-retry-after-ms")
+            .map(Duration::from_millis),
         status,
         from_service: true,
         message: format!("{status}/{}: {}", sub_status.unwrap_or(0), reply.message()),

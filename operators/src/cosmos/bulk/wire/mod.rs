@@ -221,7 +221,10 @@ fn header_map(headers: &[(&'static str, &str)]) -> HeaderMap {
     let common = [
         ("accept", "application/json"),
         ("cache-control", "no-cache"),
-        ("user-agent", concat!("tidefeed/", env!("CARGO_PKG_VERSION"))),
+        (
+            "user-agent",
+            concat!("tidefeed/", env!("CARGO_PKG_VERSION")),
+        ),
         ("x-ms-version", VERSION),
     ];
     let all = common.iter().chain(headers);
@@ -253,15 +256,13 @@ fn batch_headers(config: &WireConfig) -> HeaderMap {
     headers
 }
 
-fn answer(
-    operations: &[Arc<Operation>],
-    reply: Reply,
-    activity: &str,
-) -> Result<Answer, NoAnswer> {
+fn answer(operations: &[Arc<Operation>], reply: Reply, activity: &str) -> Result<Answer, NoAnswer> {
     let mut answer = Answer {
         status: reply.status.as_u16(),
         sub_status: reply.number("x-ms-substatus").unwrap_or(0),
-        retry_after: reply.number("x-ms-retry-after-ms").map(Duration::from_millis),
+        retry_after: reply
+            .number("x-ms-retry-after-ms")
+            .map(Duration::from_millis),
         charge_ru: reply.number("x-ms-request-charge").unwrap_or(0.0),
         activity_id: reply.text(ACTIVITY_ID.as_str()).unwrap_or(activity).into(),
         ..Answer::default()
@@ -269,7 +270,10 @@ fn answer(
     if matches!(reply.status, StatusCode::OK | StatusCode::MULTI_STATUS) {
         answer.results = encode::results(operations, &reply.body).map_err(|why| NoAnswer {
             lost: Lost::Maybe,
-            error: Error::new(ErrorKind::Unreachable, format!("a reply is not readable: {why}")),
+            error: Error::new(
+                ErrorKind::Unreachable,
+                format!("a reply is not readable: {why}"),
+            ),
         })?;
     } else {
         answer.message = reply.message().into();

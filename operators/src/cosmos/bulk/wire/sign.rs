@@ -165,7 +165,10 @@ fn sign(
 ) -> Result<Authorization> {
     let date = to_rfc7231(&now);
     let Resource { kind, link } = resource;
-    let text = format!("{method}\n{kind}\n{link}\n{}\n\n", date.to_ascii_lowercase());
+    let text = format!(
+        "{method}\n{kind}\n{link}\n{}\n\n",
+        date.to_ascii_lowercase()
+    );
     // The cause is left out: it quotes a byte of the key.
     let signature = hmac_sha256(&text, key).map_err(|_| {
         let what = "the account key is malformed: it must be base64, copied whole from the account";
@@ -211,7 +214,10 @@ mod tests {
     #[tokio::test]
     async fn a_signature_is_the_documented_one() {
         let signer = key("c2VjcmV0");
-        let signed = signer.authorize(at(1_767_225_600), "post", DOCUMENTS).await.unwrap();
+        let signed = signer
+            .authorize(at(1_767_225_600), "post", DOCUMENTS)
+            .await
+            .unwrap();
         assert_eq!(signed.date, "Thu, 01 Jan 2026 00:00:00 GMT");
         assert_eq!(
             signed.value,
@@ -223,16 +229,28 @@ mod tests {
     async fn a_signature_is_good_for_its_second_and_resource() {
         let signer = key("c2VjcmV0");
         let sign = async |second, method, resource| {
-            let oracle = key("c2VjcmV0").authorize(at(second), method, resource).await.unwrap();
+            let oracle = key("c2VjcmV0")
+                .authorize(at(second), method, resource)
+                .await
+                .unwrap();
             for _ in 0..2 {
-                let signed = signer.authorize(at(second), method, resource).await.unwrap();
+                let signed = signer
+                    .authorize(at(second), method, resource)
+                    .await
+                    .unwrap();
                 assert_eq!(signed.value, oracle.value);
                 assert_eq!(signed.date, oracle.date);
             }
             oracle.value
         };
-        let ranges = Resource { kind: "pkranges", ..DOCUMENTS };
-        let other = Resource { link: "dbs/shop/colls/other", ..DOCUMENTS };
+        let ranges = Resource {
+            kind: "pkranges",
+            ..DOCUMENTS
+        };
+        let other = Resource {
+            link: "dbs/shop/colls/other",
+            ..DOCUMENTS
+        };
         let values = [
             sign(1, "post", DOCUMENTS).await,
             sign(2, "post", DOCUMENTS).await,
@@ -250,7 +268,10 @@ mod tests {
         let signed = signer.authorize(at(0), "post", DOCUMENTS).await.unwrap();
         assert!(!format!("{signer:?}").contains("c2V"));
         assert!(!format!("{signed:?}").contains("sig"), "{signed:?}");
-        let error = key("not*base64*key").authorize(at(0), "post", DOCUMENTS).await.unwrap_err();
+        let error = key("not*base64*key")
+            .authorize(at(0), "post", DOCUMENTS)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!format!("{error:?}").contains("base64*key"));
         let tokens = Signer::with_token(Arc::new(Tokens::default()));
@@ -289,13 +310,20 @@ mod tests {
         let tokens = Arc::new(Tokens::default());
         let signer = Signer::with_token(tokens.clone());
         let value = async |second| {
-            let signed = signer.authorize(at(second), "post", DOCUMENTS).await.unwrap();
+            let signed = signer
+                .authorize(at(second), "post", DOCUMENTS)
+                .await
+                .unwrap();
             signed.value.to_str().unwrap().to_owned()
         };
         let expected = "type%3Daad%26ver%3D1.0%26sig%3Dtoken-1";
         let (a, b, c) = tokio::join!(value(0), value(1), value(3_299));
         assert_eq!([a, b, c], [expected; 3]);
-        assert_eq!(tokens.asked.load(Ordering::SeqCst), 1, "only one request asked");
+        assert_eq!(
+            tokens.asked.load(Ordering::SeqCst),
+            1,
+            "only one request asked"
+        );
         assert!(value(3_300).await.ends_with("token-2"));
         signer.renew().await;
         assert!(value(3_301).await.ends_with("token-3"));
@@ -303,10 +331,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_identity_without_a_token_is_denied() {
-        let tokens = Tokens { refuse: true, ..Tokens::default() };
+        let tokens = Tokens {
+            refuse: true,
+            ..Tokens::default()
+        };
         let signer = Signer::with_token(Arc::new(tokens));
-        let error = signer.authorize(at(0), "post", DOCUMENTS).await.unwrap_err();
+        let error = signer
+            .authorize(at(0), "post", DOCUMENTS)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
-        assert!(error.report().contains("role assignment: "), "{}", error.report());
+        assert!(
+            error.report().contains("role assignment: "),
+            "{}",
+            error.report()
+        );
     }
 }

@@ -33,7 +33,9 @@ impl Server {
             emulator,
             paths,
         };
-        let created = server.post("dbs", "", "/dbs", &[], json!({"id": DATABASE})).await;
+        let created = server
+            .post("dbs", "", "/dbs", &[], json!({"id": DATABASE}))
+            .await;
         assert_eq!(created.status, StatusCode::CREATED);
         server.create_container().await;
         server
@@ -41,10 +43,16 @@ impl Server {
 
     async fn create_container(&self) {
         let (link, path) = self.database();
-        let kind = if self.paths.len() > 1 { "MultiHash" } else { "Hash" };
+        let kind = if self.paths.len() > 1 {
+            "MultiHash"
+        } else {
+            "Hash"
+        };
         let key = json!({"paths": self.paths, "kind": kind, "version": 2});
         let container = json!({"id": CONTAINER, "partitionKey": key});
-        let created = self.post("colls", &link, &format!("{path}/colls"), &[], container).await;
+        let created = self
+            .post("colls", &link, &format!("{path}/colls"), &[], container)
+            .await;
         assert_eq!(created.status, StatusCode::CREATED);
     }
 
@@ -79,7 +87,11 @@ impl Server {
         let (link, path) = (&self.wire.link, format!("{}/docs", self.wire.path));
         let body = self.document(partition_key, id);
         let reply = self.post("docs", link, &path, &[key, upsert], body).await;
-        assert!(reply.status.is_success(), "{partition_key}: {}", reply.message());
+        assert!(
+            reply.status.is_success(),
+            "{partition_key}: {}",
+            reply.message()
+        );
         reply.text(RANGE_ID.as_str()).unwrap().to_owned()
     }
 
@@ -148,7 +160,19 @@ async fn keys_are_where_the_server_puts_them(
 
 #[tokio::test]
 async fn single_keys_are_where_the_server_puts_them() {
-    let special = ["null", "{}", "true", "false", "\"\"", "0", "-0.0", "-0", "1e300", "-1.5", "\"ä\\\"\\u0001\""];
+    let special = [
+        "null",
+        "{}",
+        "true",
+        "false",
+        "\"\"",
+        "0",
+        "-0.0",
+        "-0",
+        "1e300",
+        "-1.5",
+        "\"ä\\\"\\u0001\"",
+    ];
     let text = |at: u32| format!("[\"key {at}\"]");
     let mut keys: Vec<_> = special.iter().map(|key| format!("[{key}]")).collect();
     keys.extend((0..60).map(text));
@@ -161,12 +185,16 @@ async fn single_keys_are_where_the_server_puts_them() {
 #[tokio::test]
 async fn hierarchical_keys_are_where_the_server_puts_them() {
     let values = ["\"a\"", "\"b\"", "7", "-0.0", "null", "true", "{}"];
-    let pairs = values.iter().flat_map(|a| values.iter().map(move |b| format!("{a},{b}")));
+    let pairs = values
+        .iter()
+        .flat_map(|a| values.iter().map(move |b| format!("{a},{b}")));
     let pairs: Vec<_> = pairs.collect();
     let two: Vec<_> = pairs.iter().map(|pair| format!("[{pair}]")).collect();
     keys_are_where_the_server_puts_them(8, &["/a", "/b"], &two).await;
     let three = pairs.iter().map(|pair| format!("[{pair},\"c\"]"));
-    let three: Vec<_> = three.chain(pairs.iter().map(|pair| format!("[{pair},{{}}]"))).collect();
+    let three: Vec<_> = three
+        .chain(pairs.iter().map(|pair| format!("[{pair},{{}}]")))
+        .collect();
     keys_are_where_the_server_puts_them(8, &["/a", "/b", "/c"], &three).await;
 }
 
@@ -210,7 +238,11 @@ async fn results_are_in_the_order_of_the_operations() {
     assert!(answer.results[1].message.is_some());
     assert!(answer.charge_ru > 0.0 && !answer.activity_id.is_empty());
     let sum: f64 = answer.results.iter().map(|result| result.charge_ru).sum();
-    assert!((sum - answer.charge_ru).abs() < 0.01, "{sum} {}", answer.charge_ru);
+    assert!(
+        (sum - answer.charge_ru).abs() < 0.01,
+        "{sum} {}",
+        answer.charge_ru
+    );
 }
 
 #[tokio::test]
@@ -255,20 +287,29 @@ async fn a_wrong_key_is_answered_with_a_hint_and_never_shown() {
     let answer = wire.send(&"0".into(), &batch).await.unwrap();
     assert_eq!(answer.status, 401);
     assert!(answer.message.contains("COSMOS_KEY"), "{}", answer.message);
-    let errors = [wire.find_writable().await.unwrap_err(), wire.ranges().await.unwrap_err()];
+    let errors = [
+        wire.find_writable().await.unwrap_err(),
+        wire.ranges().await.unwrap_err(),
+    ];
     for error in &errors {
         assert_eq!(error.kind(), ErrorKind::Denied);
         assert!(error.report().contains("COSMOS_KEY"), "{}", error.report());
     }
     let shown = format!("{answer:?} {errors:?} {:?}", wire.signer);
-    assert!(!shown.contains(key) && !shown.contains("sig%3D") && !shown.contains("sig="), "{shown}");
+    assert!(
+        !shown.contains(key) && !shown.contains("sig%3D") && !shown.contains("sig="),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
 async fn a_lost_connection_leaves_it_open_whether_the_batch_happened() {
     let server = Server::start(1, &["/key"]).await;
     let range = server.map().await.ranges()[0].id.clone();
-    for (id, action, found) in [("a", FaultAction::DropBefore, 201), ("b", FaultAction::DropAfter, 200)] {
+    for (id, action, found) in [
+        ("a", FaultAction::DropBefore, 201),
+        ("b", FaultAction::DropAfter, 200),
+    ] {
         let batch = [server.upsert("[1]", id)];
         server.fault(action);
         let none = server.wire.send(&range, &batch).await.unwrap_err();
@@ -297,7 +338,10 @@ async fn the_ranges_follow_splits_and_merges() {
         assert_eq!(map.ranges()[at].parents, ["0".into()]);
     }
     assert_eq!(map.ranges().len(), 3);
-    server.emulator.merge(DATABASE, CONTAINER, children).unwrap();
+    server
+        .emulator
+        .merge(DATABASE, CONTAINER, children)
+        .unwrap();
     assert_eq!(server.map().await.ranges().len(), 2);
 }
 
@@ -306,7 +350,10 @@ async fn a_container_that_was_created_anew_is_another_one() {
     let server = Server::start(1, &["/key"]).await;
     let batch = [server.upsert("[1]", "a")];
     let rid = server.wire.ranges().await.unwrap().container_rid;
-    assert_eq!(server.wire.send(&"0".into(), &batch).await.unwrap().status, 200);
+    assert_eq!(
+        server.wire.send(&"0".into(), &batch).await.unwrap().status,
+        200
+    );
     // What was read before the container was created anew.
     let wire = wire_to(&server.emulator, server.emulator.key());
     let other = rid.replace(|c: char| c.is_ascii_alphanumeric(), "A");
@@ -327,7 +374,10 @@ async fn a_container_that_does_not_exist_is_named() {
     let error = wire.ranges().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.report().contains(&wire.link), "{}", error.report());
-    let answer = wire.send(&"0".into(), &[server.upsert("[1]", "a")]).await.unwrap();
+    let answer = wire
+        .send(&"0".into(), &[server.upsert("[1]", "a")])
+        .await
+        .unwrap();
     assert_eq!(answer.status, 404);
 }
 
@@ -344,7 +394,13 @@ async fn the_account_says_where_to_write() {
     assert_eq!(host(&wire), "127.0.0.1");
     let pool = wire.writes.lock().1.clone();
     wire.find_writable().await.unwrap();
-    assert!(Arc::ptr_eq(&pool, &wire.writes.lock().1), "its connections are kept");
-    let answer = wire.send(&"0".into(), &[server.upsert("[1]", "a")]).await.unwrap();
+    assert!(
+        Arc::ptr_eq(&pool, &wire.writes.lock().1),
+        "its connections are kept"
+    );
+    let answer = wire
+        .send(&"0".into(), &[server.upsert("[1]", "a")])
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
 }
