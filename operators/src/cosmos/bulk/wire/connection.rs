@@ -10,10 +10,8 @@
 //!
 //! Limits: no proxy, no HTTP/2, no certificates that the platform does not trust.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::http::Url;
@@ -26,8 +24,8 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tidefeed_runtime::{Context as _, Error, ErrorKind, Fence, Result};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -36,32 +34,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, DEFAULT_VERSIONS};
 
 use super::super::operation::Lost;
+use super::fenced::{FencedStream, Gate, Meter};
 
 /// Largest reply that is read: the service's limit is 4 MiB.
 const MAX_REPLY_BYTES: usize = 8 << 20;
 
 /// How long a connection may take to be ready again after its last reply; it usually is at once.
 const READY_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// Whether bytes may leave. Clones are the same gate.
-#[derive(Clone)]
-pub(crate) struct Gate(Arc<dyn Fn() -> Result<()> + Send + Sync>);
-
-impl Gate {
-    /// Open while `check` succeeds; it must not block.
-    pub(crate) fn new(check: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
-        Gate(Arc::new(check))
-    }
-
-    /// Open while the fence is, and until there is one.
-    pub(crate) fn of(fence: Arc<OnceLock<Fence>>) -> Self {
-        Gate::new(move || fence.get().map_or(Ok(()), Fence::check))
-    }
-
-    fn check(&self) -> Result<()> {
-        (self.0)()
-    }
-}
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy, Debug)]
@@ -98,99 +77,6 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-}
-
-/// What a socket took, and whether it may take more.
-#[derive(Debug, Default)]
-struct Meter(Mutex<Taken>);
-
-#[derive(Debug, Default)]
-struct Taken {
-    bytes: u64,
-    closed: bool,
-}
-
-impl Meter {
-    fn bytes(&self) -> u64 {
-        self.0.lock().bytes
-    }
-
-    /// Lets nothing more pass, and returns what has passed.
-    fn close(&self) -> u64 {
-        let mut taken = self.0.lock();
-        taken.closed = true;
-        taken.bytes
-    }
-}
-
-/// A socket that takes no byte while its gate is shut.
-struct FencedStream {
-    tcp: TcpStream,
-    gate: Gate,
-    meter: Arc<Meter>,
-}
-
-impl FencedStream {
-    fn write(
-        &mut self,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        // Held during the write, which does not block: after `close` has returned, nothing is on its way.
-        let mut taken = self.meter.0.lock();
-        if taken.closed {
-            let what = "the request was given up";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, what)));
-        }
-        if let Err(error) = self.gate.check() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::PermissionDenied, error)));
-        }
-        let written = write(Pin::new(&mut self.tcp));
-        if let Poll::Ready(Ok(bytes)) = &written {
-            taken.bytes += *bytes as u64;
-        }
-        written
-    }
-}
-
-impl AsyncWrite for FencedStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().write(|tcp| tcp.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut()
-            .write(|tcp| tcp.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for FencedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, into)
-    }
 }
 
 /// The connections to one server.

@@ -11,6 +11,7 @@
 //! Limits: batches only, no single writes; servers and certificates as in [`connection`].
 
 mod connection;
+mod fenced;
 mod metadata;
 mod sign;
 #[cfg(test)]
@@ -38,7 +39,8 @@ use super::encode;
 use super::operation::{Answer, Lost, Operation};
 use super::routing::RangeId;
 
-pub(crate) use connection::{Gate, NoAnswer, Reply, Timeouts};
+pub(crate) use connection::{NoAnswer, Reply, Timeouts};
+pub(crate) use fenced::Gate;
 pub(crate) use sign::{Resource, Signer};
 
 use connection::Pool;

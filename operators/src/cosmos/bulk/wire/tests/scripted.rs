@@ -107,9 +107,9 @@ fn serve(
             Then::Reply(text) => stream.write_all(text.as_bytes()).ok()?,
             Then::ReplyAndClose(text) => {
                 stream.write_all(text.as_bytes()).ok()?;
-                return Some(drop(stream));
+                return Some(());
             }
-            Then::Close => return Some(drop(stream)),
+            Then::Close => return Some(()),
             Then::Wait => {
                 let _ = stream.read(&mut [0; 1]);
                 return None;
@@ -144,8 +144,8 @@ fn read(stream: &mut TcpStream, connection: usize) -> Option<Seen> {
 
 fn length(head: &str) -> usize {
     let lines = head.lines();
-    let value = lines.filter_map(|line| line.strip_prefix("content-length: "));
-    value.last().map_or(0, |value| value.parse().unwrap())
+    let mut value = lines.filter_map(|line| line.strip_prefix("content-length: "));
+    value.next().map_or(0, |value| value.parse().unwrap())
 }
 
 fn reply(status: &str, body: &str) -> String {
