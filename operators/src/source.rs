@@ -8,25 +8,24 @@
 //!    them, and ticks wait. One piece is decoded in one activation, so loading never keeps a worker from its other operators.
 //! 2. At a tick the pages that have arrived are attached to the epoch, up to a number of bytes, which is larger during the
 //!    first load; a source never waits for a range. A page gives its room back when it is attached: from there on its bytes
-//!    count as in flight. Of several changes of one document only the last is kept: a document belongs to one feed range and
-//!    a range to one worker, so the last to arrive is the newest, and downstream a tie within an epoch would be decided by
-//!    value.
-//! 3. Records are decoded before anything is handed to the sealer. A document that does not decode stops the run while
-//!    nothing of the epoch is durable, so the next run reads it again (I2).
+//!    count as in flight. About [`BYTES_AT_ONCE`] are attached in one activation, so that the operators behind work on them
+//!    while they are at hand, and no other operator waits for a large epoch. Several changes of one document stay in the
+//!    order in which they were read: a document belongs to one feed range and a range to one worker, so the last to arrive
+//!    is the newest.
+//! 3. Records are decoded before anything of their epoch is handed to the sealer. A document that does not decode stops the run
+//!    while nothing of the epoch is durable, so the next run reads it again (I2); the epoch's capability is never dropped.
 //! 4. The records flow downstream at once, but the capability for the epoch is kept until the epoch is sealed (I1); then
 //!    the positions are reported to the committer, and the capability is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
 use tidefeed_runtime::checkpoint::SealPart;
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
-use tidefeed_runtime::loader::{Chunk, Loaded};
+use tidefeed_runtime::loader::Loaded;
 use tidefeed_runtime::sealer::{Part, PartSender};
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Record, Result};
 use timely::dataflow::StreamVec;
@@ -35,9 +34,12 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::reader::Arrival;
+
+/// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
+/// at once everything behind works from outside the cache.
+const BYTES_AT_ONCE: u64 = 256 << 10;
 
 /// A document's identity within its source: partition key and id, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,20 +123,26 @@ where
         // Output 0 carries what is loaded; it needs no reports, so that capability goes at once.
         caps.truncate(1);
         let mut load_cap = caps.pop();
-        let mut attach = Attach { parts, decode };
+        let mut attacher = Attacher { parts, decode };
+        let mut ticked: VecDeque<Attaching> = VecDeque::new();
         let mut held: VecDeque<Held> = VecDeque::new();
+        let mut failed = false;
         move |_frontiers| {
+            if failed {
+                return;
+            }
             let mut records_out = records_out.activate();
+            let ledger = attacher.parts.ledger.clone();
             // 1. Load, one piece at a time. The next to arrive wakes the operator.
             if let Some(cap) = &mut load_cap {
-                match attach.parts.load.try_next() {
+                match attacher.parts.load.try_next() {
                     Some(Loaded::Records(chunk)) => {
-                        match load(chunk, &attach.decode) {
-                            Ok((epoch, upserts)) => {
-                                cap.downgrade(&epoch.0);
-                                records_out.session(cap).give_iterator(upserts.into_iter());
-                            }
-                            Err(error) => attach.parts.ledger.fail(error),
+                        cap.downgrade(&chunk.epoch.0);
+                        let mut session = records_out.session(cap);
+                        let give = |upsert| session.give(upsert);
+                        if let Err(error) = attacher.decode_all(&chunk.records, chunk.epoch, give) {
+                            failed = true;
+                            return ledger.fail(error);
                         }
                         return activator.activate();
                     }
@@ -143,31 +151,8 @@ where
                     Some(Loaded::All) => load_cap = None,
                 }
             }
-            // 2. Attach what has arrived to each tick.
-            ticks.for_each(|cap, epochs| {
-                for epoch in epochs.drain(..).map(Epoch) {
-                    let (records_cap, reports_cap) =
-                        (cap.delayed(&epoch.0, 0), cap.delayed(&epoch.0, 1));
-                    attach.parts.ledger.failpoints().before(Step::Attach);
-                    match attach.attach(epoch) {
-                        Ok((upserts, ranges)) => {
-                            attach.parts.ledger.failpoints().after(Step::Attach);
-                            records_out
-                                .session(&records_cap)
-                                .give_iterator(upserts.into_iter());
-                            held.push_back(Held {
-                                epoch,
-                                records_cap,
-                                reports_cap,
-                                ranges,
-                            });
-                        }
-                        Err(error) => attach.parts.ledger.fail(error),
-                    }
-                }
-            });
-            // 3. Let go of what is sealed.
-            let sealed_through = attach.parts.ledger.sealed_through();
+            // 2. Let go of what is sealed.
+            let sealed_through = ledger.sealed_through();
             let mut reports_out = reports_out.activate();
             while held
                 .front()
@@ -175,172 +160,181 @@ where
             {
                 let Some(done) = held.pop_front() else { break };
                 let mut session = reports_out.session(&done.reports_cap);
-                if attach.parts.reports_seals {
-                    session.give_iterator(
-                        attach
-                            .parts
-                            .ledger
-                            .take_seals(done.epoch)
-                            .into_iter()
-                            .map(Report::Seal),
-                    );
+                if attacher.parts.reports_seals {
+                    let seals = ledger.take_seals(done.epoch);
+                    session.give_iterator(seals.into_iter().map(Report::Seal));
                 }
                 if !done.ranges.is_empty() {
                     session.give(Report::Tokens {
-                        source: attach.parts.name.clone(),
+                        source: attacher.parts.name.clone(),
                         ranges: done.ranges,
                     });
                 }
-                attach
-                    .parts
-                    .ledger
-                    .failpoints()
-                    .before(Step::CapabilityDrop);
+                ledger.failpoints().before(Step::CapabilityDrop);
                 drop(done.records_cap);
-                attach.parts.ledger.failpoints().after(Step::CapabilityDrop);
+                ledger.failpoints().after(Step::CapabilityDrop);
+            }
+            // 3. Attach what has arrived to each tick.
+            ticks.for_each(|cap, epochs| {
+                let caps = |epoch: u64| (cap.delayed(&epoch, 0), cap.delayed(&epoch, 1));
+                ticked.extend(epochs.drain(..).map(|epoch| Attaching::new(caps(epoch))));
+            });
+            while let Some(epoch) = ticked.front_mut() {
+                let attached = {
+                    let mut session = records_out.session(&epoch.records_cap);
+                    attacher.attach_some(&mut epoch.attached, |upsert| session.give(upsert))
+                };
+                match attached {
+                    Ok(Progress::Complete) => {}
+                    Ok(Progress::More) => return activator.activate(),
+                    // It stays where it is, with its capabilities.
+                    Err(error) => {
+                        failed = true;
+                        return ledger.fail(error);
+                    }
+                }
+                held.extend(ticked.pop_front().map(|epoch| attacher.seal(epoch)));
             }
         }
     });
     (records, reports)
 }
 
-/// Attaches what has arrived to an epoch.
-struct Attach<D> {
+/// An epoch that pages are attached to.
+struct Attaching {
+    records_cap: Capability<u64>,
+    reports_cap: Capability<u64>,
+    attached: Attached,
+}
+
+impl Attaching {
+    fn new((records_cap, reports_cap): (Capability<u64>, Capability<u64>)) -> Self {
+        Attaching {
+            attached: Attached::new(Epoch(*records_cap.time())),
+            records_cap,
+            reports_cap,
+        }
+    }
+}
+
+/// What is attached to an epoch so far.
+struct Attached {
+    epoch: Epoch,
+    /// Bytes to attach at most, read when the first page is: the last of the first load may be among these.
+    max_bytes: Option<u64>,
+    bytes: u64,
+    ranges: BTreeMap<FeedRangeId, ContinuationToken>,
+    records: Vec<Record>,
+}
+
+enum Progress {
+    /// There may be more to attach.
+    More,
+    /// The epoch has what it gets.
+    Complete,
+}
+
+/// Attaches what has arrived to epochs.
+struct Attacher<D> {
     parts: SourceParts,
     decode: D,
 }
 
-impl<D> Attach<D> {
-    /// Takes pages, hands their records and positions to the sealer and returns the upserts with the positions.
-    #[allow(clippy::type_complexity)] // a pair of two plain lists
-    fn attach<V>(
-        &mut self,
-        epoch: Epoch,
-    ) -> Result<(Vec<Upsert<V>>, Vec<(FeedRangeId, ContinuationToken)>)>
-    where
-        D: Fn(&Bytes) -> Result<V>,
-    {
-        let mut newest = NewestRecords::default();
-        let mut ranges = BTreeMap::new();
-        let mut bytes = 0;
-        // Read once: the last page of the load may be among those attached here.
-        let max_bytes = match self.parts.ledger.loaded() {
-            true => self.parts.max_bytes,
-            false => self.parts.max_load_bytes,
-        };
-        while bytes < max_bytes {
-            let Some(arrival) = self.parts.inbox.try_next() else {
-                break;
-            };
-            let counts = arrival.counts();
-            let Arrival {
-                range,
-                page,
-                bytes: page_bytes,
-                caught_up,
-                ..
-            } = arrival;
-            ranges.insert(range, page.token);
-            if caught_up {
-                self.parts.ledger.caught_up(epoch);
-            }
-            if counts {
-                bytes += page_bytes;
-                self.parts.ledger.page_attached(epoch, page_bytes);
-                page.records
-                    .into_iter()
-                    .for_each(|record| newest.add(record));
-            }
+impl Attached {
+    fn new(epoch: Epoch) -> Self {
+        Attached {
+            epoch,
+            max_bytes: None,
+            bytes: 0,
+            ranges: BTreeMap::new(),
+            records: Vec::new(),
         }
-        let ranges: Vec<_> = ranges.into_iter().collect();
-        let upserts = decode_all(&newest.records, epoch, &self.decode)?;
-        let seal = (!ranges.is_empty()).then(|| SealPart {
-            source: self.parts.name.clone(),
-            ranges: ranges.clone(),
-            records: newest.records,
-        });
-        // The sealer is gone only when the run has failed, and then its failure is already known.
-        let _ = self.parts.parts.send(Part { epoch, seal });
-        Ok((upserts, ranges))
     }
 }
 
-fn decode_all<V>(
-    records: &[Record],
-    epoch: Epoch,
-    decode: impl Fn(&Bytes) -> Result<V>,
-) -> Result<Vec<Upsert<V>>> {
-    let upsert = |record: &Record| {
-        let value = record
-            .body
-            .as_ref()
-            .map(&decode)
-            .transpose()
-            .map_err(|error| {
+impl<D> Attacher<D> {
+    /// Takes pages of about [`BYTES_AT_ONCE`] and gives their upserts.
+    fn attach_some<V>(
+        &mut self,
+        to: &mut Attached,
+        mut give: impl FnMut(Upsert<V>),
+    ) -> Result<Progress>
+    where
+        D: Fn(&Bytes) -> Result<V>,
+    {
+        let max_bytes = *to.max_bytes.get_or_insert_with(|| {
+            self.parts.ledger.failpoints().before(Step::Attach);
+            match self.parts.ledger.loaded() {
+                true => self.parts.max_bytes,
+                false => self.parts.max_load_bytes,
+            }
+        });
+        let enough = max_bytes.min(to.bytes + BYTES_AT_ONCE);
+        while to.bytes < enough {
+            let Some(arrival) = self.parts.inbox.try_next() else {
+                return Ok(Progress::Complete);
+            };
+            if arrival.caught_up {
+                self.parts.ledger.caught_up(to.epoch);
+            }
+            if arrival.counts() {
+                to.bytes += arrival.bytes;
+                self.parts.ledger.page_attached(to.epoch, arrival.bytes);
+            }
+            to.ranges.insert(arrival.range, arrival.page.token);
+            self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            to.records.extend(arrival.page.records);
+        }
+        match to.bytes < max_bytes {
+            true => Ok(Progress::More),
+            false => Ok(Progress::Complete),
+        }
+    }
+
+    /// Hands records and positions to the sealer.
+    fn seal(&mut self, complete: Attaching) -> Held {
+        let Attached {
+            epoch,
+            ranges,
+            records,
+            ..
+        } = complete.attached;
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        let seal = (!ranges.is_empty()).then(|| SealPart {
+            source: self.parts.name.clone(),
+            ranges: ranges.clone(),
+            records,
+        });
+        // The sealer is gone only when the run has failed, and then its failure is already known.
+        let _ = self.parts.parts.send(Part { epoch, seal });
+        self.parts.ledger.failpoints().after(Step::Attach);
+        Held {
+            epoch,
+            records_cap: complete.records_cap,
+            reports_cap: complete.reports_cap,
+            ranges,
+        }
+    }
+
+    fn decode_all<V>(
+        &self,
+        records: &[Record],
+        epoch: Epoch,
+        mut give: impl FnMut(Upsert<V>),
+    ) -> Result<()>
+    where
+        D: Fn(&Bytes) -> Result<V>,
+    {
+        for record in records {
+            let value = record.body.as_ref().map(&self.decode).transpose();
+            let value = value.map_err(|error| {
                 let key = String::from_utf8_lossy(&record.key).into_owned();
                 error.wrap(format!(
                     "document {key} does not decode: correct it in its container"
                 ))
             })?;
-        Ok((DocumentKey::from(&record.key), value, epoch.0))
-    };
-    records.iter().map(upsert).collect()
-}
-
-/// Records of one epoch, one per document.
-#[derive(Default)]
-struct NewestRecords {
-    records: Vec<Record>,
-    /// Where each key is in them.
-    at: HashTable<usize>,
-}
-
-impl NewestRecords {
-    fn add(&mut self, record: Record) {
-        let NewestRecords { records, at } = self;
-        let entry = at.entry(
-            xxh3_64(&record.key),
-            |at| records[*at].key == record.key,
-            |at| xxh3_64(&records[*at].key),
-        );
-        match entry {
-            Entry::Occupied(at) => records[*at.get()] = record,
-            Entry::Vacant(at) => {
-                at.insert(records.len());
-                records.push(record);
-            }
+            give((DocumentKey::from(&record.key), value, epoch.0));
         }
-    }
-}
-
-/// Decodes a piece of the checkpoint, and gives its room back.
-fn load<V>(chunk: Chunk, decode: impl Fn(&Bytes) -> Result<V>) -> Result<(Epoch, Vec<Upsert<V>>)> {
-    let upserts = decode_all(&chunk.records, chunk.epoch, decode)?;
-    Ok((chunk.epoch, upserts))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(key: &str, body: Option<&str>) -> Record {
-        Record {
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            body: body.map(|b| Bytes::copy_from_slice(b.as_bytes())),
-        }
-    }
-
-    #[test]
-    fn of_several_changes_in_an_epoch_the_last_counts() {
-        let mut newest = NewestRecords::default();
-        for (key, body) in [
-            ("a", Some("9")),
-            ("b", Some("1")),
-            ("a", Some("2")),
-            ("b", None),
-        ] {
-            newest.add(record(key, body));
-        }
-        assert_eq!(newest.records, [record("a", Some("2")), record("b", None)]);
+        Ok(())
     }
 }

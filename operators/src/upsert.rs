@@ -7,7 +7,9 @@
 //! 2. An upsert is applied when no earlier epoch can bring another one. For upserts at the frontier itself that is at once, for
 //!    the others when the frontier has come to them. So what a checkpoint holds goes straight into place, piece by piece, and an
 //!    epoch is worked on while it is being sealed; only the frontier waits for the seal.
-//! 3. An upsert to the same value, and the removal of a document that is not there, emit nothing.
+//! 3. Of several upserts of a document in one epoch the last to arrive wins. They come from the worker that holds the document's
+//!    feed range, and one worker's upserts stay in order on their way.
+//! 4. An upsert to the same value, and the removal of a document that is not there, emit nothing.
 //!
 //! This is what differential's `arrange_from_upsert` computes, with a hash table in place of its arrangement: nothing else
 //! reads that arrangement, and sorting, batching and merging every document took most of the time of a recovery.
@@ -29,8 +31,7 @@ use crate::source::{DocumentKey, Upsert};
 pub trait UpsertToCollection<'scope, V> {
     /// The collection of the newest value of every document.
     ///
-    /// Memory holds one value and one key for each live document. Within one epoch a document must occur at most once;
-    /// sources see to that.
+    /// Memory holds one value and one key for each live document.
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize>;
 }
 
@@ -124,7 +125,7 @@ impl<V: Clone + Eq> Documents<V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, VecDeque};
 
     use timely::dataflow::operators::Capture;
     use timely::dataflow::operators::capture::Extract;
@@ -165,8 +166,8 @@ mod tests {
             .collect()
     }
 
-    /// Epochs come mixed up and while the frontier stands below them, on several workers; the collection changes at each
-    /// epoch as it does when they come in order.
+    /// Epochs come mixed up and while the frontier stands below them, on several workers, with several upserts of a document
+    /// in an epoch; the collection changes at each epoch as it does when they come in order.
     #[test]
     fn any_order_of_arrival_makes_the_same_collection() {
         let seed = fastrand::u64(..);
@@ -175,19 +176,17 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed ^ round);
             let mut upserts: Vec<Upsert<u8>> = Vec::new();
             for time in 0..EPOCHS {
-                for key in 0..30u8 {
-                    if random.u8(..4) == 0 {
-                        let value = random.bool().then(|| random.u8(..3));
-                        upserts.push((DocumentKey::from(&vec![key].into()), value, time));
-                    }
+                for _ in 0..random.u8(..40) {
+                    let key = DocumentKey::from(&vec![random.u8(..30)].into());
+                    let value = random.bool().then(|| random.u8(..3));
+                    upserts.push((key, value, time));
                 }
             }
             let expected = consolidated(expected(&upserts));
             let workers = random.usize(1..=3);
-            let config = timely::Config::process(workers);
             let (sender, receiver) = std::sync::mpsc::channel();
             let sender = std::sync::Mutex::new(sender);
-            let guards = timely::execute(config, move |worker| {
+            let guards = timely::execute(timely::Config::process(workers), move |worker| {
                 let mut random = fastrand::Rng::with_seed(seed ^ round);
                 let sender = sender.lock().expect("nobody panicked").clone();
                 let (index, peers) = (worker.index(), worker.peers());
@@ -197,18 +196,25 @@ mod tests {
                     rows.inner.capture_into(sender);
                     input
                 });
-                // Each worker brings its share, of three epochs at a time in any order.
+                // Each worker brings the documents that it holds, three epochs at a time mixed up, each in order.
                 for first in (0..EPOCHS).step_by(3) {
                     cap = cap.delayed(&first);
-                    let window = first..first + 3;
-                    let due = upserts.iter().enumerate();
-                    let due = due
-                        .filter(|(at, upsert)| window.contains(&upsert.2) && at % peers == index);
-                    let mut due: Vec<_> = due.map(|(_, upsert)| upsert.clone()).collect();
-                    random.shuffle(&mut due);
-                    for upsert in due {
-                        let at = cap.delayed(&upsert.2);
-                        input.activate().session(&at).give(upsert);
+                    let mut due: Vec<VecDeque<_>> = (first..first + 3)
+                        .map(|time| {
+                            let held = |(key, _, at): &&Upsert<u8>| {
+                                *at == time && usize::from(key.as_bytes()[0]) % peers == index
+                            };
+                            upserts.iter().filter(held).cloned().collect()
+                        })
+                        .collect();
+                    while due.iter().any(|epoch| !epoch.is_empty()) {
+                        let Some(upsert) = due[random.usize(..3)].pop_front() else {
+                            continue;
+                        };
+                        input
+                            .activate()
+                            .session(&cap.delayed(&upsert.2))
+                            .give(upsert);
                         if random.bool() {
                             worker.step();
                         }
@@ -216,11 +222,8 @@ mod tests {
                 }
             });
             drop(guards.expect("runs"));
-            let found = receiver
-                .extract()
-                .into_iter()
-                .flat_map(|(_, updates)| updates)
-                .collect();
+            let captured = receiver.extract().into_iter();
+            let found = captured.flat_map(|(_, updates)| updates).collect();
             assert_eq!(consolidated(found), expected, "{workers} workers");
         }
     }

@@ -5,6 +5,7 @@
 //! decisions are in [`crate::Ticker`] and in the checkpoint protocol.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -52,7 +53,6 @@ struct Shared {
 }
 
 struct Epochs {
-    last_minted: Epoch,
     in_flight: BTreeMap<Epoch, u64>,
     minted_at: BTreeMap<Epoch, Instant>,
     seal_refs: VecDeque<SealRef>,
@@ -95,7 +95,6 @@ impl Ledger {
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant histogram bounds");
         let shared = Shared {
             epochs: Mutex::new(Epochs {
-                last_minted: resumed_through,
                 in_flight: BTreeMap::new(),
                 minted_at: BTreeMap::new(),
                 seal_refs: VecDeque::new(),
@@ -204,7 +203,11 @@ impl Ledger {
             waiting_bytes: self.0.bytes_waiting.load(Ordering::Acquire),
             full: self.0.room_wanted.load(Ordering::Acquire) > 0,
             loading: behind && !self.loaded(),
-            unsealed: epochs.last_minted.0 > self.0.sealed_through.load(Ordering::Acquire),
+            // What is not sealed is not acknowledged.
+            unsealed: epochs
+                .in_flight
+                .range((Bound::Excluded(self.sealed_through()), Bound::Unbounded))
+                .count(),
             in_flight_epochs: epochs.in_flight.len(),
             in_flight_bytes: epochs.in_flight.values().sum(),
         }
@@ -213,7 +216,6 @@ impl Ledger {
     /// An epoch was minted.
     pub fn minted(&self, epoch: Epoch, at: Instant) {
         let mut epochs = self.0.epochs.lock();
-        epochs.last_minted = epoch;
         epochs.in_flight.insert(epoch, 0);
         epochs.minted_at.insert(epoch, at);
     }
@@ -432,10 +434,10 @@ mod tests {
         let seen = ledger.observe();
         assert_eq!(
             (seen.in_flight_epochs, seen.in_flight_bytes, seen.unsealed),
-            (1, 500, true)
+            (1, 500, 1)
         );
         ledger.sealed(Epoch(10), None);
-        assert!(!ledger.observe().unsealed);
+        assert_eq!(ledger.observe().unsealed, 0);
         assert_eq!(
             ledger.acknowledged(Some(10)),
             None,

@@ -80,7 +80,7 @@ pub enum Loaded {
 pub struct Chunk {
     /// The epoch to emit them at.
     pub epoch: Epoch,
-    /// The records; of one key at most one at an epoch.
+    /// The records; several of one key at an epoch are in order.
     pub records: Vec<Record>,
     /// Held until the chunk is dropped.
     _room: Room,

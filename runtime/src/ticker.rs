@@ -1,12 +1,13 @@
 //! When to mint the next epoch: the one clock of a job, as a pure decision.
 //!
 //! The ticker runs on worker 0 alone; [`crate::dataflow::ticks`] drives it. It ticks when data waits and the last epoch is
-//! sealed, so that under light load an epoch follows a change at once, and under heavy load each epoch holds whatever
+//! sealed, so that under light load an epoch follows a change at once, and under more load each epoch holds whatever
 //! arrived while the one before was made durable. Rules, in order of precedence:
 //!
 //! 1. Never while `max_in_flight_epochs` epochs or `max_in_flight_bytes` bytes are minted and not yet acknowledged by
 //!    every sink. This is the backpressure: pages stay where they wait, there is no room for more, and the readers stop.
-//! 2. Never while an epoch is minted and not yet sealed, and never sooner than `min` after the one before.
+//! 2. Never while an epoch is minted and not yet sealed, unless that is one epoch and as much waits as another takes: so
+//!    under full load workers work on one epoch while the one before is sealed. Never sooner than `min` after the one before.
 //! 3. At once when data waits; but while a feed range is being read for the first time, only when `load_bytes` wait, or
 //!    `load` after the one before. So a first load goes into few large seals. It does not wait when a reader waits for
 //!    room, for then no more arrives; and it ends with the last page of the last range, so nothing waits that is complete.
@@ -43,14 +44,15 @@ pub struct EpochConfig {
     /// Bytes of records that one worker attaches to one epoch; default 8 MiB, at least 64 KiB. The page that crosses the
     /// bound still goes. Larger seals more at once; smaller keeps epochs short after a stall.
     pub max_bytes_per_worker: u64,
-    /// Bytes of pages that are read and not yet attached, over all sources; default 64 MiB, 1 MiB or more and at least
+    /// Bytes of pages that are read and not yet attached, over all sources; default 32 MiB, 1 MiB or more and at least
     /// `load_bytes`. A single larger page still passes, alone, and each feed range may hold one page more that waits for its
     /// turn. Larger keeps readers busy through longer stalls; smaller needs less memory. Default: `load_bytes` twice, so
     /// that one epoch is read while the one before is sealed.
     pub max_waiting_bytes: u64,
     /// While feed ranges are read for the first time: bytes that call for an epoch, and that one worker attaches to it;
-    /// default 32 MiB, 64 KiB to `max_in_flight_bytes`. The page that crosses the bound still goes. Larger makes fewer and
-    /// larger seals; smaller needs less memory and repeats less after a crash. Default: a guess.
+    /// default 16 MiB, 64 KiB to `max_in_flight_bytes`. The page that crosses the bound still goes. Larger makes fewer and
+    /// larger seals; smaller needs less memory and repeats less after a crash. Default: a guess; with 32 MiB a million
+    /// documents took half as long again as with 8 MiB.
     pub load_bytes: u64,
     /// The longest that data waits for more of it while feed ranges are read for the first time, milliseconds since the
     /// epoch before; default 1000, `min_ms` to 60000. Larger makes fewer seals of a slow source; smaller shows its documents
@@ -66,8 +68,8 @@ impl Default for EpochConfig {
             max_in_flight: 4,
             max_in_flight_bytes: 64 << 20,
             max_bytes_per_worker: 8 << 20,
-            max_waiting_bytes: 64 << 20,
-            load_bytes: 32 << 20,
+            max_waiting_bytes: 32 << 20,
+            load_bytes: 16 << 20,
             load_ms: 1000,
         }
     }
@@ -123,8 +125,8 @@ pub struct Observed {
     pub full: bool,
     /// A feed range is being read for the first time.
     pub loading: bool,
-    /// The newest minted epoch is not yet sealed by this process.
-    pub unsealed: bool,
+    /// Epochs minted and not yet sealed by this process.
+    pub unsealed: usize,
     /// Epochs minted and not yet acknowledged by every sink.
     pub in_flight_epochs: usize,
     /// Bytes of records attached to those epochs.
@@ -149,6 +151,7 @@ pub struct Ticker {
     max: Duration,
     load: Duration,
     load_bytes: u64,
+    epoch_bytes: u64,
     max_in_flight_epochs: usize,
     max_in_flight_bytes: u64,
     last: Epoch,
@@ -163,6 +166,7 @@ impl Ticker {
             max: Duration::from_millis(config.max_ms),
             load: Duration::from_millis(config.load_ms),
             load_bytes: config.load_bytes,
+            epoch_bytes: config.max_bytes_per_worker,
             max_in_flight_epochs: config.max_in_flight,
             max_in_flight_bytes: config.max_in_flight_bytes,
             last,
@@ -172,9 +176,17 @@ impl Ticker {
 
     /// Decides. `now` is monotonic time since any fixed moment, `wall_ms` the wall clock in UNIX milliseconds.
     pub fn poll(&mut self, now: Duration, wall_ms: u64, observed: Observed) -> Decision {
+        let full_epoch = match observed.loading {
+            true => self.load_bytes,
+            false => self.epoch_bytes,
+        };
+        let unsealed_allowed = match observed.waiting_bytes < full_epoch {
+            true => 0,
+            false => 1,
+        };
         if observed.in_flight_epochs >= self.max_in_flight_epochs
             || observed.in_flight_bytes >= self.max_in_flight_bytes
-            || observed.unsealed
+            || observed.unsealed > unsealed_allowed
         {
             return Decision::Blocked;
         }
@@ -213,7 +225,7 @@ mod tests {
         waiting_bytes: 1000,
         full: false,
         loading: false,
-        unsealed: false,
+        unsealed: 0,
         in_flight_epochs: 0,
         in_flight_bytes: 0,
     };
@@ -295,7 +307,18 @@ mod tests {
         let mut ticker = Ticker::new(&EpochConfig::default(), Epoch(0));
         for held in [
             Observed {
-                unsealed: true,
+                unsealed: 1,
+                ..WAITING
+            },
+            Observed {
+                unsealed: 2,
+                waiting_bytes: 9 << 20,
+                ..WAITING
+            },
+            Observed {
+                unsealed: 1,
+                waiting_bytes: 9 << 20,
+                loading: true,
                 ..WAITING
             },
             Observed {
@@ -320,6 +343,13 @@ mod tests {
             ),
             Decision::Mint(Epoch(1))
         );
+        let another_waits = Observed {
+            unsealed: 1,
+            waiting_bytes: 9 << 20,
+            ..WAITING
+        };
+        let next = ticker.poll(ms(10_004), 2, another_waits);
+        assert_eq!(next, Decision::Mint(Epoch(2)));
     }
 
     #[test]
@@ -362,10 +392,10 @@ mod tests {
         begins("load_ms", report(|c| c.load_ms = c.min_ms - 1));
         begins("load_bytes", report(|c| c.load_bytes = 1000));
         // An epoch of the load alone would be more than may be in flight.
-        begins("load_bytes", report(|c| c.max_in_flight_bytes = 16 << 20));
+        begins("load_bytes", report(|c| c.max_in_flight_bytes = 8 << 20));
         begins(
             "max_waiting_bytes",
-            report(|c| c.max_waiting_bytes = 16 << 20),
+            report(|c| c.max_waiting_bytes = 8 << 20),
         );
         EpochConfig::default().validate().expect("right");
     }

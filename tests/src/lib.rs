@@ -131,7 +131,8 @@ pub fn config_text(database: &str, checkpoint: &str) -> String {
     let mut text = format!(
         "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
     );
-    text += &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
+    text +=
+        &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
     for (sink, key) in SINKS {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"

@@ -47,7 +47,8 @@ struct World {
     /// Pages in the readers' hands, in the order in which they ask for room.
     wanting: VecDeque<(usize, u64)>,
     inbox: VecDeque<u64>,
-    unsealed: Option<u64>,
+    /// When each epoch that is not sealed will be, in order.
+    unsealed: VecDeque<u64>,
     in_flight: VecDeque<(u64, u64)>,
     minted: Vec<(u64, Epoch, Observed)>,
 }
@@ -78,7 +79,7 @@ impl World {
             ranges: (0..random.usize(1..6)).map(|_| pages(random)).collect(),
             wanting: VecDeque::new(),
             inbox: VecDeque::new(),
-            unsealed: None,
+            unsealed: VecDeque::new(),
             in_flight: VecDeque::new(),
             minted: Vec::new(),
         }
@@ -112,7 +113,7 @@ impl World {
             waiting_bytes: hands + bytes(&mut self.inbox.iter().copied()),
             full: !self.wanting.is_empty(),
             loading: self.ranges.iter().any(|pages| !pages.is_empty()),
-            unsealed: self.unsealed.is_some(),
+            unsealed: self.unsealed.len(),
             in_flight_epochs: self.in_flight.len(),
             in_flight_bytes: bytes(&mut self.in_flight.iter().map(|(_, bytes)| *bytes)),
         }
@@ -120,13 +121,11 @@ impl World {
 
     /// What has come to its end by now.
     fn settle(&mut self) {
-        self.unsealed.take_if(|at| *at <= self.now);
-        let sealed = self.unsealed.is_none();
-        while sealed
-            && self
-                .in_flight
-                .pop_front_if(|(at, _)| *at <= self.now)
-                .is_some()
+        while self.unsealed.pop_front_if(|at| *at <= self.now).is_some() {}
+        // An epoch is acknowledged after it is sealed, so those that are not stay.
+        let due = |(at, _): &mut (u64, u64)| *at <= self.now;
+        while self.in_flight.len() > self.unsealed.len()
+            && self.in_flight.pop_front_if(due).is_some()
         {}
     }
 
@@ -142,8 +141,9 @@ impl World {
         {
             bytes += page;
         }
-        let sealed = self.now + random.u64(1..100);
-        self.unsealed = Some(sealed);
+        let begins = self.unsealed.back().map_or(self.now, |before| *before);
+        let sealed = begins + random.u64(1..100);
+        self.unsealed.push_back(sealed);
         self.in_flight
             .push_back((sealed + random.u64(0..500), bytes));
     }
@@ -155,7 +155,10 @@ impl World {
             .iter()
             .filter_map(|range| Some(range.front()?.0));
         let acknowledged = self.in_flight.front().map(|(at, _)| *at);
-        let events = pages.chain(self.unsealed).chain(acknowledged).chain(alarm);
+        let events = pages
+            .chain(self.unsealed.front().copied())
+            .chain(acknowledged)
+            .chain(alarm);
         events.filter(|at| *at > self.now).min()
     }
 
@@ -177,7 +180,11 @@ impl World {
         let decision = self
             .ticker
             .poll(Duration::from_millis(self.now), self.wall, seen);
-        let held_back = seen.unsealed
+        let full_epoch = match seen.loading {
+            true => self.config.load_bytes,
+            false => self.config.max_bytes_per_worker,
+        };
+        let held_back = seen.unsealed > usize::from(seen.waiting_bytes >= full_epoch)
             || seen.in_flight_epochs >= self.config.max_in_flight
             || seen.in_flight_bytes >= self.config.max_in_flight_bytes;
         match decision {
