@@ -57,6 +57,9 @@
 mod answer;
 pub(crate) mod classify;
 pub(crate) mod config;
+mod encode;
+mod epk;
+pub(crate) mod flow;
 mod groups;
 pub(crate) mod machine;
 pub(crate) mod operation;
@@ -64,6 +67,7 @@ mod order;
 pub(crate) mod output;
 pub(crate) mod partition;
 pub(crate) mod routing;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod model;
