@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::classify::{Refresh, Subject, Verdict};
 use super::config::Poison;
+use super::flow::Seen;
 use super::groups::Settled;
 use super::machine::{Machine, Sent};
 use super::operation::{Answer, DocumentKey, Lost, OperationResult, Refusal, RequestId};
 use super::order::{Slot, State};
 use super::output::{Cause, Letter, LetterId, Output, Stop};
-use super::partition::{Pace, Seen};
+use super::partition::Pace;
 
 /// Failures to connect in a row after which the account is asked where it takes writes.
 const FAILOVER_AFTER: u32 = 3;

@@ -32,8 +32,8 @@ pub struct BulkConfig {
     /// a region. Zero is right for a caller that hands over everything at once. Larger makes fuller requests and adds
     /// latency at light load.
     pub linger: Duration,
-    /// The share of requests that may be throttled, above 0 and below 1. Default 0.02. Larger follows a rising limit faster,
-    /// smaller wastes fewer requests.
+    /// The share of requests that may be throttled while this writer is alone, above 0 and below 1. Default 0.012: in the
+    /// simulation two writers have 0.033 then. Larger follows a rising limit faster, smaller wastes fewer requests.
     pub throttled_share: f64,
     /// What the writer may use of the container's request units. Default none: all that it gets.
     pub budget: Option<Budget>,
@@ -67,7 +67,7 @@ impl Default for BulkConfig {
             max_operations: 100,
             max_batch_bytes: 1_800_000,
             linger: Duration::from_millis(2),
-            throttled_share: 0.02,
+            throttled_share: 0.012,
             budget: None,
             priority: None,
             throughput_bucket: None,

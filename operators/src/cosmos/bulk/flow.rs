@@ -58,6 +58,7 @@ use std::time::Duration;
 
 mod budget;
 mod cost;
+mod pace;
 #[cfg(test)]
 mod sim;
 mod terms;

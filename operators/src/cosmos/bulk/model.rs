@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Poison};
+use super::flow::{Permit, Seen};
 use super::machine::Machine;
 use super::operation::*;
 use super::output::{LetterId, Output};
-use super::partition::{Pace, Permit, Seen};
+use super::partition::Pace;
 use super::routing::{RangeRecord, RoutingKey, RoutingMap};
 
 /// A pace that only counts and pauses.

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::config::{BulkConfig, Policy};
+use super::flow::{Permit, Seen};
 use super::operation::Route;
 use super::order::{KeyOrder, Slot};
 use super::routing::RangeId;
@@ -32,34 +33,6 @@ pub(crate) trait Pace {
     fn answered(&mut self, now: Duration, sent: Self::Sent, seen: &Seen);
     /// The partition has so many request units a second now.
     fn reference(&mut self, ru_per_s: Option<f64>);
-}
-
-/// Whether a request may start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Permit {
-    /// Yes, with at most so many operations and bytes. A single operation may have more.
-    Go { max_ops: usize, max_bytes: usize },
-    /// Not for so long.
-    Wait(Duration),
-    /// Not before an answer has come.
-    AwaitAnswer,
-}
-
-/// What an answer says about the pace.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Seen {
-    /// Request units charged; none if there is no answer.
-    pub(crate) charge: Option<f64>,
-    /// Operations that were over the request units per second.
-    pub(crate) throttled_ops: usize,
-    /// Operations that were throttled for another reason.
-    pub(crate) refused_ops: usize,
-    /// The longest wait that was asked for.
-    pub(crate) retry_after: Duration,
-    /// Timed out, faulty or lost.
-    pub(crate) overloaded: bool,
-    /// Larger than the service takes.
-    pub(crate) too_large: bool,
 }
 
 /// The next request of a partition.

@@ -2,14 +2,7 @@
 
 use std::time::Duration;
 
-/// What a flow may use of its partition's throughput.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Budget {
-    /// So many request units a second on this partition.
-    RuPerSecond(f64),
-    /// This share of the reference. Without a reference it is taken of 500 RU/s.
-    Fraction(f64),
-}
+pub(crate) use super::super::config::Budget;
 
 /// The settings of a flow.
 #[derive(Clone, Debug)]
@@ -17,7 +10,7 @@ pub(crate) struct FlowConfig {
     /// The share of requests that may be throttled when the flow is alone, above 0 and below 1. Default 0.012, from the
     /// simulation: two writers have 0.033 then, which leaves room to 0.05. Larger finds a raised limit sooner.
     pub(crate) throttled_share: f64,
-    /// Default none.
+    /// Of this partition; a fraction is taken of the reference, or of 500 RU/s without one. Default none.
     pub(crate) budget: Option<Budget>,
     /// The most requests in flight, 1 or more. Default 4.
     pub(crate) max_in_flight: usize,
