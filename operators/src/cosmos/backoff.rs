@@ -28,6 +28,25 @@ impl Default for BackoffConfig {
     }
 }
 
+impl BackoffConfig {
+    /// The wait after so many earlier ones. `random` is uniform in `[0, 1)`.
+    ///
+    /// With `retry_after` the wait is never shorter than the service asked for: jitter comes on top. Without it the wait is
+    /// at most the doubled value, and jitter takes from it.
+    pub fn wait(&self, earlier: u32, retry_after: Option<Duration>, random: f64) -> Duration {
+        let doubled = self
+            .initial
+            .saturating_mul(1u32 << earlier.min(20))
+            .min(self.max);
+        let jitter = self.jitter.clamp(0.0, 1.0) * random.clamp(0.0, 1.0);
+        match retry_after {
+            // Some answers carry a zero, which would be a busy loop.
+            Some(asked) => asked.max(Duration::from_millis(1)).mul_f64(1.0 + jitter),
+            None => doubled.mul_f64(1.0 - jitter),
+        }
+    }
+}
+
 /// The waits of one request, which double from `initial` to `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -49,23 +68,11 @@ impl Backoff {
         self.attempts
     }
 
-    /// The next wait. `random` is uniform in `[0, 1)`.
-    ///
-    /// With `retry_after` the wait is never shorter than the service asked for: jitter comes on top. Without it the wait is
-    /// at most the doubled value, and jitter takes from it.
+    /// The next [`wait`](BackoffConfig::wait). `random` is uniform in `[0, 1)`.
     pub fn next_wait(&mut self, retry_after: Option<Duration>, random: f64) -> Duration {
-        let doubled = self
-            .config
-            .initial
-            .saturating_mul(1u32 << self.attempts.min(20))
-            .min(self.config.max);
+        let earlier = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
-        let jitter = self.config.jitter.clamp(0.0, 1.0) * random.clamp(0.0, 1.0);
-        match retry_after {
-            // Some answers carry a zero, which would be a busy loop.
-            Some(asked) => asked.max(Duration::from_millis(1)).mul_f64(1.0 + jitter),
-            None => doubled.mul_f64(1.0 - jitter),
-        }
+        self.config.wait(earlier, retry_after, random)
     }
 
     /// Starts again at `initial`, after a success.

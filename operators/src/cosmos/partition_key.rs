@@ -78,7 +78,8 @@ impl PartitionKeyPaths {
                 Value::String(value) => Ok(value.into()),
                 Value::Number(value) => value
                     .as_f64()
-                    .and_then(|value| PartitionKeyValue::try_from(value).ok())
+                    // The service takes -0 for 0, the SDK does not; the sum is 0 for both.
+                    .and_then(|value| PartitionKeyValue::try_from(value + 0.0).ok())
                     .ok_or_else(|| refuse("it has a number out of range")),
                 Value::Object(fields) if fields.is_empty() => Ok(PartitionKeyValue::UNDEFINED),
                 Value::Object(_) | Value::Array(_) => {
@@ -158,6 +159,7 @@ mod tests {
         let one = paths(&["/a"]);
         assert_eq!(one.parse(r#"["EWR"]"#).unwrap(), PartitionKey::from("EWR"));
         assert_eq!(one.parse("[7]").unwrap(), PartitionKey::from(7));
+        assert_eq!(one.parse("[-0.0]").unwrap(), PartitionKey::from(0));
         assert_eq!(one.parse("[true]").unwrap(), PartitionKey::from(true));
         assert_eq!(
             one.parse("[{}]").unwrap(),

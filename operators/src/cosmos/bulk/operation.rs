@@ -1,0 +1,293 @@
+//! What is to be written, and what came back for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+
+use super::routing::{RangeId, RoutingKey};
+
+/// Where a document is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocumentKey {
+    /// The partition key as a JSON array, for example `["EWR"]`.
+    pub partition_key: Box<str>,
+    /// The document's id.
+    pub id: Box<str>,
+}
+
+/// What to do with a document. Bodies are JSON as the service is to get it: they are spliced into requests as they are, so
+/// whoever takes them from outside checks them first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write it, whether it is there or not.
+    Upsert(Bytes),
+    /// Write it if it is not there.
+    Create(Bytes),
+    /// Write it if it is there.
+    Replace(Bytes),
+    /// Remove it. Removing what is not there is a success.
+    Delete,
+    /// Change some of its properties.
+    Patch {
+        /// The service's patch document: `{"operations":[..],"condition":".."}`.
+        body: Bytes,
+        /// True when the condition turns away a patch that has been applied already, so that one can be repeated.
+        guarded: bool,
+    },
+}
+
+impl Action {
+    /// The service's name for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Upsert(_) => "Upsert",
+            Action::Create(_) => "Create",
+            Action::Replace(_) => "Replace",
+            Action::Delete => "Delete",
+            Action::Patch { .. } => "Patch",
+        }
+    }
+
+    /// The body that goes along.
+    pub fn body(&self) -> Option<&Bytes> {
+        match self {
+            Action::Upsert(body) | Action::Create(body) | Action::Replace(body) => Some(body),
+            Action::Patch { body, .. } => Some(body),
+            Action::Delete => None,
+        }
+    }
+}
+
+/// Operations with the same order key take effect one after the other, in the order in which they were submitted. It is a
+/// hash: two keys that collide only wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderKey(u128);
+
+impl OrderKey {
+    /// Order among the operations on one document.
+    pub fn of_document(key: &DocumentKey) -> Self {
+        let mut hasher = Xxh3Default::new();
+        hasher.update(key.partition_key.as_bytes());
+        // Between the two, so that no other split of the same text is the same key.
+        hasher.update(&[0xFF]);
+        hasher.update(key.id.as_bytes());
+        OrderKey(hasher.digest128())
+    }
+
+    /// Order among the operations on all documents with one id, whatever their partition key: for documents that move from
+    /// one partition key to another by an insert and then a delete.
+    pub fn of_id(id: &str) -> Self {
+        OrderKey(xxh3_128(id.as_bytes()))
+    }
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// The document.
+    pub key: DocumentKey,
+    /// What to do with it.
+    pub action: Action,
+    /// Only if the document still has this etag.
+    pub if_match: Option<Box<str>>,
+    /// Where the document is among the container's physical partitions.
+    pub routing: RoutingKey,
+    /// What it is ordered with.
+    pub order: OrderKey,
+}
+
+/// What the request wraps around an operation, at most: names, braces, commas, and the longest action.
+const OVERHEAD_BYTES: usize = 96;
+
+impl Operation {
+    /// An unconditional operation that is ordered with those on the same document.
+    pub fn new(key: DocumentKey, action: Action, routing: RoutingKey) -> Self {
+        let order = OrderKey::of_document(&key);
+        Operation {
+            key,
+            action,
+            if_match: None,
+            routing,
+            order,
+        }
+    }
+
+    /// Upper bound of its size in a request, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        OVERHEAD_BYTES
+            + escaped_len(&self.key.partition_key)
+            + escaped_len(&self.key.id)
+            + self.if_match.as_deref().map_or(0, escaped_len)
+            + self.action.body().map_or(0, Bytes::len)
+    }
+
+    /// Whether its effect depends on nothing but itself, so that a newer one can take its place.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.if_match.is_none() && matches!(self.action, Action::Upsert(_) | Action::Delete)
+    }
+}
+
+/// The length of `text` within a JSON string, at most.
+fn escaped_len(text: &str) -> usize {
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(escape).sum::<usize>()
+}
+
+/// Operations that are acknowledged together: what one call submitted. Chosen by the caller, never twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+/// Names one request until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// The way that a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// A non-atomic batch for one physical partition.
+    Bulk,
+    /// An atomic batch of operations with one partition key.
+    Transactional,
+    /// One operation by itself.
+    Point,
+}
+
+/// A request to send.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) range: RangeId,
+    pub(crate) route: Route,
+    /// At most one for each document.
+    pub(crate) operations: Vec<Arc<Operation>>,
+}
+
+/// What the service answered to a request.
+///
+/// `results` counts only with status 200 or 207, and then has one element for each operation, in order; anything else is an
+/// answer that cannot be read, which is [`Lost`]. The answer to a point write is a single result with status 207, also when
+/// the document was refused.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) sub_status: u32,
+    /// Set when the whole request was throttled.
+    pub(crate) retry_after: Option<Duration>,
+    /// Request units charged for everything in the request.
+    pub(crate) charge_ru: f64,
+    /// What the server said about a request that failed as a whole.
+    pub(crate) message: Box<str>,
+    /// The name of the attempt, for support.
+    pub(crate) activity_id: Box<str>,
+    pub(crate) results: Vec<OperationResult>,
+}
+
+/// What the service answered to one operation of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct OperationResult {
+    pub(crate) status: u16,
+    pub(crate) sub_status: u32,
+    pub(crate) charge_ru: f64,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) etag: Option<Box<str>>,
+    pub(crate) message: Option<Box<str>>,
+}
+
+/// Why there is no answer to a request, or none that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// No complete request left this machine: it did not happen and never will.
+    Unsent,
+    /// It may have happened, or may still.
+    Maybe,
+}
+
+/// What the service said about an operation that it will never carry out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The service's sub-status, 0 for none.
+    pub sub_status: u32,
+    /// What the server said.
+    pub message: Box<str>,
+    /// The name of the attempt, for support.
+    pub activity_id: Box<str>,
+}
+
+/// What became of a group's operations. The counts add up to their number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// Carried out.
+    pub written: u64,
+    /// Turned away by their own condition, as the strategy wants it.
+    pub ignored: u64,
+    /// Never written, because a newer write of the same document took their place and was acknowledged.
+    pub superseded: u64,
+    /// Refused for good, and put into the dead letters if there are any.
+    pub dead: u64,
+    /// Not written because the writer was closed or stopped.
+    pub unwritten: u64,
+    /// Those among `unwritten` that may have happened all the same.
+    pub uncertain: u64,
+    /// Requests sent, retries included. A request counts for the group of its first operation.
+    pub requests: u64,
+    /// Requests among them that were throttled, or any of whose operations was.
+    pub throttled: u64,
+    /// Request units charged.
+    pub charge_ru: f64,
+    /// The document's new etag, if the group is a single operation.
+    pub etag: Option<Box<str>>,
+    /// The first refusal.
+    pub refusal: Option<Box<Refusal>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition_key: &str, id: &str) -> DocumentKey {
+        DocumentKey {
+            partition_key: partition_key.into(),
+            id: id.into(),
+        }
+    }
+
+    #[test]
+    fn the_size_bounds_the_longest_form_of_an_operation() {
+        let key = key("[\"a\\\"b\",null]", "x\u{1}\"\\");
+        let body = Bytes::from_static(b"{\"id\":\"x\"}");
+        let mut operation = Operation::new(
+            key,
+            Action::Replace(body.clone()),
+            RoutingKey::new(vec![1, 2]),
+        );
+        operation.if_match = Some("\"0000-1\"".into());
+        let text = |text: &str| serde_json::to_string(text).unwrap();
+        let encoded = format!(
+            "{{\"operationType\":\"Replace\",\"partitionKey\":{},\"id\":{},\"ifMatch\":{},\"resourceBody\":{}}},",
+            text(&operation.key.partition_key),
+            text(&operation.key.id),
+            text(operation.if_match.as_deref().unwrap()),
+            std::str::from_utf8(&body).unwrap(),
+        );
+        assert!(operation.size_bytes() >= encoded.len());
+        assert!(operation.size_bytes() < encoded.len() + 32);
+    }
+
+    #[test]
+    fn an_order_key_tells_documents_apart() {
+        let of = |partition_key, id| OrderKey::of_document(&key(partition_key, id));
+        assert_eq!(of("[1]", "a"), of("[1]", "a"));
+        assert_ne!(of("[1]", "a"), of("[1]", "b"));
+        assert_ne!(of("[1]", "a"), of("[1", "]a"));
+        assert_eq!(OrderKey::of_id("a"), OrderKey::of_id("a"));
+        assert_ne!(OrderKey::of_id("a"), OrderKey::of_id("b"));
+    }
+}
