@@ -173,6 +173,11 @@ fn fill(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
     Ok(())
 }
 
+/// Whether everything that was minted is committed.
+fn idle(pipeline: &Pipeline) -> bool {
+    pipeline.committed() && pipeline.ledger.figures().oldest_uncommitted.is_none()
+}
+
 /// Longest time of an epoch that was acknowledged in `from..to`, in milliseconds.
 fn longest(pipeline: &Pipeline, from: Instant, to: Instant) -> f64 {
     let epochs = pipeline.epochs();
@@ -223,10 +228,7 @@ fn stall(tokio: &Runtime, store: &CheckpointStore) -> Outcome<f64> {
         (done - busy).as_secs_f64()
     );
     let written = feed.written.load(Ordering::Acquire);
-    // Changes of one document within an epoch are one.
-    let read = |p: &Pipeline| p.changes() + 1000 > written && p.committed();
-    let idle = |p: &Pipeline| p.ledger.figures().oldest_uncommitted.is_none();
-    pipeline.until(tokio, |p| read(p) && idle(p))?;
+    pipeline.until(tokio, |p| p.changes() == written && idle(p))?;
     pipeline.stop(tokio)?;
     Ok(rounded((with - without).max(0.0)))
 }
@@ -364,12 +366,7 @@ fn store_size(tokio: &Runtime, store: &CheckpointStore, folder: &Path) -> Outcom
     let feed = FlightFeed::new(UPDATED, 10 * UPDATED);
     feed.written.store(UPDATED + UPDATES, Ordering::Release);
     let pipeline = Pipeline::start(tokio, Some(store), &feed, CommitConfig::default())?;
-    // Changes of one document within an epoch are one.
-    let newest = |p: &Pipeline| {
-        let tokens = p.ledger.figures();
-        tokens.oldest_uncommitted.is_none() && p.changes() > UPDATES / 2
-    };
-    pipeline.until(tokio, newest)?;
+    pipeline.until(tokio, |p| p.changes() == UPDATED + UPDATES && idle(p))?;
     let figures = pipeline.ledger.figures();
     pipeline.stop(tokio)?;
     let live: usize = (0..UPDATED).map(|key| flight(key, key).size_bytes()).sum();

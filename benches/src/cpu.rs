@@ -1,5 +1,6 @@
 //! Processor time of a process, from `/proc`: it says what work costs even when the machine is busy with other things.
 
+use std::io;
 use std::time::Duration;
 
 use crate::Outcome;
@@ -11,11 +12,21 @@ use crate::Outcome;
 pub fn processor_time(process: u32) -> Outcome<Duration> {
     let mut time = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
-        let schedstat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let schedstat = match std::fs::read_to_string(thread?.path().join("schedstat")) {
+            Ok(schedstat) => schedstat,
+            Err(error) if has_ended(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let nanoseconds = schedstat.split(' ').next().unwrap_or_default();
         time += Duration::from_nanos(nanoseconds.parse()?);
     }
     Ok(time)
+}
+
+/// A thread may end between the listing and the reading of its file, or while that is read ("no such process").
+fn has_ended(error: &io::Error) -> bool {
+    const NO_SUCH_PROCESS: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS)
 }
 
 #[cfg(test)]

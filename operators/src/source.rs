@@ -123,6 +123,7 @@ where
         // Output 0 carries what is loaded; it needs no reports, so that capability goes at once.
         caps.truncate(1);
         let mut load_cap = caps.pop();
+        let ledger = parts.ledger.clone();
         let mut attacher = Attacher { parts, decode };
         let mut ticked: VecDeque<Attaching> = VecDeque::new();
         let mut held: VecDeque<Held> = VecDeque::new();
@@ -132,7 +133,6 @@ where
                 return;
             }
             let mut records_out = records_out.activate();
-            let ledger = attacher.parts.ledger.clone();
             // 1. Load, one piece at a time. The next to arrive wakes the operator.
             if let Some(cap) = &mut load_cap {
                 match attacher.parts.load.try_next() {

@@ -180,10 +180,7 @@ impl Ticker {
             true => self.load_bytes,
             false => self.epoch_bytes,
         };
-        let unsealed_allowed = match observed.waiting_bytes < full_epoch {
-            true => 0,
-            false => 1,
-        };
+        let unsealed_allowed = usize::from(observed.waiting_bytes >= full_epoch);
         if observed.in_flight_epochs >= self.max_in_flight_epochs
             || observed.in_flight_bytes >= self.max_in_flight_bytes
             || observed.unsealed > unsealed_allowed

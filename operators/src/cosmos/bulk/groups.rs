@@ -1,5 +1,7 @@
 //! What is acknowledged together: counters, nothing for each document.
 
+use slab::Slab;
+
 use super::operation::{GroupId, Refusal, Summary};
 use super::order::Entry;
 
@@ -26,14 +28,13 @@ struct Group {
 /// The groups with operations under way. An operation names its group by position.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    groups: Vec<Option<Group>>,
-    free: Vec<u32>,
+    groups: Slab<Group>,
     finished: Vec<(GroupId, Summary)>,
 }
 
 impl Groups {
     /// A new group of `size` operations. One of none is finished at once, and has no position.
-    pub(crate) fn open(&mut self, id: GroupId, size: usize) -> Option<u32> {
+    pub(crate) fn open(&mut self, id: GroupId, size: usize) -> Option<usize> {
         let group = Group {
             id,
             size,
@@ -45,51 +46,41 @@ impl Groups {
             self.finished.push((id, group.summary));
             return None;
         }
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.groups.push(None);
-            u32::try_from(self.groups.len() - 1).expect("fewer than 2^32 groups are open")
-        });
-        self.groups[at as usize] = Some(group);
-        Some(at)
+        Some(self.groups.insert(group))
     }
 
     /// Nobody waits for this group any more.
     pub(crate) fn withdraw(&mut self, id: GroupId) {
         // Rare enough for a search.
-        let mut groups = self.groups.iter_mut().flatten();
-        if let Some(group) = groups.find(|group| group.id == id) {
+        let mut groups = self.groups.iter_mut();
+        if let Some((_, group)) = groups.find(|(_, group)| group.id == id) {
             group.withdrawn = true;
         }
     }
 
     /// The name of a group.
-    pub(crate) fn id(&self, at: u32) -> GroupId {
-        let group = self.groups[at as usize].as_ref();
-        group.expect("a group is open while it has operations").id
+    pub(crate) fn id(&self, at: usize) -> GroupId {
+        self.groups[at].id
     }
 
     /// Whether anybody waits for the operation.
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
-        let waits = |at: u32| {
-            self.groups[at as usize]
-                .as_ref()
-                .is_some_and(|group| !group.withdrawn)
-        };
+        let waits = |at: usize| self.groups.get(at).is_some_and(|group| !group.withdrawn);
         waits(entry.group) || entry.superseded.iter().any(|&(at, _)| waits(at))
     }
 
     /// Counts a request for its first operation's group.
-    pub(crate) fn sent(&mut self, at: u32) {
+    pub(crate) fn sent(&mut self, at: usize) {
         self.group(at).summary.requests += 1;
     }
 
     /// Counts a throttled request, or one of whose operations was.
-    pub(crate) fn throttled(&mut self, at: u32) {
+    pub(crate) fn throttled(&mut self, at: usize) {
         self.group(at).summary.throttled += 1;
     }
 
     /// Counts request units.
-    pub(crate) fn charged(&mut self, at: u32, charge_ru: f64) {
+    pub(crate) fn charged(&mut self, at: usize, charge_ru: f64) {
         self.group(at).summary.charge_ru += charge_ru;
     }
 
@@ -127,7 +118,7 @@ impl Groups {
     }
 
     /// So many operations of a group will not even be tried.
-    pub(crate) fn refuse(&mut self, at: u32, count: usize) {
+    pub(crate) fn refuse(&mut self, at: usize, count: usize) {
         self.group(at).summary.unwritten += count as u64;
         self.count_down(at, count);
     }
@@ -137,22 +128,19 @@ impl Groups {
         self.finished.drain(..)
     }
 
-    fn count_down(&mut self, at: u32, count: usize) {
+    fn count_down(&mut self, at: usize, count: usize) {
         let group = self.group(at);
         group.pending -= count;
         if group.pending > 0 {
             return;
         }
-        let group = self.groups[at as usize].take();
-        let group = group.expect("a group is open while it has operations");
-        self.free.push(at);
+        let group = self.groups.remove(at);
         if !group.withdrawn {
             self.finished.push((group.id, group.summary));
         }
     }
 
-    fn group(&mut self, at: u32) -> &mut Group {
-        let group = self.groups[at as usize].as_mut();
-        group.expect("a group is open while it has operations")
+    fn group(&mut self, at: usize) -> &mut Group {
+        &mut self.groups[at]
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Sent<S> {
     /// The map that it was routed by.
     pub(super) version: u64,
     /// The group that it is counted for.
-    pub(super) group: u32,
+    pub(super) group: usize,
     pub(super) pace: S,
 }
 

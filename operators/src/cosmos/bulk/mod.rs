@@ -52,6 +52,9 @@
 //!
 //! # Limits
 //!
+//! The driver is not there yet: protocol, pace and connections are complete and tested by themselves, and nothing writes
+//! through them.
+//!
 //! A dead container is noticed only by its answers: nothing here gives up after a time. Memory is bounded by whoever submits.
 
 mod answer;

@@ -21,11 +21,13 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use slab::Slab;
+
 use super::operation::{Operation, OrderKey};
 
 /// Names an operation from `push` until `finish`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(u32);
+pub(crate) struct Slot(usize);
 
 /// Where an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +44,9 @@ pub(crate) struct Entry {
     pub(crate) operation: Arc<Operation>,
     pub(crate) state: State,
     /// Whose it is: the position of its group.
-    pub(crate) group: u32,
+    pub(crate) group: usize,
     /// The groups of the operations whose place it took, with how many.
-    pub(crate) superseded: Vec<(u32, u32)>,
+    pub(crate) superseded: Vec<(usize, u32)>,
     /// The position of its range in the routing map.
     pub(crate) partition: u32,
     /// Its size in a request.
@@ -87,7 +89,7 @@ pub(crate) enum Pushed {
 /// All operations under way.
 #[derive(Debug, Default)]
 pub(crate) struct KeyOrder {
-    slab: Slab,
+    slab: Slab<Entry>,
     chains: Chains,
     /// Chains whose first operation, if any, waits for quiet. Each is here once.
     quiet: BinaryHeap<Reverse<(Duration, OrderKey)>>,
@@ -98,29 +100,29 @@ type Chains = HashMap<OrderKey, Chain, BuildHasherDefault<PassThrough>>;
 impl KeyOrder {
     /// Whether nothing is under way.
     pub(crate) fn is_empty(&self) -> bool {
-        self.slab.entries.len() == self.slab.free.len()
+        self.slab.is_empty()
     }
 
     /// The operation with this name.
     pub(crate) fn get(&self, slot: Slot) -> &Entry {
-        self.slab.get(slot)
+        &self.slab[slot.0]
     }
 
     /// The operation with this name, to change.
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut Entry {
-        self.slab.get_mut(slot)
+        &mut self.slab[slot.0]
     }
 
     /// Everything under way.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.slab.entries.iter_mut().flatten()
+        self.slab.iter_mut().map(|(_, entry)| entry)
     }
 
     /// Takes in a new operation of a group.
     pub(crate) fn push(
         &mut self,
         operation: Operation,
-        group: u32,
+        group: usize,
         partition: u32,
         coalesce: bool,
     ) -> Pushed {
@@ -128,14 +130,14 @@ impl KeyOrder {
         let chain = self.chains.entry(operation.order).or_default();
         if let Some((_, last)) = chain.ends
             && coalesce
-            && self.slab.get(last).gives_way_to(&operation)
+            && self.slab[last.0].gives_way_to(&operation)
         {
-            let replaced = self.slab.get_mut(last).replace(operation, bytes, group);
+            let replaced = self.slab[last.0].replace(operation, bytes, group);
             return Pushed::Superseded { bytes, replaced };
         }
         // A chain without operations is there only while it is not quiet.
         let is_released = chain.ends.is_none() && chain.quiet_from.is_zero();
-        let slot = self.slab.insert(Entry {
+        let slot = Slot(self.slab.insert(Entry {
             operation: Arc::new(operation),
             state: if is_released {
                 State::Ready
@@ -150,9 +152,9 @@ impl KeyOrder {
             attempts: 0,
             company: u8::MAX,
             next: None,
-        });
+        }));
         if let Some((_, last)) = chain.ends {
-            self.slab.get_mut(last).next = Some(slot);
+            self.slab[last.0].next = Some(slot);
         }
         let first = chain.ends.map_or(slot, |(first, _)| first);
         chain.ends = Some((first, slot));
@@ -164,7 +166,7 @@ impl KeyOrder {
 
     /// Says that an attempt at the operation may have taken effect, or may still until `until`.
     pub(crate) fn ambiguous(&mut self, slot: Slot, until: Duration) {
-        let entry = self.slab.get_mut(slot);
+        let entry = &mut self.slab[slot.0];
         entry.ambiguous = true;
         let chain = self.chains.get_mut(&entry.operation.order);
         let chain = chain.expect("a chain is there while it has operations");
@@ -173,7 +175,7 @@ impl KeyOrder {
 
     /// Takes out an operation that is done, the first of its chain. Returns it, and its successor if that can be sent now.
     pub(crate) fn finish(&mut self, slot: Slot, now: Duration) -> (Entry, Option<Slot>) {
-        let entry = self.slab.remove(slot);
+        let entry = self.slab.remove(slot.0);
         let mut chain = occupied(&mut self.chains, entry.operation.order);
         let (first, last) = chain
             .get()
@@ -198,15 +200,15 @@ impl KeyOrder {
             let mut kept: Option<(Slot, Slot)> = None;
             let mut at = was_first;
             while let Some(slot) = at {
-                let entry = slab.get(slot);
+                let entry = &slab[slot.0];
                 at = entry.next;
                 if matches!(entry.state, State::Waiting | State::Ready) && !wanted(entry) {
-                    removed.push((slot, slab.remove(slot)));
+                    removed.push((slot, slab.remove(slot.0)));
                     continue;
                 }
-                slab.get_mut(slot).next = None;
+                slab[slot.0].next = None;
                 if let Some((_, last)) = kept {
-                    slab.get_mut(last).next = Some(slot);
+                    slab[last.0].next = Some(slot);
                 }
                 kept = Some((kept.map_or(slot, |(first, _)| first), slot));
             }
@@ -258,7 +260,7 @@ fn occupied(chains: &mut Chains, order: OrderKey) -> OccupiedEntry<'_, OrderKey,
 /// After the first operation of a chain has gone: releases the next, waits for quiet, or forgets the chain.
 fn release(
     mut entry: OccupiedEntry<'_, OrderKey, Chain>,
-    slab: &mut Slab,
+    slab: &mut Slab<Entry>,
     quiet: &mut BinaryHeap<Reverse<(Duration, OrderKey)>>,
     now: Duration,
 ) -> Option<Slot> {
@@ -276,43 +278,8 @@ fn release(
         entry.remove();
         return None;
     };
-    slab.get_mut(first).state = State::Ready;
+    slab[first.0].state = State::Ready;
     Some(first)
-}
-
-/// Entries by slot. A slot is used again.
-#[derive(Debug, Default)]
-struct Slab {
-    entries: Vec<Option<Entry>>,
-    free: Vec<Slot>,
-}
-
-impl Slab {
-    fn get(&self, slot: Slot) -> &Entry {
-        let entry = self.entries[slot.0 as usize].as_ref();
-        entry.expect("a slot is used until its operation is done")
-    }
-
-    fn get_mut(&mut self, slot: Slot) -> &mut Entry {
-        let entry = self.entries[slot.0 as usize].as_mut();
-        entry.expect("a slot is used until its operation is done")
-    }
-
-    fn insert(&mut self, entry: Entry) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            self.entries[slot.0 as usize] = Some(entry);
-            return slot;
-        }
-        self.entries.push(Some(entry));
-        let at = u32::try_from(self.entries.len() - 1);
-        Slot(at.expect("fewer than 2^32 operations are under way"))
-    }
-
-    fn remove(&mut self, slot: Slot) -> Entry {
-        self.free.push(slot);
-        let entry = self.entries[slot.0 as usize].take();
-        entry.expect("a slot is used until its operation is done")
-    }
 }
 
 impl Entry {
@@ -326,7 +293,7 @@ impl Entry {
     }
 
     /// Puts a newer operation in the place of this one. Returns the size of the old one.
-    fn replace(&mut self, newer: Operation, bytes: usize, group: u32) -> usize {
+    fn replace(&mut self, newer: Operation, bytes: usize, group: usize) -> usize {
         match self.superseded.last_mut() {
             Some((last, count)) if *last == self.group => *count += 1,
             _ => self.superseded.push((self.group, 1)),

@@ -302,12 +302,7 @@ impl Reply {
             |_| String::from_utf8_lossy(&self.body[..self.body.len().min(400)]).into_owned(),
             |body: Body| body.message,
         );
-        let mut words = said.split_whitespace();
-        let mut line = words.next().unwrap_or_default().to_owned();
-        for word in words {
-            line.push(' ');
-            line.push_str(word);
-        }
+        let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let hint = match self.status {
             StatusCode::UNAUTHORIZED => {
                 "check COSMOS_KEY or the role assignment, and that this machine's clock is right"
