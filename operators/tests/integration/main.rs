@@ -1,5 +1,6 @@
 //! Feeds, targets and operators from outside: one program, because each that links the SDK takes long to build.
 
+mod bulk_writer;
 mod conformance;
 mod cosmos_conformance;
 mod cosmos_endings;
