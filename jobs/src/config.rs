@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidefeed_operators::cosmos::ContainerSpec;
+pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
@@ -124,14 +126,39 @@ pub struct SinkConfig {
     /// The paths of the container's partition key, one to three; default `["/id"]`.
     #[serde(default = "default_partition_key")]
     pub partition_key: Vec<String>,
-    /// Create database and container if they do not exist; default true. An existing container is never changed, but
-    /// its partition key must be the one above.
+    /// Create database and container if they do not exist; default true. An existing container is never changed: its
+    /// partition key must be the one above, and a difference in what follows is a warning.
     #[serde(default = "default_true")]
     pub create: bool,
+    /// The container's request units per second, `{ manual = 400 }` or `{ autoscale = 4000 }`; see [`Throughput`]. Default
+    /// none: serverless, or the database's shared throughput, or 400, as the account has it.
+    #[serde(default)]
+    pub throughput_ru: Option<Throughput>,
+    /// When documents expire, `{ seconds = 86400 }` or `"per_document"`; see [`DefaultTtl`]. Default none: never.
+    #[serde(default)]
+    pub default_ttl: Option<DefaultTtl>,
+    /// What of a document is indexed, `"none"` or `{ paths = { included = ["/total/?"], excluded = ["/*"] } }`; see
+    /// [`Indexing`]. Default none: everything. Less makes writes cheaper.
+    #[serde(default)]
+    pub indexing: Option<Indexing>,
     /// Requests under way at once for each worker; default 16, 1 to 1000. Larger is faster until the container
     /// throttles; smaller leaves throughput to others.
     #[serde(default = "default_max_in_flight")]
     pub max_in_flight: usize,
+}
+
+impl SinkConfig {
+    /// The container as it should be.
+    pub(crate) fn container(&self) -> ContainerSpec {
+        ContainerSpec {
+            database: self.database.clone(),
+            container: self.container.clone(),
+            partition_key: self.partition_key.clone(),
+            throughput_ru: self.throughput_ru,
+            default_ttl: self.default_ttl,
+            indexing: self.indexing.clone(),
+        }
+    }
 }
 
 /// Where and when checkpoints are written.
@@ -324,13 +351,8 @@ impl JobConfig {
                 1000,
                 "requests",
             )?;
-            within(
-                &format!("sink.{name}.partition_key"),
-                sink.partition_key.len() as u64,
-                1,
-                3,
-                "paths",
-            )?;
+            let sound = sink.container().validate();
+            sound.map_err(|error| error.wrap(format!("sink.{name}")))?;
         }
         self.check_containers()
     }
@@ -405,6 +427,49 @@ mod tests {
             wrong.contains("`later`") && wrong.contains("`beginning`"),
             "{wrong}"
         );
+    }
+
+    #[test]
+    fn a_sink_says_what_its_container_is_to_be() {
+        let sink = |text: &str| {
+            let head = "[sink.v]\ndatabase = \"a\"\ncontainer = \"v\"\n";
+            let config = JobConfig::parse(&(head.to_owned() + text)).expect("parses");
+            config.validate().map(|()| config.sink["v"].container())
+        };
+        let text = "partition_key = [\"/tenant\", \"/id\"]\nthroughput_ru = { autoscale = 4000 }\n\
+                    default_ttl = { seconds = 60 }\nindexing = { paths = { excluded = [\"/*\"] } }\n";
+        let expected = ContainerSpec {
+            database: "a".into(),
+            container: "v".into(),
+            partition_key: vec!["/tenant".into(), "/id".into()],
+            throughput_ru: Some(Throughput::Autoscale(4000)),
+            default_ttl: Some(DefaultTtl::Seconds(60)),
+            indexing: Some(Indexing::Paths {
+                included: Vec::new(),
+                excluded: vec!["/*".into()],
+            }),
+        };
+        assert_eq!(sink(text).expect("sound"), expected);
+        let sparse = sink("default_ttl = \"per_document\"\n").expect("sound");
+        assert_eq!(sparse.default_ttl, Some(DefaultTtl::PerDocument));
+        assert_eq!(sparse.indexing, None);
+        for (text, says) in [
+            (
+                "throughput_ru = { manual = 450 }",
+                "sink.v: throughput_ru.manual is 450: it must be 400 to",
+            ),
+            (
+                "partition_key = [\"/a\", \"b\"]",
+                "sink.v: partition key path \"b\"",
+            ),
+            (
+                "indexing = \"none\"\ndefault_ttl = \"per_document\"",
+                "sink.v: default_ttl needs an index",
+            ),
+        ] {
+            let report = sink(text).expect_err("wrong").report();
+            assert!(report.starts_with(says), "{report}");
+        }
     }
 
     #[test]

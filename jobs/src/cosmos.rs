@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
@@ -9,6 +10,7 @@ use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use crate::config::{AccountConfig, SinkConfig, SourceConfig};
 use crate::connect::Connect;
@@ -80,15 +82,13 @@ impl Connect for Cosmos {
 
     async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
         let account = self.account().await?;
-        let spec = adapter::ContainerSpec {
-            partition_key: config.partition_key.clone(),
-            ..adapter::ContainerSpec::new(&config.database, &config.container, "/id")
-        };
+        let spec = config.container();
         let container = match config.create {
             true => adapter::Container::create_if_absent(account, &spec).await,
             false => adapter::Container::open_as(account, &spec).await,
         };
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
+        advise(&container).await;
         let defaults = adapter::TargetConfig::default();
         let target = adapter::TargetConfig {
             max_in_flight: NonZeroUsize::new(config.max_in_flight)
@@ -96,5 +96,16 @@ impl Connect for Cosmos {
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosTarget::new(container, target)?))
+    }
+}
+
+/// How long a start waits for a document to give advice on. It reads one document of each feed range at most, which
+/// takes milliseconds; a container that throttles its readers is not worth waiting for.
+const ADVICE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Says whether writes could be cheaper, going by a document that the container holds. Advice is never worth an error.
+async fn advise(container: &adapter::Container) {
+    if let Ok(Ok(Some(sample))) = timeout(ADVICE_TIMEOUT, adapter::sample(container)).await {
+        container.advise(&sample);
     }
 }
