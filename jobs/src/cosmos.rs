@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
+use tidefeed_operators::dead_letter::Redeliver;
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -62,6 +63,21 @@ impl Cosmos {
         self.account
             .get_or_try_init(|| adapter::Account::connect(&self.config))
             .await
+    }
+}
+
+impl Cosmos {
+    /// The container of a sink, which must be there, for letters that are tried again while `fence` is open.
+    pub(crate) async fn redelivery(
+        &self,
+        name: &str,
+        config: &SinkConfig,
+        fence: Fence,
+    ) -> Result<Arc<dyn Redeliver>> {
+        let account = self.account().await?;
+        let container = adapter::Container::open_as(account, &config.container()).await;
+        let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
+        Ok(Arc::new(adapter::Redelivery::new(container, fence)))
     }
 }
 

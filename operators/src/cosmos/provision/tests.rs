@@ -1,8 +1,11 @@
 //! The specification by itself, and what comes of it on the embedded server.
 
+use std::sync::Arc;
+
 use azure_data_cosmos::models::{PartitionKeyKind, PartitionKeyVersion};
 use azure_data_cosmos::options::{CreateDatabaseOptions, OperationOptionsBuilder};
 use futures::future::join_all;
+use parking_lot::Mutex;
 use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 
@@ -279,6 +282,77 @@ async fn an_existing_container_keeps_what_it_has() {
             assert!(error.report().contains(&says), "{}", error.report());
         }
     }
+}
+
+/// What is logged on this thread while the guard lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn lines_with(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(part));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_difference_is_one_warning_and_advice_is_given_once() {
+    let server = server();
+    let account = connect(&server).await;
+    let log = Log::default();
+    let _guard = log.capture();
+    let asked = |seconds| ContainerSpec {
+        default_ttl: Some(DefaultTtl::Seconds(seconds)),
+        throughput_ru: Some(Throughput::Manual(seconds * 100)),
+        ..spec()
+    };
+    for _ in 0..2 {
+        Container::create_if_absent(&account, &asked(60))
+            .await
+            .unwrap();
+    }
+    assert_eq!(log.lines_with(" WARN "), Vec::<String>::new());
+    let container = Container::create_if_absent(&account, &asked(70))
+        .await
+        .unwrap();
+    let warnings = log.lines_with(" WARN ");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].ends_with(
+            "container shop/orders is left as it is: throughput_ru is 6000 RU/s and not 7000 RU/s; \
+             default_ttl is 60 s and not 70 s"
+        ),
+        "{warnings:?}"
+    );
+    let members = (0..40).map(|n| (format!("field{n}"), json!(n)));
+    let wide: serde_json::Map<_, _> = members.collect();
+    let wide = serde_json::to_vec(&wide).unwrap();
+    for _ in 0..2 {
+        container.clone().advise(&wide);
+    }
+    let hints = log.lines_with("every write pays for 40 indexed paths");
+    assert!(hints.len() == 1 && hints[0].contains(" INFO "), "{hints:?}");
 }
 
 #[tokio::test]
