@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidefeed_operators::cosmos::ContainerSpec;
+use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
 pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
@@ -48,6 +48,8 @@ pub struct JobConfig {
     pub load: LoadConfig,
     /// Where and when checkpoints are written.
     pub checkpoint: CheckpointConfig,
+    /// The container of the dead letters; default none: they are in the checkpoint.
+    pub dead_letters: Option<DeadLettersConfig>,
 }
 
 /// A number of worker threads.
@@ -158,6 +160,23 @@ impl SinkConfig {
             default_ttl: self.default_ttl,
             indexing: self.indexing.clone(),
         }
+    }
+}
+
+/// A container for the dead letters of this job and perhaps of others, partitioned by `/sink`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersConfig {
+    /// The database.
+    pub database: String,
+    /// The container. It belongs to no source and no sink.
+    pub container: String,
+}
+
+impl DeadLettersConfig {
+    /// The container as it should be.
+    pub(crate) fn spec(&self) -> ContainerSpec {
+        ContainerDeadLetters::spec(&self.database, &self.container)
     }
 }
 
@@ -354,10 +373,15 @@ impl JobConfig {
             let sound = sink.container().validate();
             sound.map_err(|error| error.wrap(format!("sink.{name}")))?;
         }
+        if let Some(letters) = &self.dead_letters {
+            let sound = letters.spec().validate();
+            sound.map_err(|error| error.wrap("dead_letters"))?;
+        }
         self.check_containers()
     }
 
-    /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself.
+    /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself. Dead letters
+    /// in either would be taken for its documents.
     fn check_containers(&self) -> Result<()> {
         let sources = self
             .source
@@ -369,7 +393,9 @@ impl JobConfig {
             .map(|(name, s)| (format!("sink.{name}"), (&s.database, &s.container)));
         let mut users: BTreeMap<_, String> =
             sources.map(|(user, container)| (container, user)).collect();
-        for (sink, container) in sinks {
+        let letters = self.dead_letters.iter();
+        let letters = letters.map(|l| ("dead_letters".to_owned(), (&l.database, &l.container)));
+        for (sink, container) in sinks.chain(letters) {
             if let Some(other) = users.insert(container, sink.clone()) {
                 return Err(Error::new(
                     ErrorKind::Config,
@@ -481,6 +507,11 @@ mod tests {
             (part("sink", "a", "x"), "sink.a"),
             (part("source", "a", "x"), "source.a"),
         ] {
+            let letters = "[dead_letters]\ndatabase = \"d\"\ncontainer = \"x\"\n";
+            let config = JobConfig::parse(&(other.clone() + letters)).expect("parses");
+            let report = config.validate().expect_err("two users").report();
+            let says = format!("dead_letters writes to d/x, which {user} uses already");
+            assert!(report.starts_with(&says), "{report}");
             let config = JobConfig::parse(&(other + &part("sink", "b", "x"))).expect("parses");
             let report = config.validate().expect_err("two users").report();
             assert!(

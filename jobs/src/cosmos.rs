@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
-use tidefeed_operators::dead_letter::Redeliver;
+use tidefeed_operators::dead_letter::{LetterBox, Redeliver};
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::config::{AccountConfig, SinkConfig, SourceConfig};
+use crate::config::{AccountConfig, DeadLettersConfig, SinkConfig, SourceConfig};
 use crate::connect::Connect;
 
 /// The containers of one Cosmos DB account. It connects when the first container is opened.
@@ -78,6 +78,17 @@ impl Cosmos {
         let container = adapter::Container::open_as(account, &config.container()).await;
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
         Ok(Arc::new(adapter::Redelivery::new(container, fence)))
+    }
+
+    /// The dead letters of a job in a container, which must be there.
+    pub(crate) async fn existing_letters(
+        &self,
+        job: &str,
+        place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn LetterBox>> {
+        let container = adapter::Container::open_as(self.account().await?, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("dead letters"))?;
+        Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `JOB deadletters ...`: looking at the writes that were refused for good, and trying them again.
 //!
-//! `list` and `show` need the place of the checkpoint and nothing else. `replay` takes the checkpoint, so that no run lives
+//! `list` and `show` need the place of the letters, and nothing else if that is the checkpoint. `replay` takes the checkpoint, so that no run lives
 //! beside it, and opens the containers of the sinks that have letters; it creates none.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use tidefeed_operators::dead_letter::{
-    DeadLetter, Redeliver, Replayed, StoredDeadLetters, replay as replay_letters,
+    LetterBox, Listed, Redeliver, Replayed, StoredDeadLetters, replay as replay_letters,
 };
 use tidefeed_runtime::checkpoint::inspect::{Held, while_held};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LetterName};
@@ -77,7 +76,7 @@ pub(crate) fn run(
     let name = |matches: &ArgMatches| matches.get_one::<LetterName>("name").copied();
     block_on(async {
         match matches.subcommand() {
-            Some(("show", of_show)) => show(store, name(of_show), json).await,
+            Some(("show", of_show)) => show(store, config, name(of_show), json).await,
             Some(("replay", of_replay)) => {
                 let names = of_replay.get_many("name").unwrap_or_default();
                 let request = Request {
@@ -86,63 +85,57 @@ pub(crate) fn run(
                 };
                 replay(store, config, &request, json).await
             }
-            _ => list(store, json).await,
+            _ => list(store, config, json).await,
         }
     })
 }
 
-/// A letter as it is printed.
-#[derive(Serialize)]
-struct Line<'a> {
-    name: String,
-    #[serde(flatten)]
-    letter: &'a DeadLetter,
-    body_bytes: usize,
-}
-
-impl<'a> Line<'a> {
-    fn of(letter: &'a DeadLetter) -> Self {
-        Line {
-            name: letter.name().to_string(),
-            letter,
-            body_bytes: letter.body.as_ref().map_or(0, |body| body.len()),
+/// The letters, where the configuration says they are. `store` is as fenced as they are to be.
+async fn letter_box(store: &CheckpointStore, config: &JobConfig) -> Result<Arc<dyn LetterBox>> {
+    match &config.dead_letters {
+        None => Ok(Arc::new(StoredDeadLetters::new(store.letters()))),
+        Some(place) => {
+            let cosmos = Cosmos::from_config(&config.account)?;
+            cosmos.existing_letters(store.job(), place).await
         }
     }
-
-    fn print(&self) {
-        let letter = self.letter;
-        println!(
-            "{} {} {} document {} in {}, {}, refused with {}{}: {}",
-            self.name,
-            letter.sink,
-            letter.action.name(),
-            letter.id,
-            letter.partition_key,
-            age(letter.at_ms),
-            letter.status,
-            match letter.sub_status {
-                0 => String::new(),
-                sub_status => format!("/{sub_status}"),
-            },
-            letter.message.replace(['\n', '\r'], " "),
-        );
-    }
 }
 
-async fn list(store: &CheckpointStore, json: bool) -> Result<ExitCode> {
-    let listed = StoredDeadLetters::new(store.letters()).list().await?;
+fn print(listed: &Listed) {
+    let letter = &listed.letter;
+    let sub_status = match letter.sub_status {
+        0 => String::new(),
+        sub_status => format!("/{sub_status}"),
+    };
+    println!(
+        "{} {} {} document {} in {}, {}, {} bytes, refused with {}{sub_status}: {}",
+        listed.name,
+        letter.sink,
+        letter.action.name(),
+        letter.id,
+        letter.partition_key,
+        age(letter.at_ms),
+        listed.body_bytes,
+        letter.status,
+        letter.message.replace(['\n', '\r'], " "),
+    );
+}
+
+async fn list(store: &CheckpointStore, config: &JobConfig, json: bool) -> Result<ExitCode> {
+    let entries = letter_box(store, config).await?.list(None).await?;
     let (mut letters, mut damage) = (Vec::new(), Vec::new());
-    for (_, letter) in &listed {
-        match letter {
-            Ok(letter) => letters.push(Line::of(letter)),
+    for (_, entry) in entries {
+        match entry {
+            Ok(listed) => letters.push(listed),
             Err(error) => damage.push(error.report()),
         }
     }
     if json {
         print_json(&json!({"job": store.job(), "letters": letters, "damage": damage}))?;
     } else {
-        println!("job {}: {} dead letters", store.job(), listed.len());
-        letters.iter().for_each(Line::print);
+        let all = letters.len() + damage.len();
+        println!("job {}: {all} dead letters", store.job());
+        letters.iter().for_each(print);
         damage.iter().for_each(|line| println!("{line}"));
     }
     Ok(match damage.is_empty() {
@@ -151,15 +144,20 @@ async fn list(store: &CheckpointStore, json: bool) -> Result<ExitCode> {
     })
 }
 
-async fn show(store: &CheckpointStore, name: Option<LetterName>, json: bool) -> Result<ExitCode> {
-    let chosen = chosen(store, name.as_slice()).await?;
-    let Some(letter) = chosen.first() else {
-        return Err(Error::internal("no letter was named"));
-    };
+async fn show(
+    store: &CheckpointStore,
+    config: &JobConfig,
+    name: Option<LetterName>,
+    json: bool,
+) -> Result<ExitCode> {
+    let letters = letter_box(store, config).await?;
+    let found = chosen(&*letters, name.as_slice()).await?.pop();
+    let listed = found.ok_or_else(|| Error::internal("no letter was named"))?;
+    let letter = letters.load(&listed).await?;
     let body = letter.body.as_deref().unwrap_or_default();
     let text = String::from_utf8_lossy(body);
     if json {
-        let mut shown = json!(Line::of(letter));
+        let mut shown = json!(listed);
         // The document as it is; the text of what is none.
         shown["body"] = match (&letter.body, serde_json::from_slice(body)) {
             (None, _) => Value::Null,
@@ -169,7 +167,7 @@ async fn show(store: &CheckpointStore, name: Option<LetterName>, json: bool) -> 
         print_json(&shown)?;
         return Ok(ExitCode::SUCCESS);
     }
-    Line::of(letter).print();
+    print(&listed);
     if let Some(epoch) = letter.epoch {
         println!("epoch {epoch}");
     }
@@ -180,21 +178,20 @@ async fn show(store: &CheckpointStore, name: Option<LetterName>, json: bool) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The letters with these names; an unknown name is an error that says so.
-async fn chosen(store: &CheckpointStore, names: &[LetterName]) -> Result<Vec<DeadLetter>> {
-    let letters = StoredDeadLetters::new(store.letters());
-    let there = store.letters().names().await?;
-    let mut chosen = Vec::new();
-    for name in names {
-        if there.binary_search(name).is_err() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("there is no letter {name}: `deadletters list` shows those there are"),
-            ));
-        }
-        chosen.push(letters.load(*name).await?);
+/// The letters with these names, or all if none is named. One that is not there, or cannot be read, is an error that names it.
+async fn chosen(letters: &dyn LetterBox, names: &[LetterName]) -> Result<Vec<Listed>> {
+    let only = (!names.is_empty()).then_some(names);
+    let entries = letters.list(only).await?;
+    let missing = names
+        .iter()
+        .find(|name| entries.iter().all(|(there, _)| there != *name));
+    if let Some(name) = missing {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("there is no letter {name}: `deadletters list` shows those there are"),
+        ));
     }
-    Ok(chosen)
+    entries.into_iter().map(|(_, entry)| entry).collect()
 }
 
 /// What is to be tried again.
@@ -216,21 +213,21 @@ async fn replay(
         replay_held(&held, config, &cosmos, request).await
     })
     .await?;
+    let left = left(&done);
     if json {
         let lines: Vec<Value> = done.iter().map(outcome).collect();
         print_json(&json!({ "letters": lines }))?;
     } else {
-        done.iter()
-            .for_each(|(letter, became)| print_outcome(letter, became));
-        println!("{} letters tried, {} left", done.len(), left(&done));
+        done.iter().for_each(print_outcome);
+        println!("{} letters tried, {left} left", done.len());
     }
-    Ok(match left(&done) {
+    Ok(match left {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(ErrorKind::Rejected.exit_code()),
     })
 }
 
-type Done = Vec<(DeadLetter, Replayed)>;
+type Done = Vec<(Listed, Replayed)>;
 
 async fn replay_held(
     held: &Held,
@@ -238,17 +235,16 @@ async fn replay_held(
     cosmos: &Cosmos,
     request: &Request,
 ) -> Result<Done> {
-    let names = match request.names.as_slice() {
-        [] => held.store.letters().names().await?,
-        names => names.to_vec(),
-    };
-    let mut by_sink: BTreeMap<String, Vec<DeadLetter>> = BTreeMap::new();
-    for letter in chosen(&held.store, &names).await? {
-        by_sink.entry(letter.sink.clone()).or_default().push(letter);
+    let letters = letter_box(&held.store, config).await?;
+    letters.guard(&held.fence);
+    let mut by_sink: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
+    for listed in chosen(&*letters, &request.names).await? {
+        let sink = listed.letter.sink.clone();
+        by_sink.entry(sink).or_default().push(listed);
     }
     // Every container is there before anything is written.
-    let mut containers: Vec<(Arc<dyn Redeliver>, Vec<DeadLetter>)> = Vec::new();
-    for (sink, letters) in by_sink {
+    let mut containers: Vec<(Arc<dyn Redeliver>, Vec<Listed>)> = Vec::new();
+    for (sink, of_sink) in by_sink {
         let described = config.sink.get(&sink).ok_or_else(|| {
             Error::new(
                 ErrorKind::Config,
@@ -256,15 +252,15 @@ async fn replay_held(
             )
         })?;
         let container = cosmos.redelivery(&sink, described, held.fence.clone());
-        containers.push((container.await?, letters));
+        containers.push((container.await?, of_sink));
     }
     if !containers.is_empty() {
         tokio::time::sleep(held.settle).await;
     }
     let mut done = Done::new();
-    for (container, letters) in containers {
-        let kept = held.store.letters();
-        done.extend(replay_letters(&kept, letters, &*container, request.overwrite).await?);
+    for (container, of_sink) in containers {
+        let replayed = replay_letters(&*letters, of_sink, &*container, request.overwrite);
+        done.extend(replayed.await?);
     }
     Ok(done)
 }
@@ -287,21 +283,21 @@ fn words(became: &Replayed) -> (&'static str, Option<String>) {
     }
 }
 
-fn outcome((letter, became): &(DeadLetter, Replayed)) -> Value {
+fn outcome((listed, became): &(Listed, Replayed)) -> Value {
     let (word, why) = words(became);
+    let letter = &listed.letter;
     json!({
-        "name": letter.name().to_string(), "sink": letter.sink, "partition_key": letter.partition_key,
-        "id": letter.id, "became": word, "why": why,
+        "name": listed.name, "sink": letter.sink, "partition_key": letter.partition_key, "id": letter.id,
+        "became": word, "why": why,
     })
 }
 
-fn print_outcome(letter: &DeadLetter, became: &Replayed) {
+fn print_outcome((listed, became): &(Listed, Replayed)) {
     let (word, why) = words(became);
     let why = why.map_or(String::new(), |why| format!(", {why}"));
+    let letter = &listed.letter;
     println!(
         "{} {} document {}: {word}{why}",
-        letter.name(),
-        letter.sink,
-        letter.id
+        listed.name, letter.sink, letter.id
     );
 }

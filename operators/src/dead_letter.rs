@@ -6,6 +6,9 @@
 //!                              deadletters list, show, replay --> Redeliver --> container, and the letter is removed
 //! ```
 //!
+//! Letters are kept in the checkpoint store of their job ([`StoredDeadLetters`]), in a container
+//! ([`ContainerDeadLetters`](crate::cosmos::ContainerDeadLetters)), or in memory for tests.
+//!
 //! # Rules
 //!
 //! 1. A refused write is acknowledged only when its letter is durable. A crash in between leaves the letter and an epoch that is
@@ -21,15 +24,21 @@
 //! is no document of that key, so a newer value stays; but one that the view has deleted since comes back. Bringing the
 //! whole container in line with its view (`--rebuild SINK`) is the way that is always right.
 
+mod memory;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use memory::MemoryDeadLetters;
+pub use stored::StoredDeadLetters;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tidefeed_runtime::checkpoint::{LetterName, Letters};
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Fence, Result};
+use tidefeed_runtime::checkpoint::LetterName;
+use tidefeed_runtime::{Epoch, Error, Fence, Result};
 
 /// What was to be done with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,33 +111,6 @@ impl DeadLetter {
             self.body.as_deref().unwrap_or_default(),
         ])
     }
-
-    /// A line of JSON with everything but the body, then the body as it is.
-    fn encode(&self) -> Result<Bytes> {
-        let mut content = serde_json::to_vec(self).context(ErrorKind::Internal, || {
-            format!("cannot encode the letter about document {}", self.id)
-        })?;
-        content.push(b'\n');
-        content.extend_from_slice(self.body.as_deref().unwrap_or_default());
-        Ok(content.into())
-    }
-
-    fn decode(name: LetterName, content: &Bytes) -> Result<Self> {
-        let unreadable = || {
-            format!(
-                "letter {name} is of another version or damaged: look at it with the version that wrote it"
-            )
-        };
-        let line = content.iter().position(|byte| *byte == b'\n');
-        let line = line.ok_or_else(|| Error::new(ErrorKind::Checkpoint, unreadable()))?;
-        let letter: DeadLetter =
-            serde_json::from_slice(&content[..line]).context(ErrorKind::Checkpoint, unreadable)?;
-        let body = content.slice(line + 1..);
-        Ok(DeadLetter {
-            body: (!body.is_empty()).then_some(body),
-            ..letter
-        })
-    }
 }
 
 /// Where letters go.
@@ -146,106 +128,68 @@ pub trait DeadLetters: Send + Sync + 'static {
     fn guard(&self, _fence: &Fence) {}
 }
 
-/// Letters in the checkpoint store of their job.
-#[derive(Debug)]
-pub struct StoredDeadLetters {
-    letters: Letters,
-    fence: std::sync::OnceLock<Fence>,
+/// A letter without its document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// What it is called.
+    pub name: LetterName,
+    /// The letter; its body is left out.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    /// Size of the body.
+    pub body_bytes: usize,
 }
 
-/// Letters that are written at once: hides the latency of a remote store; a guess.
-const PUTS_IN_FLIGHT: usize = 8;
-
-impl StoredDeadLetters {
-    /// The letters of a job.
-    pub fn new(letters: Letters) -> Self {
-        StoredDeadLetters {
-            letters,
-            fence: std::sync::OnceLock::new(),
+impl Listed {
+    /// What a listing shows of a letter.
+    pub fn of(letter: DeadLetter) -> Self {
+        Listed {
+            name: letter.name(),
+            body_bytes: letter.body.as_ref().map_or(0, Bytes::len),
+            letter: DeadLetter {
+                body: None,
+                ..letter
+            },
         }
     }
+}
 
-    /// Every letter there is, by name, or why it cannot be read. Sorted by sink, epoch and time; those that cannot be read
-    /// come last.
+/// A letter's name, and the letter or why it cannot be read.
+pub type Entry = (LetterName, Result<Listed>);
+
+/// Letters that can be looked at and taken out again.
+#[async_trait]
+pub trait LetterBox: DeadLetters {
+    /// The letters of these names, or all. What is not there is left out. Sorted by sink, epoch and time; those that cannot be
+    /// read come last.
     ///
     /// # Errors
-    /// When the store cannot be listed.
-    pub async fn list(&self) -> Result<Vec<(LetterName, Result<DeadLetter>)>> {
-        let names = self.letters.names().await?;
-        let loads = names.into_iter().map(|name| async move {
-            let letter = self.load(name).await;
-            (name, letter)
-        });
-        let mut letters: Vec<_> = stream::iter(loads).buffered(PUTS_IN_FLIGHT).collect().await;
-        letters.sort_by(|(_, a), (_, b)| match (a, b) {
-            (Ok(a), Ok(b)) => (&a.sink, a.epoch, a.at_ms).cmp(&(&b.sink, b.epoch, b.at_ms)),
-            (a, b) => a.is_err().cmp(&b.is_err()),
-        });
-        Ok(letters)
-    }
+    /// When the letters cannot be listed.
+    async fn list(&self, only: Option<&[LetterName]>) -> Result<Vec<Entry>>;
 
-    /// One letter.
+    /// A letter with its document.
     ///
     /// # Errors
-    /// `Checkpoint` when there is no such letter or it cannot be read, naming it.
-    pub async fn load(&self, name: LetterName) -> Result<DeadLetter> {
-        let content = self.letters.load(name).await?;
-        let letter = DeadLetter::decode(name, &content)?;
-        if letter.name() == name {
-            return Ok(letter);
+    /// When it is gone or cannot be read, naming it.
+    async fn load(&self, letter: &Listed) -> Result<DeadLetter>;
+
+    /// Throws a letter away. One that is gone already counts as thrown away.
+    ///
+    /// # Errors
+    /// When it could not be removed.
+    async fn remove(&self, letter: &Listed) -> Result<()>;
+}
+
+/// Sorts as [`LetterBox::list`] says.
+pub(crate) fn sort(letters: &mut [Entry]) {
+    letters.sort_by(|(_, a), (_, b)| match (a, b) {
+        (Ok(a), Ok(b)) => {
+            let order = |listed: &Listed| (listed.letter.epoch, listed.letter.at_ms);
+            let by_sink = a.letter.sink.cmp(&b.letter.sink);
+            by_sink.then(order(a).cmp(&order(b)))
         }
-        let is = letter.name();
-        Err(Error::new(
-            ErrorKind::Checkpoint,
-            format!("letter {name} holds the content of letter {is}: restore it from a copy"),
-        ))
-    }
-}
-
-#[async_trait]
-impl DeadLetters for StoredDeadLetters {
-    async fn put(&self, letters: &[DeadLetter]) -> Result<()> {
-        let store = match self.fence.get() {
-            Some(fence) => &self.letters.fenced(fence),
-            None => &self.letters,
-        };
-        let encoded = |letter: &DeadLetter| Ok((letter.name(), letter.encode()?));
-        let contents = letters.iter().map(encoded).collect::<Result<Vec<_>>>()?;
-        let puts = contents
-            .into_iter()
-            .map(|(name, content)| store.put(name, content));
-        stream::iter(puts)
-            .buffer_unordered(PUTS_IN_FLIGHT)
-            .try_collect()
-            .await
-    }
-
-    fn guard(&self, fence: &Fence) {
-        // Letters belong to one run, so there is nothing to replace.
-        let _ = self.fence.set(fence.clone());
-    }
-}
-
-/// Letters in memory, for tests.
-#[derive(Debug, Default)]
-pub struct MemoryDeadLetters(Mutex<BTreeMap<LetterName, DeadLetter>>);
-
-impl MemoryDeadLetters {
-    /// Every letter there is.
-    pub fn letters(&self) -> Vec<DeadLetter> {
-        self.0.lock().values().cloned().collect()
-    }
-}
-
-#[async_trait]
-impl DeadLetters for MemoryDeadLetters {
-    async fn put(&self, letters: &[DeadLetter]) -> Result<()> {
-        let mut kept = self.0.lock();
-        for letter in letters {
-            kept.entry(letter.name()).or_insert_with(|| letter.clone());
-        }
-        Ok(())
-    }
+        (a, b) => a.is_err().cmp(&b.is_err()),
+    });
 }
 
 /// What became of a letter that was tried again.
@@ -284,29 +228,31 @@ pub enum Replayed {
 }
 
 /// Tries the letters of one sink again, and removes those whose writes are acknowledged. Returns what became of each, in the
-/// order in which they were tried.
+/// order in which they were tried. One document at a time is in memory.
 ///
 /// # Errors
-/// As [`Redeliver::redeliver`], and when a letter cannot be removed. Letters that were not written are there still, and one
-/// that was written may be.
+/// As [`Redeliver::redeliver`], and when a letter cannot be read or removed. Letters that were not written are there still,
+/// and one that was written may be.
 pub async fn replay(
-    letters: &Letters,
-    chosen: Vec<DeadLetter>,
+    letters: &dyn LetterBox,
+    chosen: Vec<Listed>,
     container: &dyn Redeliver,
     overwrite: bool,
-) -> Result<Vec<(DeadLetter, Replayed)>> {
-    let mut by_document: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
-    for letter in chosen {
+) -> Result<Vec<(Listed, Replayed)>> {
+    let mut by_document: BTreeMap<(String, String), Vec<Listed>> = BTreeMap::new();
+    for listed in chosen {
+        let letter = &listed.letter;
         let document = (letter.partition_key.clone(), letter.id.clone());
-        by_document.entry(document).or_default().push(letter);
+        by_document.entry(document).or_default().push(listed);
     }
     let mut done = Vec::new();
     for mut of_document in by_document.into_values() {
-        of_document.sort_by_key(|letter| (letter.epoch, letter.at_ms));
+        of_document.sort_by_key(|listed| (listed.letter.epoch, listed.letter.at_ms));
         let Some(newest) = of_document.pop() else {
             continue;
         };
-        let became = match container.redeliver(&newest, overwrite).await? {
+        let letter = letters.load(&newest).await?;
+        let became = match container.redeliver(&letter, overwrite).await? {
             Redelivered::Written => Replayed::Written,
             Redelivered::Occupied => Replayed::Occupied,
             Redelivered::Refused(error) => Replayed::Refused(error),
@@ -314,15 +260,12 @@ pub async fn replay(
         if matches!(became, Replayed::Written) {
             // Oldest first: a crash midway must not leave an older one without the newer.
             for older in of_document {
-                letters.remove(older.name()).await?;
+                letters.remove(&older).await?;
                 done.push((older, Replayed::Superseded));
             }
-            letters.remove(newest.name()).await?;
+            letters.remove(&newest).await?;
         }
         done.push((newest, became));
     }
     Ok(done)
 }
-
-#[cfg(test)]
-mod tests;

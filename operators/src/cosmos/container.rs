@@ -6,17 +6,16 @@ use std::sync::{Arc, OnceLock};
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::models::ContainerProperties;
 use serde::Serialize;
-use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 
 use super::account::Account;
-use super::backoff::BackoffConfig;
 use super::failure::Failure;
 use super::indexing::advice;
 use super::partition_key::PartitionKeyPaths;
+use super::point::send;
 use super::provision::{
     self, ContainerSpec, Provisioned, check_partition_key, differences, throughput_of,
 };
-use super::retry::Retry;
 use super::status::Disposition;
 
 /// An existing container. Clones share everything.
@@ -199,21 +198,12 @@ impl Container {
         let body = serde_json::value::to_raw_value(document).context(ErrorKind::Data, || {
             format!("document {id} cannot be written as JSON")
         })?;
-        let mut retry = Retry::new(BackoffConfig::default());
-        loop {
-            let sent = self
-                .client()
-                .upsert_item(key.clone(), id, &body, None)
-                .await;
-            let failure = match sent {
-                Ok(_) => return Ok(()),
-                Err(error) => Failure::of(&error),
-            };
-            if !failure.is_passing() {
-                return Err(failure.into_error(format!("cannot write document {id} to {self}")));
-            }
-            tokio::time::sleep(retry.wait_after(&failure, self)).await;
-        }
+        let write = || self.client().upsert_item(key.clone(), id, &body, None);
+        let written = send(self, &Fence::unlimited(), write).await?;
+        let failed = || format!("cannot write document {id} to {self}");
+        written
+            .map(drop)
+            .map_err(|failure| failure.into_error(failed()))
     }
 }
 

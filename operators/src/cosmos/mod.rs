@@ -4,7 +4,9 @@
 //!     AccountConfig --connect--> Account --open / create_if_absent--> Container
 //!                                                                       |-- CosmosFeed    (port ChangeFeed)
 //!                                                                       |-- CosmosTarget  (port Target)
-//!                                                                       `-- CosmosReader  (whole contents, for checks)
+//!                                                                       |-- CosmosReader  (whole contents, for checks)
+//!                                                                       |-- ContainerDeadLetters (port DeadLetters)
+//!                                                                       `-- Redelivery    (port Redeliver)
 //! ```
 //!
 //! # Who retries
@@ -34,11 +36,13 @@ mod batching;
 )]
 mod bulk;
 mod container;
+mod dead_letters;
 mod document;
 mod failure;
 mod feed;
 mod indexing;
 mod partition_key;
+mod point;
 mod provision;
 mod reader;
 mod redeliver;
@@ -51,6 +55,7 @@ pub use backoff::{Backoff, BackoffConfig};
 pub use backtrace::disable_library_backtraces;
 pub use batching::BatchLimits;
 pub use container::Container;
+pub use dead_letters::ContainerDeadLetters;
 pub use feed::{CosmosFeed, FeedConfig};
 pub use indexing::Indexing;
 pub use provision::{ContainerSpec, DefaultTtl, Throughput};

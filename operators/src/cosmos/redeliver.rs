@@ -9,10 +9,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 
-use super::backoff::BackoffConfig;
 use super::container::Container;
 use super::failure::Failure;
-use super::retry::Retry;
+use super::point::send;
 use super::status::Disposition;
 use crate::dead_letter::{DeadLetter, LetterAction, Redeliver, Redelivered};
 use crate::target::SERVICE_PROPERTIES;
@@ -30,41 +29,21 @@ impl Redelivery {
         Redelivery { container, fence }
     }
 
-    /// Sends a request until it succeeds or fails for good. `Ok(Err(..))` is the failure.
     async fn send<T, F>(
         &self,
-        letter: &DeadLetter,
-        mut request: impl FnMut() -> F,
+        request: impl FnMut() -> F,
     ) -> Result<std::result::Result<T, Failure>>
     where
         F: Future<Output = std::result::Result<T, CosmosError>>,
     {
-        let mut retry = Retry::new(BackoffConfig::default());
-        loop {
-            let failure = match self.fence.guard(request()).await? {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(error) => Failure::of(&error),
-            };
-            match failure.disposition {
-                Disposition::Denied | Disposition::NoContainer => {
-                    let (id, container) = (&letter.id, &self.container);
-                    return Err(
-                        failure.into_error(format!("cannot write document {id} to {container}"))
-                    );
-                }
-                _ if failure.is_passing() => {
-                    tokio::time::sleep(retry.wait_after(&failure, &self.container)).await;
-                }
-                _ => return Ok(Err(failure)),
-            }
-        }
+        send(&self.container, &self.fence, request).await
     }
 
     /// The document that the container holds, as the letter's document would be read.
     async fn held(&self, letter: &DeadLetter, key: &PartitionKey) -> Result<Option<Value>> {
         let client = self.container.client();
         let read = || client.read_item(key.clone(), &letter.id, None);
-        let answer = match self.send(letter, read).await? {
+        let answer = match self.send(read).await? {
             Ok(answer) => answer,
             Err(failure) if failure.disposition == Disposition::NoDocument => return Ok(None),
             Err(failure) => {
@@ -99,11 +78,11 @@ impl Redelivery {
         let sent = match overwrite {
             true => {
                 let upsert = || client.upsert_item(key.clone(), &letter.id, body, None);
-                self.send(letter, upsert).await?
+                self.send(upsert).await?
             }
             false => {
                 let create = || client.create_item(key.clone(), &letter.id, body, None);
-                self.send(letter, create).await?
+                self.send(create).await?
             }
         };
         match sent {
@@ -137,7 +116,7 @@ impl Redelivery {
         }
         let client = self.container.client();
         let delete = || client.delete_item(key.clone(), &letter.id, None);
-        match self.send(letter, delete).await? {
+        match self.send(delete).await? {
             Ok(_) => Ok(Redelivered::Written),
             Err(failure) if failure.disposition == Disposition::NoDocument => {
                 Ok(Redelivered::Written)

@@ -1,7 +1,11 @@
 //! Letters in the checkpoint store, and how they are tried again.
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tidefeed_runtime::checkpoint::CheckpointStore;
+use tidefeed_runtime::{Error, ErrorKind};
 
+use super::stored::{decode, encode};
 use super::*;
 
 fn letter(id: &str, epoch: u64, body: &'static str) -> DeadLetter {
@@ -34,9 +38,17 @@ fn store() -> (CheckpointStore, StoredDeadLetters) {
     (store, letters)
 }
 
-async fn readable(letters: &StoredDeadLetters) -> Vec<DeadLetter> {
-    let listed = letters.list().await.unwrap().into_iter();
-    listed.map(|(_, letter)| letter.unwrap()).collect()
+async fn listed(letters: &dyn LetterBox) -> Vec<Listed> {
+    let entries = letters.list(None).await.unwrap().into_iter();
+    entries.map(|(_, letter)| letter.unwrap()).collect()
+}
+
+async fn readable(letters: &dyn LetterBox) -> Vec<DeadLetter> {
+    let mut readable = Vec::new();
+    for letter in listed(letters).await {
+        readable.push(letters.load(&letter).await.unwrap());
+    }
+    readable
 }
 
 /// Refuses documents whose body says so, and keeps the others.
@@ -74,8 +86,8 @@ fn a_letter_reads_back_and_its_name_says_what_it_is_about() {
             ..one.clone()
         },
     ] {
-        let content = letter.encode().unwrap();
-        assert_eq!(DeadLetter::decode(letter.name(), &content).unwrap(), letter);
+        let content = encode(&letter).unwrap();
+        assert_eq!(decode(letter.name(), &content).unwrap(), letter);
     }
     let later = DeadLetter {
         status: 400,
@@ -126,14 +138,14 @@ async fn a_letter_put_twice_is_one_in_every_store() {
         ..letter("a", 1, "1")
     };
     let both = [letter("a", 1, "1"), letter("b", 2, "2")];
-    for letters in [&stored as &dyn DeadLetters, &memory] {
+    for letters in [&stored as &dyn LetterBox, &memory] {
         letters.put(&both).await.unwrap();
         letters.put(&[]).await.unwrap();
         // As a run does that was killed before the acknowledgement.
         letters.put(&[again.clone(), delete("a", 1)]).await.unwrap();
     }
     let mut expected = [both.to_vec(), vec![delete("a", 1)]].concat();
-    let mut found = [memory.letters(), readable(&stored).await];
+    let mut found = [readable(&memory).await, readable(&stored).await];
     expected.sort_by_key(DeadLetter::name);
     for found in &mut found {
         found.sort_by_key(DeadLetter::name);
@@ -141,7 +153,23 @@ async fn a_letter_put_twice_is_one_in_every_store() {
     }
     // The next run has a handle of its own.
     let next = StoredDeadLetters::new(store.letters());
-    assert_eq!(readable(&next).await.len(), 3);
+    let [one, ..] = listed(&next)
+        .await
+        .try_into()
+        .map(|all: [Listed; 3]| all)
+        .unwrap();
+    for letters in [&next as &dyn LetterBox, &memory] {
+        let only = [one.name, letter("never put", 1, "1").name()];
+        let entries = letters.list(Some(&only)).await.unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].1.as_ref().unwrap(), &one);
+        for _ in 0..2 {
+            letters.remove(&one).await.unwrap();
+        }
+        assert_eq!(listed(letters).await.len(), 2);
+        let error = letters.load(&one).await.unwrap_err();
+        assert!(error.report().contains(&one.name.to_string()), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -152,10 +180,10 @@ async fn letters_that_cannot_be_read_are_named_and_hide_no_others() {
     let (empty, mixed_up) = (letter("b", 1, "1").name(), letter("c", 1, "1").name());
     let raw = store.letters();
     raw.put(empty, Bytes::new()).await.unwrap();
-    raw.put(mixed_up, sound.encode().unwrap()).await.unwrap();
-    let listed = stored.list().await.unwrap();
+    raw.put(mixed_up, encode(&sound).unwrap()).await.unwrap();
+    let listed = stored.list(None).await.unwrap();
     assert_eq!(listed.len(), 3);
-    assert_eq!(listed[0].1.as_ref().unwrap(), &sound);
+    assert_eq!(listed[0].1.as_ref().unwrap(), &Listed::of(sound));
     for (name, letter) in &listed[1..] {
         let error = letter.as_ref().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Checkpoint);
@@ -166,7 +194,7 @@ async fn letters_that_cannot_be_read_are_named_and_hide_no_others() {
 
 #[tokio::test]
 async fn the_newest_letter_of_a_document_is_tried_and_takes_the_others_with_it() {
-    let (store, stored) = store();
+    let (_, stored) = store();
     let all = [
         letter("a", 2, "2"),
         letter("a", 3, "3"),
@@ -183,13 +211,13 @@ async fn the_newest_letter_of_a_document_is_tried_and_takes_the_others_with_it()
     desk.documents
         .lock()
         .insert("taken".into(), Some(theirs.clone()));
-    let raw = store.letters();
-    let done = replay(&raw, readable(&stored).await, &desk, false)
+    let done = replay(&stored, listed(&stored).await, &desk, false)
         .await
         .unwrap();
     let mut became: Vec<String> = done
         .iter()
-        .map(|(letter, became)| {
+        .map(|(listed, became)| {
+            let letter = &listed.letter;
             let became = format!("{became:?}");
             let epoch = letter.epoch.unwrap_or_default().0;
             format!(
@@ -220,7 +248,7 @@ async fn the_newest_letter_of_a_document_is_tried_and_takes_the_others_with_it()
     assert_eq!(desk.documents.lock()["a"], Some(Bytes::from_static(b"3")));
     assert_eq!(desk.documents.lock()["taken"], Some(theirs));
 
-    let done = replay(&raw, readable(&stored).await, &desk, true)
+    let done = replay(&stored, listed(&stored).await, &desk, true)
         .await
         .unwrap();
     let written = |became: &Replayed| matches!(became, Replayed::Written);
@@ -241,17 +269,16 @@ async fn a_replay_that_is_cut_short_loses_nothing() {
         letter("b", 3, "3"),
     ];
     for steps in 0..6 {
-        let (store, stored) = store();
+        let (_, stored) = store();
         stored.put(&all).await.unwrap();
         let desk = Cut {
             desk: Desk::default(),
             left: Mutex::new(steps),
         };
-        let raw = store.letters();
         // Each write is a step; each removal happens with the write after it or not at all.
-        let cut = replay(&raw, readable(&stored).await, &desk, false).await;
+        let cut = replay(&stored, listed(&stored).await, &desk, false).await;
         assert_eq!(cut.is_err(), steps < 2, "{steps}");
-        let done = replay(&raw, readable(&stored).await, &desk.desk, false).await;
+        let done = replay(&stored, listed(&stored).await, &desk.desk, false).await;
         assert!(
             done.unwrap()
                 .iter()

@@ -16,6 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::frame::{Framed, unframe};
@@ -44,6 +45,12 @@ impl LetterName {
 impl fmt::Display for LetterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for LetterName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
