@@ -248,14 +248,14 @@ pub(crate) fn differences(
         );
     }
     let policy = found.indexing_policy.as_ref();
-    if let (Some(asked), Some(policy)) = (&spec.indexing, policy) {
-        if !asked.is_in(policy) {
-            differs(
-                "indexing",
-                Indexing::of(policy).to_string(),
-                asked.to_string(),
-            );
-        }
+    if let (Some(asked), Some(policy)) = (&spec.indexing, policy)
+        && !asked.is_in(policy)
+    {
+        differs(
+            "indexing",
+            Indexing::of(policy).to_string(),
+            asked.to_string(),
+        );
     }
     (!differences.is_empty()).then(|| differences.join("; "))
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tidefeed::CheckpointStore;
+use tidefeed_operators::cosmos::{Account, AccountConfig, Container, ContainerDeadLetters};
 use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, StoredDeadLetters};
 use tidefeed_tests::process::Run;
 
@@ -187,6 +188,40 @@ fn letters_are_not_tried_beside_a_run_and_their_sink_must_be_known() {
     run.kill();
     job.succeeds(&["deadletters", "replay", &name(&letter)]);
     assert_eq!(job.left(), names([&stranger]));
+}
+
+#[test]
+fn letters_may_be_in_a_container() {
+    let mut job = Job::new();
+    job.go_on();
+    let database = job.place.database().to_owned();
+    let lines = format!(
+        "settle_ms = 50\n[dead_letters]\ndatabase = \"{database}\"\ncontainer = \"letters\""
+    );
+    job.place.configure(&lines);
+    let (code, said) = job.run(&["deadletters", "list"]);
+    let says = format!("dead letters: container {database}/letters does not exist");
+    assert!(code == 6 && said.contains(&says), "{code}: {said}");
+    let letter = letter("fresh", "create", 1, Some(&json!({"id": "fresh"})));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let put = async {
+        let server = job.place.server();
+        let config = AccountConfig::with_key(server.endpoint(), server.key());
+        let account = Account::connect(&config).await.expect("connected");
+        let spec = ContainerDeadLetters::spec(&database, "letters");
+        let container = Container::create_if_absent(&account, &spec).await;
+        let letters = ContainerDeadLetters::new(container.expect("created"), "shop");
+        letters.put(std::slice::from_ref(&letter)).await
+    };
+    runtime.expect("a runtime").block_on(put).expect("kept");
+    assert_eq!(job.left(), names([&letter]));
+    let shown = job.json(&["deadletters", "show", &name(&letter)]);
+    assert_eq!(shown["body"], json!({"id": "fresh"}));
+    job.succeeds(&["deadletters", "replay"]);
+    assert_eq!(job.total("fresh"), Some(json!({"id": "fresh"})));
+    assert_eq!(job.left(), Vec::<String>::new());
 }
 
 /// The number of the newest lease record: each run that takes the checkpoint adds one.
