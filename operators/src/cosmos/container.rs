@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use azure_data_cosmos::clients::ContainerClient;
-use azure_data_cosmos::models::ContainerProperties;
+use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
 use serde::Serialize;
 use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 
@@ -25,6 +25,7 @@ pub struct Container {
 }
 
 struct Inner {
+    account: Account,
     client: ContainerClient,
     database: String,
     name: String,
@@ -115,6 +116,7 @@ impl Container {
             .collect();
         Ok(Some(Container {
             inner: Arc::new(Inner {
+                account: account.clone(),
                 client,
                 database: database.to_owned(),
                 name: name.to_owned(),
@@ -176,6 +178,14 @@ impl Container {
 
     pub(crate) fn client(&self) -> &ContainerClient {
         &self.inner.client
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.inner.account
+    }
+
+    pub(crate) fn partition_key_definition(&self) -> &PartitionKeyDefinition {
+        &self.inner.properties.partition_key
     }
 
     pub(crate) fn keys(&self) -> &PartitionKeyPaths {

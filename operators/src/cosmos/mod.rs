@@ -29,11 +29,6 @@
 mod account;
 mod backoff;
 mod backtrace;
-mod batching;
-#[expect(
-    dead_code,
-    reason = "the driver that joins protocol, pace and connections is still to come"
-)]
 mod bulk;
 mod container;
 mod dead_letters;
@@ -53,7 +48,12 @@ mod target;
 pub use account::{Account, AccountConfig, AccountKey, Credential};
 pub use backoff::{Backoff, BackoffConfig};
 pub use backtrace::disable_library_backtraces;
-pub use batching::BatchLimits;
+pub use bulk::classify::{Classifier, Refresh, Subject, Verdict};
+pub use bulk::config::{Budget, BulkConfig, Poison, Policy, Priority, WriteOrder};
+pub use bulk::flow::Figures as PaceFigures;
+pub use bulk::metrics::{BulkMetrics, PartitionMetrics, SIZE_BOUNDS};
+pub use bulk::operation::{Action, DocumentKey, Refusal, Summary, Write};
+pub use bulk::writer::{BulkWriter, Receipt};
 pub use container::Container;
 pub use dead_letters::ContainerDeadLetters;
 pub use feed::{CosmosFeed, FeedConfig};
@@ -62,4 +62,4 @@ pub use provision::{ContainerSpec, DefaultTtl, Throughput};
 pub use reader::{CosmosReader, sample};
 pub use redeliver::Redelivery;
 pub use status::{Disposition, classify};
-pub use target::{CosmosTarget, TargetConfig};
+pub use target::CosmosTarget;
