@@ -5,6 +5,7 @@ mod conformance;
 mod cosmos_conformance;
 mod cosmos_endings;
 mod cosmos_errors;
+mod cosmos_letters;
 mod faults;
 mod memory_conformance;
 mod stateful;
