@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
@@ -15,8 +16,9 @@ use tidefeed_operators::cosmos::{
     Account, AccountConfig, Action, BackoffConfig, BulkConfig, BulkWriter, Container,
     ContainerSpec, CosmosFeed, CosmosReader, FeedConfig, Poison, Write,
 };
+use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, MemoryDeadLetters};
 use tidefeed_operators::feed::{ChangeFeed, Start};
-use tidefeed_runtime::ErrorKind;
+use tidefeed_runtime::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 
 const DATABASE: &str = "shop";
@@ -252,6 +254,76 @@ async fn a_document_that_is_refused_stops_a_writer_that_is_to_fail() {
         ErrorKind::Rejected
     );
     assert!(contents(&container).await.is_empty());
+}
+
+/// Letters that cannot be kept.
+struct NoRoom;
+
+#[async_trait]
+impl DeadLetters for NoRoom {
+    async fn put(&self, _: &[DeadLetter]) -> Result<()> {
+        Err(Error::new(ErrorKind::Unreachable, "no room for letters"))
+    }
+}
+
+/// Refused for good: its key is not what its body says.
+fn stray(id: &str) -> Write {
+    Write::new(r#"["there"]"#, id, Action::Upsert(body("here", id, 1)))
+}
+
+#[tokio::test]
+async fn a_refused_write_goes_to_the_dead_letters_and_the_others_go_on() {
+    let (_emulator, container) = container().await;
+    let to_letters = |config: &mut BulkConfig| {
+        config.on_poison = Poison::DeadLetter { per_minute: 2 };
+    };
+    let writer = open(&container, to_letters).await;
+    let letters = Arc::new(MemoryDeadLetters::default());
+    writer.keep_dead_letters("orders", letters.clone());
+    let writes = vec![stray("1"), upsert("a", "fine", 1), stray("2")];
+    let summary = writer.submit(writes).await.unwrap().await.unwrap();
+    assert_eq!((summary.written, summary.dead), (1, 2), "{summary:?}");
+    let mut kept = letters.letters();
+    kept.sort_by(|a, b| a.id.cmp(&b.id));
+    let ids: Vec<_> = kept
+        .iter()
+        .map(|letter| (&*letter.sink, &*letter.id))
+        .collect();
+    assert_eq!(ids, [("orders", "1"), ("orders", "2")]);
+    assert_eq!(
+        (kept[0].status, kept[0].body.as_ref().unwrap()),
+        (400, &body("here", "1", 1))
+    );
+    // A third in the same minute is too much.
+    let error = writer
+        .submit(vec![stray("3")])
+        .await
+        .unwrap()
+        .await
+        .unwrap_err();
+    assert!(
+        error.report().contains("too many writes"),
+        "{}",
+        error.report()
+    );
+    assert_eq!(letters.letters().len(), 2);
+    for place in [None, Some(Arc::new(NoRoom))] {
+        let writer = open(&container, to_letters).await;
+        let expected = match place {
+            Some(place) => {
+                writer.keep_dead_letters("orders", place);
+                "no room for letters"
+            }
+            None => "no place for dead letters",
+        };
+        let error = writer
+            .submit(vec![stray("1")])
+            .await
+            .unwrap()
+            .await
+            .unwrap_err();
+        assert!(error.report().contains(expected), "{}", error.report());
+    }
 }
 
 #[tokio::test]
