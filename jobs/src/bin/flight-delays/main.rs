@@ -38,8 +38,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Every change allocates a few small things on one thread, and some of them end on another. Measured: reloading a checkpoint
-/// is a quarter faster than with glibc's allocator, for a seventh more memory of this program.
+/// A change is a handful of small allocations; the README says what was measured.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
