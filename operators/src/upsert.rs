@@ -242,4 +242,45 @@ mod tests {
             assert_eq!(consolidated(found), expected, "{workers} workers");
         }
     }
+
+    /// The stream of records runs ahead of what is durable; the collection must not (I1).
+    #[test]
+    fn the_collection_waits_for_the_seal_and_the_next_epoch_does_not() {
+        timely::execute_directly(|worker| {
+            let (((mut input, mut cap), (_unsealed, mut unsealed_cap)), probe, rows) = worker
+                .dataflow::<u64, _, _>(|scope| {
+                    let (input, records) = scope.new_unordered_input();
+                    let (other, unsealed) =
+                        scope.new_unordered_input::<CapacityContainerBuilder<Vec<()>>>();
+                    let rows = Upserts { records, unsealed }.upsert_to_collection("test");
+                    let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+                    let count = std::rc::Rc::clone(&seen);
+                    let rows = rows.inspect(move |_| count.set(count.get() + 1));
+                    let (probe, _) = rows.probe();
+                    ((input, other), probe, seen)
+                });
+            for epoch in 1..=3 {
+                let key = DocumentKey::from(&vec![epoch as u8].into());
+                cap.downgrade(&epoch);
+                input.activate().session(&cap).give((key, Some(1u8), epoch));
+            }
+            cap.downgrade(&4);
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert_eq!(rows.get(), 3, "all three epochs are worked on");
+            assert!(
+                !probe.less_than(&0) && probe.less_equal(&0),
+                "none is sealed"
+            );
+            unsealed_cap.downgrade(&2);
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert!(
+                !probe.less_equal(&1) && probe.less_equal(&2),
+                "one is sealed"
+            );
+        });
+    }
 }

@@ -140,7 +140,7 @@ fn cannot_seal(epoch: Epoch, error: Error, ledger: &Ledger) {
 mod tests {
     use super::*;
     use crate::checkpoint::{self, CheckpointStore, Opened, Options, RunIdentity};
-    use crate::{ContinuationToken, ErrorKind, FeedRangeId, Record, Result};
+    use crate::{ContinuationToken, ErrorKind, FeedRangeId, Record};
 
     fn part(epoch: u64) -> Part {
         Part {
@@ -181,14 +181,15 @@ mod tests {
         }
     }
 
-    async fn open(store: &CheckpointStore) -> Result<Opened> {
+    async fn open(store: &CheckpointStore) -> Opened {
         let identity = RunIdentity {
             job: "job".into(),
             fingerprint: Default::default(),
             processes: 1,
             workers_per_process: 1,
         };
-        checkpoint::open(store, &identity, Options::default()).await
+        let opened = checkpoint::open(store, &identity, Options::default()).await;
+        opened.expect("opens")
     }
 
     /// Packing runs ahead of writing. What is packed behind a seal that cannot be written must neither be written nor count
@@ -197,7 +198,7 @@ mod tests {
     async fn nothing_is_sealed_behind_a_seal_that_is_not_durable() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = CheckpointStore::local(folder.path(), "job").expect("a store");
-        let run = open(&store).await.expect("opens");
+        let seals = open(&store).await.seals;
         let of = |sequence: u64| {
             let name = format!("job/seal/0000000001/00000/{sequence:012}");
             folder.path().join(name)
@@ -205,7 +206,7 @@ mod tests {
         let (sender, parts) = mpsc::unbounded_channel();
         let ledger = Ledger::new(Epoch(0), Epoch(0));
         sender.send(sealable(1)).expect("there");
-        let sealing = tokio::spawn(super::run(parts, 1, run.seals, ledger.clone()));
+        let sealing = tokio::spawn(super::run(parts, 1, seals, ledger.clone()));
         while ledger.sealed_through() < Epoch(1) && !ledger.stopped() {
             tokio::task::yield_now().await;
         }
@@ -226,20 +227,19 @@ mod tests {
     #[tokio::test]
     async fn what_was_packed_ahead_is_written_when_the_sources_are_gone() {
         let store = CheckpointStore::in_memory("job");
-        let run = open(&store).await.expect("opens");
+        let seals = open(&store).await.seals;
         let (sender, parts) = mpsc::unbounded_channel();
         let ledger = Ledger::new(Epoch(0), Epoch(0));
         for part in [sealable(1), part(2), sealable(3), sealable(4), part(5)] {
             sender.send(part).expect("there");
         }
         drop(sender);
-        super::run(parts, 1, run.seals, ledger.clone()).await;
+        super::run(parts, 1, seals, ledger.clone()).await;
         assert_eq!(ledger.sealed_through(), Epoch(5));
         let seals = ledger.take_seals(Epoch(5));
         let found: Vec<_> = seals.iter().map(|s| (s.epoch.0, s.sequence)).collect();
         assert_eq!(found, [(1, 1), (3, 2), (4, 3)]);
-        drop((run.commits, run.states));
-        let run = open(&store).await.expect("opens");
+        let run = open(&store).await;
         assert_eq!(run.resume.last_sealed, Some(Epoch(4)), "the chain is whole");
     }
 }
