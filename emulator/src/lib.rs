@@ -47,6 +47,7 @@
 //! | `GET /_emulator/status` | counts down to the partition; `/_emulator/dbs/{db}/colls/{coll}` is one container of it |
 //! | `GET`, `PUT`, `DELETE /_emulator/faults` | shows rules with their hits, replaces them, takes them back ([`FaultRule`]) |
 //! | `POST /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split` | splits a partition |
+//! | `PUT /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/throughput` | limits one partition: `{"ru_per_s": 100}`, or `null` |
 //! | `POST /_emulator/dbs/{db}/colls/{coll}/merge` | merges two: `{"ranges": ["4", "5"]}` |
 //! | `GET`, `POST /_emulator/clock` | shows the server's clock, moves it forward: `{"advance_ms": 60000}` |
 //!
