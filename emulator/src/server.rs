@@ -326,7 +326,8 @@ impl Drop for Emulator {
 /// What answers the requests of a server: everything but its socket.
 pub(crate) fn service(config: &EmulatorConfig, endpoint: String) -> Result<Service, StartError> {
     let authorizer = Authorizer::new(&config.key)
-        .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
+        .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?
+        .with_entra_token(config.entra_token.clone());
     let clock = Arc::new(Clock::default());
     let account = account(config, &clock)?;
     let service = Service::new(account, endpoint, authorizer, clock);
