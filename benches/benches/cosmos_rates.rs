@@ -24,8 +24,8 @@ use tidefeed_benches::process::client_runtime;
 use tidefeed_benches::stats::rounded;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
-    Account, AccountConfig, Container, ContainerSpec, CosmosFeed, CosmosTarget, FeedConfig,
-    TargetConfig,
+    Account, AccountConfig, BulkConfig, Container, ContainerSpec, CosmosFeed, CosmosTarget,
+    FeedConfig, Policy,
 };
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::{DocumentWrite, Target};
@@ -104,19 +104,26 @@ async fn create(account: &Account, name: &str) -> Outcome<Container> {
     Ok(Container::create_if_absent(account, &spec).await?)
 }
 
-/// The adapter's writes: one document a request, 100 a request, and deletes that find nothing.
+/// The adapter's writes: one document a request, batches of one partition key, batches of one physical partition, and deletes
+/// that find nothing.
 async fn adapter_writes(account: &Account, count: usize, rates: &mut Rates) -> Outcome {
-    for max_in_flight in [1, 16, 64] {
-        let name = format!("adapter_points_{max_in_flight}");
-        let container = create(account, &name).await?;
-        let batch = writes(count / 4, count);
-        apply(container, batch, max_in_flight, &name, rates).await?;
-    }
-    for max_in_flight in [1, 4, 16] {
-        let name = format!("adapter_batches_{max_in_flight}");
-        let container = create(account, &name).await?;
-        let batch = writes(count, (count / 200).max(1));
-        apply(container, batch, max_in_flight, &name, rates).await?;
+    let kinds = [
+        (Policy::Point, "points", count / 4, count),
+        (
+            Policy::Transactional,
+            "batches",
+            count,
+            (count / 200).max(1),
+        ),
+        (Policy::Bulk, "bulk", count, count),
+    ];
+    for (policy, kind, documents, partitions) in kinds {
+        for max_in_flight in [1, 4, 16] {
+            let name = format!("adapter_{kind}_{max_in_flight}");
+            let container = create(account, &name).await?;
+            let batch = writes(documents, partitions);
+            apply(container, batch, (policy, max_in_flight), &name, rates).await?;
+        }
     }
     let nothing = (0..count / 4)
         .map(|n| DocumentWrite {
@@ -126,21 +133,25 @@ async fn adapter_writes(account: &Account, count: usize, rates: &mut Rates) -> O
         })
         .collect();
     let container = create(account, "adapter_points_1").await?;
-    apply(container, nothing, 16, "adapter_absent_deletes_16", rates).await
+    let name = "adapter_absent_deletes_16";
+    apply(container, nothing, (Policy::Point, 16), name, rates).await
 }
 
 async fn apply(
     container: Container,
     batch: Vec<DocumentWrite>,
-    max_in_flight: usize,
+    (policy, max_in_flight): (Policy, usize),
     name: &str,
     rates: &mut Rates,
 ) -> Outcome {
-    let config = TargetConfig {
-        max_in_flight: NonZeroUsize::new(max_in_flight).ok_or("nothing in flight")?,
-        ..TargetConfig::default()
+    let max_in_flight = NonZeroUsize::new(max_in_flight).ok_or("nothing in flight")?;
+    let config = BulkConfig {
+        policy,
+        max_in_flight,
+        max_connections: max_in_flight,
+        ..BulkConfig::default()
     };
-    let target = CosmosTarget::new(container, config)?;
+    let target = CosmosTarget::open(container, config).await?;
     let count = batch.len();
     let started = Instant::now();
     target.apply(batch).await?;

@@ -1,7 +1,7 @@
 //! Documents of one size, and containers full of them.
 
 use serde_json::json;
-use tidefeed_operators::cosmos::{Account, Container, ContainerSpec, CosmosTarget, TargetConfig};
+use tidefeed_operators::cosmos::{Account, BulkConfig, Container, ContainerSpec, CosmosTarget};
 use tidefeed_operators::target::{DocumentWrite, Target};
 
 use crate::Outcome;
@@ -59,7 +59,7 @@ pub async fn filled_container(
 ) -> Outcome<Container> {
     let spec = ContainerSpec::new(DATABASE, name, "/pk");
     let container = Container::create_if_absent(account, &spec).await?;
-    let target = CosmosTarget::new(container.clone(), TargetConfig::default())?;
+    let target = CosmosTarget::open(container.clone(), BulkConfig::default()).await?;
     for first in (0..documents).step_by(DOCUMENTS_PER_CALL) {
         let last = (first + DOCUMENTS_PER_CALL).min(documents);
         target.apply((first..last).map(document).collect()).await?;

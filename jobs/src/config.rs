@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidefeed_operators::cosmos::{Budget, BulkConfig, Policy, Priority};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
@@ -114,7 +115,7 @@ pub enum StartAt {
 }
 
 /// One container to write.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
     /// The database.
@@ -128,10 +129,28 @@ pub struct SinkConfig {
     /// its partition key must be the one above.
     #[serde(default = "default_true")]
     pub create: bool,
-    /// Requests under way at once for each worker; default 16, 1 to 1000. Larger is faster until the container
-    /// throttles; smaller leaves throughput to others.
+    /// Requests under way at once for each process; default 16, 1 to 1000. At most 4 of them go to one physical partition, and
+    /// the pace of each adapts to what it takes, so larger helps with many partitions only.
     #[serde(default = "default_max_in_flight")]
     pub max_in_flight: usize,
+    /// How long a write whose answer was lost may still take effect, in milliseconds; default 10000, at most 3600000. Until then
+    /// its document gets no other content. Above the 5 s for which Cosmos DB works on a request; less is for servers that
+    /// are known to be faster.
+    #[serde(default = "default_settle_ms")]
+    pub settle_ms: u64,
+    /// Which requests carry the writes; default `bulk`. See [`Policy`].
+    #[serde(default)]
+    pub policy: Policy,
+    /// The share of requests that may be throttled, above 0 and below 1; default 0.012. See [`BulkConfig::throttled_share`].
+    #[serde(default = "default_throttled_share")]
+    pub throttled_share: f64,
+    /// What each process may use of the container's throughput, as `{ ru_per_s = 400.0 }` or `{ fraction = 0.5 }`; default all
+    /// that it gets.
+    pub budget: Option<Budget>,
+    /// How Cosmos DB ranks the writes among others on the container, `high` or `low`; default its default.
+    pub priority: Option<Priority>,
+    /// The container's throughput bucket that pays, 1 to 5; default none.
+    pub throughput_bucket: Option<u8>,
 }
 
 /// Where and when checkpoints are written.
@@ -245,6 +264,12 @@ fn default_true() -> bool {
 fn default_max_in_flight() -> usize {
     16
 }
+fn default_throttled_share() -> f64 {
+    BulkConfig::default().throttled_share
+}
+fn default_settle_ms() -> u64 {
+    10_000
+}
 
 impl JobConfig {
     /// Reads a configuration file.
@@ -323,6 +348,13 @@ impl JobConfig {
                 1,
                 1000,
                 "requests",
+            )?;
+            within(
+                &format!("sink.{name}.settle_ms"),
+                sink.settle_ms,
+                0,
+                3_600_000,
+                "milliseconds",
             )?;
             within(
                 &format!("sink.{name}.partition_key"),

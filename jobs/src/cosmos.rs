@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
@@ -89,12 +90,21 @@ impl Connect for Cosmos {
             false => adapter::Container::open_as(account, &spec).await,
         };
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
-        let defaults = adapter::TargetConfig::default();
-        let target = adapter::TargetConfig {
-            max_in_flight: NonZeroUsize::new(config.max_in_flight)
-                .unwrap_or(defaults.max_in_flight),
+        let defaults = adapter::BulkConfig::default();
+        let bulk = adapter::BulkConfig {
+            policy: config.policy,
+            throttled_share: config.throttled_share,
+            budget: config.budget,
+            priority: config.priority,
+            throughput_bucket: config.throughput_bucket,
+            max_connections: NonZeroUsize::new(config.max_in_flight)
+                .unwrap_or(defaults.max_connections),
+            ambiguous_settle: Duration::from_millis(config.settle_ms),
+            fault_settle: Duration::from_millis(config.settle_ms).min(defaults.fault_settle),
             ..defaults
         };
-        Ok(Arc::new(adapter::CosmosTarget::new(container, target)?))
+        let target = adapter::CosmosTarget::open(container, bulk).await;
+        let target = target.map_err(|error| error.wrap(format!("sink {name}")))?;
+        Ok(Arc::new(target))
     }
 }

@@ -26,7 +26,8 @@ pub struct ViewDocument {
 /// Turns rows into documents of one container.
 #[derive(Clone, Debug)]
 pub struct DocumentEncoder {
-    sink: String,
+    /// What is encoded, for errors.
+    what: String,
     /// The id first, then each path of the partition key, split at its slashes.
     paths: Vec<Vec<String>>,
 }
@@ -37,22 +38,27 @@ impl DocumentEncoder {
     /// # Errors
     /// `Config` when a path does not begin with a slash.
     pub fn new(sink: &str, partition_key_paths: &[String]) -> Result<Self> {
+        let setting = format!("sink.{sink}.partition_key");
+        Self::of(
+            format!("a row of sink {sink}"),
+            &setting,
+            partition_key_paths,
+        )
+    }
+
+    /// An encoder of `what`, whose partition key is configured as `setting`.
+    pub(crate) fn of(what: String, setting: &str, partition_key_paths: &[String]) -> Result<Self> {
         let mut paths = vec![vec!["id".to_owned()]];
         for path in partition_key_paths {
             let Some(fields) = path.strip_prefix('/').filter(|fields| !fields.is_empty()) else {
                 return Err(Error::new(
                     ErrorKind::Config,
-                    format!(
-                        "sink.{sink}.partition_key is {path:?}: a path begins with a slash, as in \"/id\""
-                    ),
+                    format!("{setting} is {path:?}: a path begins with a slash, as in \"/id\""),
                 ));
             };
             paths.push(fields.split('/').map(str::to_owned).collect());
         }
-        Ok(DocumentEncoder {
-            sink: sink.to_owned(),
-            paths,
-        })
+        Ok(DocumentEncoder { what, paths })
     }
 
     /// The row as a document.
@@ -60,12 +66,7 @@ impl DocumentEncoder {
     /// # Errors
     /// `Data` when the row is not a JSON object, or has no string `id`.
     pub fn encode<R: Serialize>(&self, row: &R) -> Result<ViewDocument> {
-        let wrong = |what: &str| {
-            Error::new(
-                ErrorKind::Data,
-                format!("a row of sink {} {what}", self.sink),
-            )
-        };
+        let wrong = |what: &str| Error::new(ErrorKind::Data, format!("{} {what}", self.what));
         let body = serde_json::to_vec(row)
             .map_err(|error| wrong("is no JSON document").with_source(error))?;
         let mut found = vec![None; self.paths.len()];

@@ -41,6 +41,14 @@ pub struct Applied {
     pub charge_ru: f64,
 }
 
+impl std::ops::AddAssign for Applied {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.throttled += other.throttled;
+        self.charge_ru += other.charge_ru;
+    }
+}
+
 /// How long the requests of a closed target may take to be answered or to time out. A run that ends waits at most this long
 /// for them. 10 s: Cosmos DB's SDK gives an attempt up to 6 s, and requests have an end-to-end limit of 8 s. Larger makes
 /// the end of a run wait longer for a service that does not answer; smaller than the time that a request can live would let

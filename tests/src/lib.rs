@@ -137,6 +137,8 @@ pub fn config_text(database: &str, checkpoint: &str) -> String {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
         );
+        // A server in this machine carries out a request at once or never, and throttles whatever the pace is.
+        text += "settle_ms = 20\nthrottled_share = 0.3\n";
     }
     text
 }

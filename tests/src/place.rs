@@ -52,7 +52,8 @@ impl Place {
             let account = Account::connect(&config).await.expect("connected");
             let spec = ContainerSpec::new(database, "orders", "/region");
             let orders = Container::create_if_absent(&account, &spec).await;
-            (account, orders.expect("created"))
+            let orders = CosmosTarget::open(orders.expect("created"), Default::default()).await;
+            (account, orders.expect("opened"))
         });
         let place = Place {
             server: Arc::clone(server),
@@ -60,7 +61,7 @@ impl Place {
             directory: tempfile::tempdir().expect("a temporary directory"),
             runtime,
             account,
-            orders: CosmosTarget::new(orders, Default::default()).expect("valid limits"),
+            orders,
         };
         place.configure(checkpoint);
         place

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::credentials::Secret;
+use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::Url;
 use azure_data_cosmos::options::{
     BinaryEncodingOptions, ConnectionPoolOptions, ContentResponseOnWrite, OperationOptions,
@@ -106,8 +107,13 @@ impl AccountConfig {
     /// # Errors
     /// [`ErrorKind::Config`], naming the field.
     pub fn validate(&self) -> Result<()> {
+        self.validate_place()?;
+        self.secret().map(drop)
+    }
+
+    /// All but the credential.
+    fn validate_place(&self) -> Result<()> {
         self.url()?;
-        self.secret()?;
         if self.connect_timeout.is_zero() {
             return Err(config("connect_timeout must be longer than zero"));
         }
@@ -165,8 +171,30 @@ fn config(context: impl Into<String>) -> Error {
 #[derive(Clone, Debug)]
 pub struct Account {
     client: CosmosClient,
-    endpoint: String,
+    url: Url,
+    identity: Identity,
+    /// Whether requests that are not the SDK's can reach the account.
+    direct: bool,
+    preferred_regions: Vec<String>,
     connect_timeout: Duration,
+}
+
+/// Who is asking. It is never printed.
+#[derive(Clone)]
+pub(crate) enum Identity {
+    /// Whoever has the account key.
+    Key(Secret),
+    /// A Microsoft Entra identity.
+    Entra(Arc<dyn TokenCredential>),
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Identity::Key(_) => "Key(..)",
+            Identity::Entra(_) => "Entra(..)",
+        })
+    }
 }
 
 impl Account {
@@ -177,11 +205,29 @@ impl Account {
     /// `connect_timeout`; [`ErrorKind::Denied`] when the key is refused.
     pub async fn connect(config: &AccountConfig) -> Result<Account> {
         config.validate()?;
+        Self::connect_as(config, Identity::Key(config.secret()?)).await
+    }
+
+    /// [`connect`](Self::connect) as a Microsoft Entra identity, for example a managed one; `config.credential` is not used. It
+    /// needs a data plane role such as "Cosmos DB Built-in Data Contributor". With that alone, databases and containers cannot
+    /// be created, and their throughput cannot be read.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(
+        config: &AccountConfig,
+        credential: Arc<dyn TokenCredential>,
+    ) -> Result<Account> {
+        config.validate_place()?;
+        Self::connect_as(config, Identity::Entra(credential)).await
+    }
+
+    async fn connect_as(config: &AccountConfig, identity: Identity) -> Result<Account> {
         let url = config.url()?;
-        let endpoint = url.to_string();
         let deadline = Instant::now() + config.connect_timeout;
         let pool = connection_pool(config)?;
-        if !pool.proxy_allowed() {
+        let proxy_allowed = pool.proxy_allowed();
+        if !proxy_allowed {
             // The SDK keeps trying for minutes when nothing listens; a bare connection finds out at once.
             probe(&url, deadline).await?;
         }
@@ -197,28 +243,62 @@ impl Account {
                 Failure::of(&error).into_error("cannot set up the Cosmos DB client")
             })?;
         let regions = config.preferred_regions.iter().cloned().map(Region::from);
+        let reference = match &identity {
+            Identity::Key(key) => {
+                AccountReference::with_authentication_key(url.clone().into(), key.clone())
+            }
+            Identity::Entra(credential) => {
+                AccountReference::with_credential(url.clone().into(), credential.clone())
+            }
+        };
         let build = CosmosClient::builder()
             .with_runtime(runtime)
             // Documents come and go as JSON text; the binary encoding would have to decode them first.
             .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
             .build(
-                AccountReference::with_authentication_key(url.into(), config.secret()?),
+                reference,
                 RoutingStrategy::PreferredRegions(regions.collect()),
             );
         let client = timeout_at(deadline, build)
             .await
-            .map_err(|_| silent(&endpoint, config.connect_timeout))?
-            .map_err(|error| refused(&endpoint, Failure::of(&error)))?;
+            .map_err(|_| silent(url.as_str(), config.connect_timeout))?
+            .map_err(|error| refused(url.as_str(), Failure::of(&error)))?;
+        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         Ok(Account {
             client,
-            endpoint,
+            identity,
+            // A proxy, and certificates that nobody has signed, are the SDK's.
+            direct: !proxy_allowed && (url.scheme() == "http" || !is_here),
+            url,
+            preferred_regions: config.preferred_regions.clone(),
             connect_timeout: config.connect_timeout,
         })
     }
 
     /// The account's URL.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.url.as_str()
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn preferred_regions(&self) -> &[String] {
+        &self.preferred_regions
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Whether requests that are not the SDK's can reach the account.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct
     }
 
     pub(crate) fn client(&self) -> &CosmosClient {
@@ -241,10 +321,10 @@ impl Account {
             let failure = match timeout_at(deadline, request()).await {
                 Ok(Ok(answer)) => return Ok(Ok(answer)),
                 Ok(Err(error)) => Failure::of(&error),
-                Err(_) => return Err(silent(&self.endpoint, self.connect_timeout).wrap(what)),
+                Err(_) => return Err(silent(self.endpoint(), self.connect_timeout).wrap(what)),
             };
             if failure.disposition == super::Disposition::Denied {
-                return Err(refused(&self.endpoint, failure));
+                return Err(refused(self.endpoint(), failure));
             }
             if !failure.is_passing() {
                 return Ok(Err(failure));

@@ -77,10 +77,12 @@ pub struct Container {
 }
 
 struct Inner {
+    account: Account,
     client: ContainerClient,
     database: String,
     name: String,
     keys: PartitionKeyPaths,
+    definition: PartitionKeyDefinition,
 }
 
 impl Container {
@@ -162,10 +164,12 @@ impl Container {
             .collect();
         Ok(Some(Container {
             inner: Arc::new(Inner {
+                account: account.clone(),
                 client,
                 database: database.to_owned(),
                 name: name.to_owned(),
                 keys: PartitionKeyPaths::new(paths)?,
+                definition: properties.partition_key,
             }),
         }))
     }
@@ -201,6 +205,14 @@ impl Container {
 
     pub(crate) fn client(&self) -> &ContainerClient {
         &self.inner.client
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.inner.account
+    }
+
+    pub(crate) fn partition_key_definition(&self) -> &PartitionKeyDefinition {
+        &self.inner.definition
     }
 
     pub(crate) fn keys(&self) -> &PartitionKeyPaths {

@@ -27,11 +27,6 @@
 mod account;
 mod backoff;
 mod backtrace;
-mod batching;
-#[expect(
-    dead_code,
-    reason = "the driver that joins protocol, pace and connections is still to come"
-)]
 mod bulk;
 mod container;
 mod document;
@@ -46,9 +41,14 @@ mod target;
 pub use account::{Account, AccountConfig, AccountKey, Credential};
 pub use backoff::{Backoff, BackoffConfig};
 pub use backtrace::disable_library_backtraces;
-pub use batching::BatchLimits;
+pub use bulk::classify::{Classifier, Refresh, Subject, Verdict};
+pub use bulk::config::{Budget, BulkConfig, Poison, Policy, Priority, WriteOrder};
+pub use bulk::flow::Figures as PaceFigures;
+pub use bulk::metrics::{BulkMetrics, PartitionMetrics, SIZE_BOUNDS};
+pub use bulk::operation::{Action, DocumentKey, Refusal, Summary, Write};
+pub use bulk::writer::{BulkWriter, Receipt};
 pub use container::{Container, ContainerSpec};
 pub use feed::{CosmosFeed, FeedConfig};
 pub use reader::CosmosReader;
 pub use status::{Disposition, classify};
-pub use target::{CosmosTarget, TargetConfig};
+pub use target::CosmosTarget;

@@ -42,7 +42,7 @@ impl Retry {
 }
 
 /// Uniform in `[0, 1)`. Each `RandomState` has keys of its own, which is random enough to keep retries out of step.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 11;
     bits as f64 / (1u64 << 53) as f64
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
-    Account, AccountConfig, Container, ContainerSpec, CosmosFeed, CosmosReader, CosmosTarget,
-    FeedConfig, TargetConfig,
+    Account, AccountConfig, BulkConfig, Container, ContainerSpec, CosmosFeed, CosmosReader,
+    CosmosTarget, FeedConfig,
 };
 
 use super::conformance::{self, PAGE_SIZE, Subject};
@@ -20,9 +20,11 @@ async fn subject(account: &Account, name: &str) -> Subject {
         ..FeedConfig::default()
     };
     let reader = CosmosReader::new(container.clone());
+    let target = CosmosTarget::open(container.clone(), BulkConfig::default()).await;
+    let target = target.unwrap();
     Subject {
-        feed: Arc::new(CosmosFeed::new(container.clone(), feed).unwrap()),
-        target: Arc::new(CosmosTarget::new(container, TargetConfig::default()).unwrap()),
+        feed: Arc::new(CosmosFeed::new(container, feed).unwrap()),
+        target: Arc::new(target),
         contents: Box::new(move || {
             let reader = reader.clone();
             async move { reader.documents().await.unwrap() }.boxed()

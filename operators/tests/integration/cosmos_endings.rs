@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
-    Account, BackoffConfig, Container, ContainerSpec, CosmosFeed, CosmosReader, CosmosTarget,
-    FeedConfig, TargetConfig,
+    Account, BackoffConfig, BulkConfig, Container, ContainerSpec, CosmosFeed, CosmosReader,
+    CosmosTarget, FeedConfig,
 };
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::{DocumentWrite, Target};
@@ -27,18 +27,21 @@ async fn faulty() -> (FaultyServer, Container) {
     (server, container)
 }
 
-fn target(container: &Container) -> Arc<CosmosTarget> {
-    Arc::new(CosmosTarget::new(container.clone(), TargetConfig::default()).unwrap())
+async fn target(container: &Container) -> Arc<CosmosTarget> {
+    let target = CosmosTarget::open(container.clone(), BulkConfig::default()).await;
+    Arc::new(target.unwrap())
 }
 
-/// A batch of two requests: a point write and a transactional batch.
+/// A batch of two requests, as their keys are in two physical partitions: one of a large document, one of two small ones.
 fn two_requests() -> Vec<DocumentWrite> {
     vec![
-        upsert("a", "alone", json!({})),
+        upsert("a", "alone", json!({"filler": "x".repeat(LARGE)})),
         upsert("b", "first", json!({})),
         upsert("b", "second", json!({})),
     ]
 }
+
+const LARGE: usize = 10_000;
 
 async fn documents(container: &Container) -> usize {
     let reader = CosmosReader::new(container.clone());
@@ -50,7 +53,7 @@ async fn documents(container: &Container) -> usize {
 async fn after_an_error_nothing_is_written_any_more() {
     let (server, container) = faulty().await;
     server.script(|kind| match kind {
-        Kind::Write => Verdict::Hold,
+        Kind::Batch { bytes, .. } if bytes > LARGE => Verdict::Hold,
         Kind::Batch { .. } => Verdict::Refuse {
             status: 400,
             sub_status: 0,
@@ -58,7 +61,7 @@ async fn after_an_error_nothing_is_written_any_more() {
         },
         _ => Verdict::Pass,
     });
-    let target = target(&container);
+    let target = target(&container).await;
     let mut applying = tokio::spawn(async move { target.apply(two_requests()).await });
     server.holds_one().await;
     let early = timeout(Duration::from_millis(300), &mut applying).await;
@@ -73,14 +76,15 @@ async fn after_an_error_nothing_is_written_any_more() {
 async fn a_closed_target_ends_what_it_has_sent_and_sends_nothing_more() {
     let (server, container) = faulty().await;
     server.script(|kind| match kind {
-        Kind::Write | Kind::Batch { .. } => Verdict::Hold,
+        Kind::Batch { .. } => Verdict::Hold,
         _ => Verdict::Pass,
     });
-    let config = TargetConfig {
-        max_in_flight: std::num::NonZeroUsize::MIN,
-        ..TargetConfig::default()
+    let config = BulkConfig {
+        max_connections: std::num::NonZeroUsize::MIN,
+        ..BulkConfig::default()
     };
-    let target = Arc::new(CosmosTarget::new(container.clone(), config).unwrap());
+    let target = CosmosTarget::open(container.clone(), config).await;
+    let target = Arc::new(target.unwrap());
     let writer = Arc::clone(&target);
     let mut applying = tokio::spawn(async move { writer.apply(two_requests()).await });
     server.holds_one().await;
@@ -100,7 +104,7 @@ async fn a_closed_target_does_not_wait_out_its_backoff() {
     let refused = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&refused);
     server.script(move |kind| match kind {
-        Kind::Write | Kind::Batch { .. } => {
+        Kind::Batch { .. } => {
             count.fetch_add(1, Ordering::Relaxed);
             Verdict::Refuse {
                 status: 429,
@@ -110,7 +114,7 @@ async fn a_closed_target_does_not_wait_out_its_backoff() {
         }
         _ => Verdict::Pass,
     });
-    let target = target(&container);
+    let target = target(&container).await;
     let writer = Arc::clone(&target);
     let applying = tokio::spawn(async move { writer.apply(two_requests()).await });
     while refused.load(Ordering::Relaxed) < 2 {
@@ -169,7 +173,7 @@ async fn a_failure_before_the_first_page_does_not_move_now_forward() {
     }
     // One part has answered, and the failure is being waited out.
     let writes = numbered(0..200, 100, 0);
-    target(&container).apply(writes).await.unwrap();
+    target(&container).await.apply(writes).await.unwrap();
     let keys = reading.await.unwrap();
     assert!(
         !keys.is_empty(),

@@ -180,6 +180,11 @@ fn describe(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let key = |id: &Value| format!("{partition}{id}");
+    // A batch for a physical partition says the key of each document.
+    let key_within = |operation: &Value, id: &Value| match operation["partitionKey"].as_str() {
+        Some(partition) => format!("{partition}{id}"),
+        None => key(id),
+    };
     if has("a-im") {
         return (Kind::ChangeFeed, Vec::new());
     }
@@ -188,9 +193,8 @@ fn describe(
         let keys = operations
             .iter()
             .map(|operation| {
-                key(operation
-                    .get("id")
-                    .unwrap_or(&operation["resourceBody"]["id"]))
+                let id = operation.get("id");
+                key_within(operation, id.unwrap_or(&operation["resourceBody"]["id"]))
             })
             .collect();
         let kind = Kind::Batch {

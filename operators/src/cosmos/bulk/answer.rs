@@ -1,6 +1,7 @@
 //! What the end of a request does to its operations.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::{Refresh, Subject, Verdict};
@@ -8,7 +9,7 @@ use super::config::Poison;
 use super::flow::Seen;
 use super::groups::Settled;
 use super::machine::{Machine, Sent};
-use super::operation::{Answer, DocumentKey, Lost, OperationResult, Refusal, RequestId};
+use super::operation::{Answer, Lost, Operation, OperationResult, Refusal, RequestId};
 use super::order::{Slot, State};
 use super::output::{Cause, Letter, LetterId, Output, Stop};
 use super::partition::Pace;
@@ -372,8 +373,8 @@ impl<P: Pace> Machine<P> {
                     Poison::Fail => Cause::Poison,
                     _ => Cause::TooManyLetters,
                 };
-                let document = entry.operation.key.clone();
-                self.fail(now, cause, refusal, Some(document));
+                let operation = entry.operation.clone();
+                self.fail(now, cause, refusal, Some(operation));
                 self.finish(now, slot, Settled::Unwritten);
             }
         }
@@ -384,7 +385,7 @@ impl<P: Pace> Machine<P> {
         now: Duration,
         cause: Cause,
         refusal: Refusal,
-        document: Option<DocumentKey>,
+        operation: Option<Arc<Operation>>,
     ) {
         if self.is_ending {
             return;
@@ -393,7 +394,7 @@ impl<P: Pace> Machine<P> {
         self.out.push(Output::Stop(Stop {
             cause,
             refusal,
-            document,
+            operation,
         }));
     }
 }

@@ -200,16 +200,12 @@ fn condition_failed(subject: Subject<'_>) -> Verdict {
 mod tests {
     use super::Verdict::*;
     use super::*;
-    use crate::cosmos::bulk::operation::DocumentKey;
+    use crate::cosmos::bulk::operation::Write;
     use crate::cosmos::bulk::routing::RoutingKey;
     use bytes::Bytes;
 
     fn operation(action: Action) -> Operation {
-        let key = DocumentKey {
-            partition_key: "[1]".into(),
-            id: "a".into(),
-        };
-        Operation::new(key, action, RoutingKey::new(vec![]))
+        Operation::new(Write::new("[1]", "a", action), RoutingKey::new(vec![]))
     }
 
     fn with_etag(action: Action) -> Operation {

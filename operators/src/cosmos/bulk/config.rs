@@ -51,6 +51,8 @@ pub struct BulkConfig {
     /// Whether a write that has not been sent gives its place to a newer one of the same document. Default false: every
     /// write is sent. True writes less when the container is slow, and its changes can skip values.
     pub coalesce: bool,
+    /// Which writes follow each other. Default [`WriteOrder::Document`].
+    pub order: WriteOrder,
     /// What becomes of writes that the service refuses for good. Default [`Poison::Report`].
     pub on_poison: Poison,
     /// The waits between attempts, where the service does not say how long.
@@ -74,6 +76,7 @@ impl Default for BulkConfig {
             ambiguous_settle: Duration::from_secs(10),
             fault_settle: Duration::from_secs(5),
             coalesce: false,
+            order: WriteOrder::Document,
             on_poison: Poison::Report,
             backoff: BackoffConfig::default(),
         }
@@ -81,9 +84,10 @@ impl Default for BulkConfig {
 }
 
 /// Which requests carry the writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
+    #[default]
     /// Batches by physical partition; a write that is too large for them goes by itself.
     Bulk,
     /// Atomic batches of writes with one partition key, where they come together.
@@ -97,6 +101,7 @@ pub enum Policy {
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// So many request units a second, above 0.
+    #[serde(rename = "ru_per_s")]
     RuPerSecond(f64),
     /// This share of what is provisioned, above 0 and at most 1.
     Fraction(f64),
@@ -110,6 +115,17 @@ pub enum Priority {
     High,
     /// Throttled first.
     Low,
+}
+
+/// Which writes follow each other, in the order in which they were submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOrder {
+    /// Those of one document.
+    Document,
+    /// Those of all documents with one id, whatever their partition key: for documents that move from one partition key to
+    /// another by an insert and then a delete. Nothing that has to wait for room is passed by anything else then.
+    Id,
 }
 
 /// What becomes of a write that the service refuses for good: malformed, too large, or in conflict.

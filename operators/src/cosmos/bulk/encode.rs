@@ -139,16 +139,13 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
 
-    use super::super::operation::DocumentKey;
+    use super::super::operation::Write;
     use super::super::routing::RoutingKey;
     use super::*;
 
     fn operation(partition_key: &str, id: &str, action: Action) -> Arc<Operation> {
-        let key = DocumentKey {
-            partition_key: partition_key.into(),
-            id: id.into(),
-        };
-        Arc::new(Operation::new(key, action, RoutingKey::new(Vec::new())))
+        let write = Write::new(partition_key, id, action);
+        Arc::new(Operation::new(write, RoutingKey::new(Vec::new())))
     }
 
     fn json_bytes(value: &Value) -> Bytes {

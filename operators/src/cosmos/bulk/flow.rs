@@ -67,7 +67,8 @@ mod tests;
 
 use budget::Spent;
 use cost::Cost;
-pub(crate) use terms::{Budget, Figures, FlowConfig, Permit, Seen, Sent};
+pub use terms::Figures;
+pub(crate) use terms::{Budget, FlowConfig, Permit, Seen, Sent};
 
 /// How long the rate collects for one request. Shorter makes requests smaller and throttling shallower, longer makes them fewer.
 const QUANTUM: Duration = Duration::from_millis(20);
@@ -115,6 +116,8 @@ pub(crate) struct Flow {
     config: FlowConfig,
     /// RU/s that the partition has, if known.
     reference: Option<f64>,
+    /// The share of an absolute budget, 0 to 1.
+    fraction: f64,
     /// RU/s.
     rate: f64,
     tokens: f64,
@@ -151,6 +154,7 @@ impl Flow {
         let hold = reference.map_or(Duration::ZERO, |_| START_HOLD);
         Flow {
             reference,
+            fraction: 1.0,
             rate: rate.clamp(FLOOR, CEILING),
             tokens: 0.0,
             filled_at: now,
@@ -269,6 +273,11 @@ impl Flow {
         self.reference = ru_per_s;
     }
 
+    /// The partition is this share of the container, 0 to 1.
+    pub(crate) fn fraction(&mut self, fraction: f64) {
+        self.fraction = fraction;
+    }
+
     /// Where the flow stands.
     pub(crate) fn figures(&self, now: Duration) -> Figures {
         Figures {
@@ -283,7 +292,7 @@ impl Flow {
 
     fn budget(&self) -> Option<f64> {
         match self.config.budget? {
-            Budget::RuPerSecond(ru) => Some(ru),
+            Budget::RuPerSecond(ru) => Some(ru * self.fraction),
             Budget::Fraction(share) => Some(share * self.reference.unwrap_or(START_RATE)),
         }
     }

@@ -4,26 +4,19 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
+use super::admission::Held;
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Policy};
+use super::flow::Figures;
 use super::groups::{Groups, Settled};
 use super::operation::{GroupId, Operation, Refusal, Request, RequestId};
 use super::order::{Entry, KeyOrder, Pushed, Slot, State};
 use super::output::{LetterId, Output};
-use super::partition::{Batch, Next, Pace, Partition};
+use super::partition::{Batch, Next, Pace, Partition, Share};
 use super::routing::{RangeId, RoutingKey, RoutingMap};
 
 /// The shortest time between two readings of the map: a split takes longer than that, and reading it costs the account.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
-
-/// Bytes of operations under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// In total.
-    pub(crate) bytes: usize,
-    /// In one physical partition.
-    pub(crate) partition_bytes: usize,
-}
 
 /// A request in flight.
 #[derive(Debug)]
@@ -179,22 +172,37 @@ impl<P: Pace> Machine<P> {
         self.order.is_empty()
     }
 
-    /// What is under way, in total and in the partition of `key`. Who submits keeps to the limits: `max_buffered_bytes`, and
-    /// half of it for one partition, so that a slow one leaves room for the others.
-    pub(crate) fn held(&self, key: &RoutingKey) -> Held {
+    /// Bytes of the operations under way. Who submits keeps them in bounds, see [`Admission`](super::admission::Admission).
+    pub(crate) fn held(&self) -> Held {
+        let of_partition = |partition: &Partition<P>| partition.held_bytes;
         Held {
             bytes: self.held_bytes,
-            partition_bytes: self.partitions[self.map.position_of(key)].held_bytes,
+            partitions: self.partitions.iter().map(of_partition).collect(),
         }
+    }
+
+    /// Where the pace of a partition stands.
+    pub(crate) fn figures(&self, now: Duration, range: &RangeId) -> Option<Figures> {
+        let at = self.map.position(range)?;
+        Some(self.partitions[at].pace.figures(now))
+    }
+
+    /// Bytes of all operations under way.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The position of the physical partition of `key`, as long as the map stays.
+    pub(crate) fn position_of(&self, key: &RoutingKey) -> usize {
+        self.map.position_of(key)
     }
 
     /// The container has so many request units a second now; `None` if that is not known.
     pub(crate) fn provisioned(&mut self, ru_per_s: Option<f64>) {
         self.provisioned_ru_per_s = ru_per_s;
         for (range, partition) in self.map.ranges().iter().zip(&mut self.partitions) {
-            let share = range.throughput_fraction;
-            let reference = reference(ru_per_s, share, self.map.ranges().len());
-            partition.pace.reference(reference);
+            let share = share(ru_per_s, range.throughput_fraction, self.map.ranges().len());
+            partition.pace.share(share);
         }
     }
 
@@ -207,18 +215,18 @@ impl<P: Pace> Machine<P> {
             .collect();
         let ranges = map.ranges();
         for range in ranges {
-            let reference = reference(
+            let share = share(
                 self.provisioned_ru_per_s,
                 range.throughput_fraction,
                 ranges.len(),
             );
             let mut partition = match old.remove(&range.id) {
                 Some(mut partition) => {
-                    partition.pace.reference(reference);
+                    partition.pace.share(share);
                     partition
                 }
                 None => {
-                    let pace = P::new(&self.pace, reference, now);
+                    let pace = P::new(&self.pace, share, now);
                     Partition::new(range.id.clone(), pace)
                 }
             };
@@ -393,7 +401,11 @@ impl<P: Pace> Machine<P> {
     }
 }
 
-/// What a range has of the container's request units: its share, or an equal one if the service does not say.
-fn reference(provisioned: Option<f64>, share: Option<f64>, ranges: usize) -> Option<f64> {
-    Some(provisioned? * share.unwrap_or(1.0 / ranges as f64))
+/// What a range has of its container: what the service says, or as much as every other.
+fn share(provisioned_ru_per_s: Option<f64>, fraction: Option<f64>, ranges: usize) -> Share {
+    let fraction = fraction.unwrap_or(1.0 / ranges as f64);
+    Share {
+        fraction,
+        ru_per_s: provisioned_ru_per_s.map(|ru| ru * fraction),
+    }
 }

@@ -37,7 +37,7 @@
 //! 5. An operation is routed by the newest map. When the service says that a range has changed, that range waits for a new
 //!    map; the others go on.
 //! 6. Queue, pace and pauses are each partition's own. In common are only the number of requests, which partitions take in
-//!    turn, and the memory: who submits keeps a partition to half of that, see [`Machine::held`](machine::Machine::held).
+//!    turn, and the memory: a partition gets at most half of that, see [`Admission`](admission::Admission).
 //! 7. What fails as a whole pauses its partition, and goes back to the head of the queue. What fails by itself waits by itself.
 //!    A request that is refused as a whole is halved until the operation that is to blame is alone.
 //! 8. Throttling, rerouting and passing faults are repeated without limit. Nothing is dropped: every operation ends in a
@@ -57,20 +57,27 @@
 //!
 //! A dead container is noticed only by its answers: nothing here gives up after a time. Memory is bounded by whoever submits.
 
+mod admission;
 mod answer;
 pub(crate) mod classify;
 pub(crate) mod config;
+mod driver;
 mod encode;
 mod epk;
 pub(crate) mod flow;
 mod groups;
 pub(crate) mod machine;
+pub(crate) mod metrics;
 pub(crate) mod operation;
 mod order;
 pub(crate) mod output;
 pub(crate) mod partition;
+mod routes;
 pub(crate) mod routing;
+mod sdk;
+mod stop;
 pub(crate) mod wire;
+pub(crate) mod writer;
 
 #[cfg(test)]
 mod model;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Poison};
-use super::flow::{Permit, Seen};
+use super::flow::{Figures, Permit, Seen};
 use super::machine::Machine;
 use super::operation::*;
 use super::output::{LetterId, Output};
-use super::partition::Pace;
+use super::partition::{Pace, Share};
 use super::routing::{RangeRecord, RoutingKey, RoutingMap};
 
 /// A pace that only counts and pauses.
@@ -35,7 +35,7 @@ impl Pace for Simple {
     type Config = Most;
     type Sent = ();
 
-    fn new(config: &Most, _: Option<f64>, _: Duration) -> Self {
+    fn new(config: &Most, _: Share, _: Duration) -> Self {
         Simple {
             most: *config,
             in_flight: 0,
@@ -69,7 +69,11 @@ impl Pace for Simple {
         }
     }
 
-    fn reference(&mut self, _: Option<f64>) {}
+    fn share(&mut self, _: Share) {}
+
+    fn figures(&self, _: Duration) -> Figures {
+        Figures::default()
+    }
 }
 
 const DOCUMENTS: u64 = 12;
@@ -245,12 +249,9 @@ impl World {
                 0 => Action::Replace(body),
                 _ => Action::Upsert(body),
             };
-            let key = DocumentKey {
-                partition_key: format!("[{document}]").into(),
-                id: document.to_string().into(),
-            };
+            let write = Write::new(format!("[{document}]"), document.to_string(), action);
             let routing = RoutingKey::new(vec![(document * 21) as u8]);
-            let mut operation = Operation::new(key, action, routing);
+            let mut operation = Operation::new(write, routing);
             if self.by_pair {
                 operation.order = OrderKey::of_id(&(document / 2).to_string());
             }
@@ -609,8 +610,9 @@ impl World {
             "seed {seed}: {:?} never finished",
             self.oracle.groups
         );
-        let held = self.machine.held(&RoutingKey::new(vec![]));
-        assert_eq!((held.bytes, held.partition_bytes), (0, 0), "seed {seed}");
+        let held = self.machine.held();
+        let in_partitions: usize = held.partitions.iter().sum();
+        assert_eq!((held.bytes, in_partitions), (0, 0), "seed {seed}");
         assert_eq!(self.submitted, OPERATIONS);
         for (&document, &last) in &self.oracle.last {
             let is_due = !self.is_closed
@@ -668,12 +670,10 @@ fn one_seed_ends_the_same_way_twice() {
 
 /// For tests beside this one.
 pub(super) fn upsert(document: u8, body: &str) -> Operation {
-    let key = DocumentKey {
-        partition_key: format!("[{document}]").into(),
-        id: document.to_string().into(),
-    };
     let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-    Operation::new(key, Action::Upsert(body), RoutingKey::new(vec![document]))
+    let action = Action::Upsert(body);
+    let write = Write::new(format!("[{document}]"), document.to_string(), action);
+    Operation::new(write, RoutingKey::new(vec![document]))
 }
 
 pub(super) fn arc_ids(operations: &[Arc<Operation>]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What is to be written, and what came back for it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,13 +67,13 @@ impl Action {
 pub struct OrderKey(u128);
 
 impl OrderKey {
-    /// Order among the operations on one document.
-    pub fn of_document(key: &DocumentKey) -> Self {
+    /// Order among the operations on one document. The partition key counts as the service reads it: `[1]` is `[1.0]`.
+    pub fn of_document(routing: &RoutingKey, id: &str) -> Self {
         let mut hasher = Xxh3Default::new();
-        hasher.update(key.partition_key.as_bytes());
-        // Between the two, so that no other split of the same text is the same key.
-        hasher.update(&[0xFF]);
-        hasher.update(key.id.as_bytes());
+        hasher.update(routing.as_bytes());
+        // With the length, no other split of the same bytes is the same key.
+        hasher.update(&[routing.as_bytes().len() as u8]);
+        hasher.update(id.as_bytes());
         OrderKey(hasher.digest128())
     }
 
@@ -83,7 +84,47 @@ impl OrderKey {
     }
 }
 
-/// One write.
+/// One write, as it is handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The document.
+    pub key: DocumentKey,
+    /// What to do with it.
+    pub action: Action,
+    /// Only if the document still has this etag.
+    pub if_match: Option<Box<str>>,
+}
+
+impl Write {
+    /// An unconditional write. `partition_key` is a JSON array such as `["EWR"]`.
+    pub fn new(
+        partition_key: impl Into<Box<str>>,
+        id: impl Into<Box<str>>,
+        action: Action,
+    ) -> Self {
+        Write {
+            key: DocumentKey {
+                partition_key: partition_key.into(),
+                id: id.into(),
+            },
+            action,
+            if_match: None,
+        }
+    }
+
+    /// The same write, only if the document still has this etag. An upsert becomes a replace: an upsert whose document is gone
+    /// would write it anew.
+    pub fn if_match(mut self, etag: impl Into<Box<str>>) -> Self {
+        self.action = match self.action {
+            Action::Upsert(body) => Action::Replace(body),
+            other => other,
+        };
+        self.if_match = Some(etag.into());
+        self
+    }
+}
+
+/// A write on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// The document.
@@ -102,15 +143,14 @@ pub struct Operation {
 const OVERHEAD_BYTES: usize = 96;
 
 impl Operation {
-    /// An unconditional operation that is ordered with those on the same document.
-    pub fn new(key: DocumentKey, action: Action, routing: RoutingKey) -> Self {
-        let order = OrderKey::of_document(&key);
+    /// An operation that is ordered with those on the same document.
+    pub(crate) fn new(write: Write, routing: RoutingKey) -> Self {
         Operation {
-            key,
-            action,
-            if_match: None,
+            order: OrderKey::of_document(&routing, &write.key.id),
+            key: write.key,
+            action: write.action,
+            if_match: write.if_match,
             routing,
-            order,
         }
     }
 
@@ -248,27 +288,51 @@ pub struct Summary {
     pub refusal: Option<Box<Refusal>>,
 }
 
+impl Summary {
+    /// Adds what became of another group.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.written += other.written;
+        self.ignored += other.ignored;
+        self.superseded += other.superseded;
+        self.dead += other.dead;
+        self.unwritten += other.unwritten;
+        self.uncertain += other.uncertain;
+        self.requests += other.requests;
+        self.throttled += other.throttled;
+        self.charge_ru += other.charge_ru;
+        self.etag = None;
+        if self.refusal.is_none() {
+            self.refusal.clone_from(&other.refusal);
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal {
+            status,
+            sub_status,
+            message,
+            activity_id,
+        } = self;
+        write!(f, "{status}/{sub_status}: {message}")?;
+        match &**activity_id {
+            "" => Ok(()),
+            activity_id => write!(f, " (activity id {activity_id})"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(partition_key: &str, id: &str) -> DocumentKey {
-        DocumentKey {
-            partition_key: partition_key.into(),
-            id: id.into(),
-        }
-    }
-
     #[test]
     fn the_size_bounds_the_longest_form_of_an_operation() {
-        let key = key("[\"a\\\"b\",null]", "x\u{1}\"\\");
         let body = Bytes::from_static(b"{\"id\":\"x\"}");
-        let mut operation = Operation::new(
-            key,
-            Action::Replace(body.clone()),
-            RoutingKey::new(vec![1, 2]),
-        );
-        operation.if_match = Some("\"0000-1\"".into());
+        let action = Action::Upsert(body.clone());
+        let write = Write::new("[\"a\\\"b\",null]", "x\u{1}\"\\", action);
+        let operation = Operation::new(write.if_match("\"0000-1\""), RoutingKey::new(vec![1, 2]));
         let text = |text: &str| serde_json::to_string(text).unwrap();
         let encoded = format!(
             "{{\"operationType\":\"Replace\",\"partitionKey\":{},\"id\":{},\"ifMatch\":{},\"resourceBody\":{}}},",
@@ -283,10 +347,10 @@ mod tests {
 
     #[test]
     fn an_order_key_tells_documents_apart() {
-        let of = |partition_key, id| OrderKey::of_document(&key(partition_key, id));
-        assert_eq!(of("[1]", "a"), of("[1]", "a"));
-        assert_ne!(of("[1]", "a"), of("[1]", "b"));
-        assert_ne!(of("[1]", "a"), of("[1", "]a"));
+        let of = |key: &[u8], id| OrderKey::of_document(&RoutingKey::new(key.to_vec()), id);
+        assert_eq!(of(b"x", "a"), of(b"x", "a"));
+        assert_ne!(of(b"x", "a"), of(b"x", "b"));
+        assert_ne!(of(b"xa", "b"), of(b"x", "ab"));
         assert_eq!(OrderKey::of_id("a"), OrderKey::of_id("a"));
         assert_ne!(OrderKey::of_id("a"), OrderKey::of_id("b"));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::classify::Refresh;
-use super::operation::{DocumentKey, GroupId, Operation, Refusal, Request, Summary};
+use super::operation::{GroupId, Operation, Refusal, Request, Summary};
 
 /// What the driver is to do.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ pub(crate) struct Letter {
 pub(crate) struct LetterId(pub(super) u64);
 
 /// Why the writer has stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stop {
     pub(crate) cause: Cause,
     /// What the service said.
     pub(crate) refusal: Refusal,
-    /// The document that it is about, if it is about one.
-    pub(crate) document: Option<DocumentKey>,
+    /// The operation that it is about, if it is about one.
+    pub(crate) operation: Option<Arc<Operation>>,
 }
 
 /// What kind of stop it is.

@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use super::config::{BulkConfig, Policy};
-use super::flow::{Permit, Seen};
+use super::flow::{Figures, Permit, Seen};
 use super::operation::Route;
 use super::order::{KeyOrder, Slot};
 use super::routing::RangeId;
@@ -23,16 +23,27 @@ pub(crate) trait Pace {
     /// What it remembers about a request in flight.
     type Sent;
 
-    /// A pace for a partition that has `reference` request units a second, if that is known.
-    fn new(config: &Self::Config, reference: Option<f64>, now: Duration) -> Self;
+    /// A pace for a partition with this share of the container.
+    fn new(config: &Self::Config, share: Share, now: Duration) -> Self;
     /// Whether a request may start now.
     fn permit(&mut self, now: Duration) -> Permit;
     /// A request has started.
     fn sent(&mut self, now: Duration, operations: usize, bytes: usize) -> Self::Sent;
     /// A request has ended, in any way.
     fn answered(&mut self, now: Duration, sent: Self::Sent, seen: &Seen);
-    /// The partition has so many request units a second now.
-    fn reference(&mut self, ru_per_s: Option<f64>);
+    /// The partition has this share of the container now.
+    fn share(&mut self, share: Share);
+    /// Where it stands.
+    fn figures(&self, now: Duration) -> Figures;
+}
+
+/// What a physical partition has of its container.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Share {
+    /// Of the throughput, 0 to 1.
+    pub(crate) fraction: f64,
+    /// In request units a second, if the container's throughput is known.
+    pub(crate) ru_per_s: Option<f64>,
 }
 
 /// The next request of a partition.

@@ -38,6 +38,13 @@ impl RoutingKey {
     }
 }
 
+impl RoutingKey {
+    /// Its bytes, without zeros at the end.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for RoutingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"")?;

@@ -231,7 +231,7 @@ fn a_dead_letter_counts_only_once_it_is_durable() {
     let request = f.request();
     f.results(&request, |_| 400);
     assert_eq!(f.stops[0].cause, Cause::TooManyLetters);
-    assert_eq!(&*f.stops[0].document.as_ref().unwrap().id, "1");
+    assert_eq!(&*f.stops[0].operation.as_ref().unwrap().key.id, "1");
     assert_eq!(f.finished[&next].unwritten, 1);
 }
 
@@ -404,12 +404,9 @@ fn the_policy_and_the_size_choose_the_route() {
         sent
     };
     let of = |key: &str, id: &str, len: usize| {
-        let key = DocumentKey {
-            partition_key: key.into(),
-            id: id.into(),
-        };
         let body = "1".repeat(len).into();
-        Operation::new(key, Action::Upsert(body), RoutingKey::new(vec![1]))
+        let write = Write::new(key, id, Action::Upsert(body));
+        Operation::new(write, RoutingKey::new(vec![1]))
     };
     let mixed = || vec![of("[1]", "a", 1), of("[2]", "b", 1), of("[1]", "c", 1)];
     assert_eq!(
@@ -469,10 +466,9 @@ fn a_throttled_partition_takes_nothing_from_the_other() {
     for at in 0x80..0xC0 {
         f.submit(vec![upsert(at, "1")]);
     }
-    assert_eq!(
-        f.machine.held(&RoutingKey::new(vec![1])).bytes,
-        f.machine.held(&RoutingKey::new(vec![0x80])).bytes
-    );
+    let held = f.machine.held();
+    assert_eq!(held.bytes, held.partitions.iter().sum::<usize>());
+    assert!(held.partitions.iter().all(|&bytes| bytes > 0));
     f.answer(&request, 429, vec![]);
     let request = f.request();
     assert_eq!(
@@ -482,8 +478,8 @@ fn a_throttled_partition_takes_nothing_from_the_other() {
     f.results(&request, |_| 200);
     assert_eq!(f.finished.len(), 64);
     assert!(!f.finished.contains_key(&hot) && f.sent.is_empty());
-    let hot_bytes = f.machine.held(&RoutingKey::new(vec![1]));
-    assert_eq!(hot_bytes.bytes, hot_bytes.partition_bytes);
+    let held = f.machine.held();
+    assert_eq!(held.partitions, [held.bytes, 0]);
     f.wake();
     let request = f.request();
     f.results(&request, |_| 200);
@@ -495,13 +491,10 @@ fn a_throttled_partition_takes_nothing_from_the_other() {
 fn a_document_that_moves_is_inserted_before_it_is_deleted() {
     let mut f = Fixture::new(|_| {});
     let on = |key: u8, action| {
-        let key_text = DocumentKey {
-            partition_key: format!("[{key}]").into(),
-            id: "a".into(),
-        };
+        let write = Write::new(format!("[{key}]"), "a", action);
         Operation {
             order: OrderKey::of_id("a"),
-            ..Operation::new(key_text, action, RoutingKey::new(vec![key]))
+            ..Operation::new(write, RoutingKey::new(vec![key]))
         }
     };
     let insert = on(1, Action::Upsert("1".into()));

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::super::partition::Pace;
-use super::{Flow, FlowConfig, Permit, Seen, Sent};
+use super::super::partition::{Pace, Share};
+use super::{Figures, Flow, FlowConfig, Permit, Seen, Sent};
 
 impl Pace for Flow {
     type Config = FlowConfig;
     type Sent = Sent;
 
-    fn new(config: &FlowConfig, reference: Option<f64>, now: Duration) -> Self {
-        Flow::new(config.clone(), reference, now)
+    fn new(config: &FlowConfig, share: Share, now: Duration) -> Self {
+        let mut flow = Flow::new(config.clone(), share.ru_per_s, now);
+        flow.fraction(share.fraction);
+        flow
     }
 
     fn permit(&mut self, now: Duration) -> Permit {
@@ -25,7 +27,12 @@ impl Pace for Flow {
         Flow::answered(self, now, sent, seen);
     }
 
-    fn reference(&mut self, ru_per_s: Option<f64>) {
-        Flow::reference(self, ru_per_s);
+    fn share(&mut self, share: Share) {
+        self.reference(share.ru_per_s);
+        self.fraction(share.fraction);
+    }
+
+    fn figures(&self, now: Duration) -> Figures {
+        Flow::figures(self, now)
     }
 }

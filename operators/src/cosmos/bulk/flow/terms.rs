@@ -10,7 +10,8 @@ pub(crate) struct FlowConfig {
     /// The share of requests that may be throttled when the flow is alone, above 0 and below 1. Default 0.012, from the
     /// simulation: two writers have 0.033 then, which leaves room to 0.05. Larger finds a raised limit sooner.
     pub(crate) throttled_share: f64,
-    /// Of this partition; a fraction is taken of the reference, or of 500 RU/s without one. Default none.
+    /// Of the container: the partition's share of an absolute one; a fraction is taken of the reference, or of 500 RU/s without
+    /// one. Default none.
     pub(crate) budget: Option<Budget>,
     /// The most requests in flight, 1 or more. Default 4.
     pub(crate) max_in_flight: usize,
@@ -74,18 +75,19 @@ pub(crate) struct Seen {
     pub(crate) too_large: bool,
 }
 
-/// Where a flow stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Figures {
+/// Where the pace of a physical partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
     /// The pace, in RU/s.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// The budget, in RU/s.
-    pub(crate) budget: Option<f64>,
+    pub budget: Option<f64>,
     /// For how much longer nothing is sent.
-    pub(crate) pause: Duration,
-    pub(crate) in_flight: usize,
+    pub pause: Duration,
+    /// Requests in flight.
+    pub in_flight: usize,
     /// The most requests in flight at present.
-    pub(crate) max_in_flight: usize,
+    pub max_in_flight: usize,
     /// The most bytes in a request at present.
-    pub(crate) max_bytes: usize,
+    pub max_bytes: usize,
 }

@@ -63,7 +63,7 @@ pub(crate) struct NoAnswer {
 }
 
 impl NoAnswer {
-    pub(super) fn unsent(error: Error) -> Self {
+    pub(crate) fn unsent(error: Error) -> Self {
         NoAnswer {
             lost: Lost::Unsent,
             error,

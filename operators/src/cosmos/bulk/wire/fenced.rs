@@ -5,11 +5,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use tidefeed_runtime::{Fence, Result};
+use tidefeed_runtime::Result;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -21,11 +21,6 @@ impl Gate {
     /// Open while `check` succeeds; it must not block.
     pub(crate) fn new(check: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
         Gate(Arc::new(check))
-    }
-
-    /// Open while the fence is, and until there is one.
-    pub(crate) fn of(fence: Arc<OnceLock<Fence>>) -> Self {
-        Gate::new(move || fence.get().map_or(Ok(()), Fence::check))
     }
 
     /// Succeeds while bytes may leave.

@@ -10,7 +10,7 @@ use azure_core::http::Url;
 use bytes::Bytes;
 
 use super::*;
-use crate::cosmos::bulk::operation::{Action, DocumentKey};
+use crate::cosmos::bulk::operation::{Action, Write};
 use crate::cosmos::bulk::routing::RoutingKey;
 
 /// A name that must be escaped in a path, and must not be in a signature.
@@ -28,7 +28,7 @@ fn wire_with(endpoint: &str, key: &str, gate: Gate, timeouts: Timeouts) -> Wire 
 }
 
 fn open_gate() -> Gate {
-    Gate::of(Arc::default())
+    Gate::new(|| Ok(()))
 }
 
 fn operation(partition_key: &str, id: &str, action: Action) -> Arc<Operation> {
@@ -36,11 +36,8 @@ fn operation(partition_key: &str, id: &str, action: Action) -> Arc<Operation> {
 }
 
 fn routed(partition_key: &str, id: &str, action: Action, to: RoutingKey) -> Arc<Operation> {
-    let key = DocumentKey {
-        partition_key: partition_key.into(),
-        id: id.into(),
-    };
-    Arc::new(Operation::new(key, action, to))
+    let write = Write::new(partition_key, id, action);
+    Arc::new(Operation::new(write, to))
 }
 
 fn bytes(value: serde_json::Value) -> Bytes {

@@ -433,17 +433,6 @@ async fn a_request_that_the_fence_cuts_is_never_whole() {
     }
 }
 
-#[tokio::test]
-async fn a_fence_is_open_until_there_is_one() {
-    let fence = Arc::new(OnceLock::new());
-    let gate = Gate::of(fence.clone());
-    let server = Scripted::start(|_| Then::Reply(reply("200 Ok", WRITTEN)));
-    let wire = server.wire(gate, Duration::from_secs(20));
-    wire.send(&"0".into(), &one()).await.unwrap();
-    fence.set(tidefeed_runtime::Fence::unlimited()).unwrap();
-    wire.send(&"0".into(), &one()).await.unwrap();
-}
-
 #[test]
 fn a_server_must_use_https_or_be_on_this_machine() {
     let pool = |url: &str| {

@@ -1,0 +1,422 @@
+//! The task that joins protocol, connections and callers.
+//!
+//! It owns the [`Machine`] and does what that says: requests, readings of the map and dead letters are tasks of their own, whose
+//! ends come back here. It ends when all writers are gone and nothing is under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidefeed_runtime::{Error, ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::admission::{Admission, Places};
+use super::classify::Refresh;
+use super::flow::Flow;
+use super::machine::Machine;
+use super::metrics::{BulkMetrics, Exchange, Sampler};
+use super::operation::{Answer, GroupId, Lost, Operation, Request, RequestId, Summary};
+use super::output::Output;
+use super::routes::Routes;
+use super::routing::{RangeId, RoutingMap};
+use super::stop::Reason;
+use super::wire::NoAnswer;
+use crate::cosmos::retry::random;
+
+/// How often the container's throughput is read again.
+const THROUGHPUT_EVERY: Duration = Duration::from_secs(60);
+
+/// What callers ask for.
+pub(super) enum Call {
+    Submit(Submission),
+    Withdraw(GroupId),
+    /// Tell what became of everything that has come in since the last time, once it is done.
+    Flush(oneshot::Sender<Result<Summary>>),
+    /// Nothing is sent any more.
+    Close,
+}
+
+/// Operations that are acknowledged together.
+pub(super) struct Submission {
+    pub(super) operations: Vec<Operation>,
+    pub(super) bytes: usize,
+    /// Whether operations in different partitions may have to follow each other.
+    pub(super) is_ordered_across_partitions: bool,
+    /// Told when they have come in. Gone if nobody wants them any more.
+    pub(super) admitted: oneshot::Sender<GroupId>,
+    pub(super) done: oneshot::Sender<Result<Summary>>,
+}
+
+/// The end of a task.
+enum Event {
+    Ended {
+        request: RequestId,
+        range: RangeId,
+        exchange: Exchange,
+        answer: Result<Answer, NoAnswer>,
+    },
+    Map(Result<RoutingMap>),
+    Renewed,
+    Throughput(Option<f64>),
+}
+
+/// What the driver shares with the writers.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) metrics: Mutex<BulkMetrics>,
+    /// Why nothing more is written.
+    pub(super) reason: Mutex<Option<Reason>>,
+}
+
+pub(super) struct Driver {
+    machine: Machine<Flow>,
+    routes: Arc<Routes>,
+    shared: Arc<Shared>,
+    start: Instant,
+    admission: Admission<Submission>,
+    tasks: JoinSet<Event>,
+    groups: u64,
+    /// Who waits for the groups under way, in the order in which they came in.
+    open: BTreeMap<GroupId, oneshot::Sender<Result<Summary>>>,
+    /// Flushes, with the first group that they do not wait for.
+    flushes: Vec<(GroupId, oneshot::Sender<Result<Summary>>)>,
+    /// What became of all groups since the last flush.
+    since_flush: Summary,
+    sampler: Sampler,
+    is_broken: bool,
+    outputs: Vec<Output>,
+}
+
+/// What a driver begins with.
+pub(super) struct Parts {
+    pub(super) machine: Machine<Flow>,
+    pub(super) max_buffered_bytes: usize,
+    pub(super) routes: Arc<Routes>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) start: Instant,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Self {
+        Driver {
+            machine: parts.machine,
+            routes: parts.routes,
+            shared: parts.shared,
+            start: parts.start,
+            admission: Admission::new(parts.max_buffered_bytes),
+            tasks: JoinSet::new(),
+            groups: 0,
+            open: BTreeMap::new(),
+            flushes: Vec::new(),
+            since_flush: Summary::default(),
+            sampler: Sampler::default(),
+            is_broken: false,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Runs until all callers are gone and nothing is under way.
+    pub(super) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Call>) {
+        self.watch_throughput();
+        let mut has_callers = true;
+        loop {
+            let wake = self.step();
+            let is_idle = self.machine.is_idle() && self.admission.is_empty();
+            if self.is_broken || !has_callers && is_idle {
+                return;
+            }
+            let wake = wake.map(|wake| self.start + wake);
+            tokio::select! {
+                call = calls.recv(), if has_callers => match call {
+                    Some(call) => self.called(call),
+                    None => has_callers = false,
+                },
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                () = sleep_until(wake.unwrap_or(self.start)), if wake.is_some() => {}
+            }
+            // One step for all that is there.
+            while let Ok(call) = calls.try_recv() {
+                self.called(call);
+            }
+            while let Some(ended) = self.tasks.try_join_next() {
+                self.ended(ended);
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Lets in what there is room for, and does what is due. Returns when to come again.
+    fn step(&mut self) -> Option<Duration> {
+        loop {
+            self.admit();
+            let wake = self.machine.poll(self.now(), &mut self.outputs);
+            if self.outputs.is_empty() {
+                self.answer_flushes();
+                return wake;
+            }
+            for output in std::mem::take(&mut self.outputs) {
+                self.act(output);
+            }
+        }
+    }
+
+    fn admit(&mut self) {
+        while !self.admission.is_empty()
+            && let Some(submission) = self.admission.next(&self.machine.held())
+        {
+            self.come_in(submission);
+        }
+    }
+
+    fn come_in(&mut self, submission: Submission) {
+        let group = GroupId(self.groups);
+        if submission.admitted.send(group).is_err() {
+            return;
+        }
+        self.groups += 1;
+        self.open.insert(group, submission.done);
+        self.machine
+            .submit(self.now(), group, submission.operations);
+    }
+
+    fn called(&mut self, call: Call) {
+        match call {
+            // What nobody sends any more needs no room.
+            Call::Submit(submission) if self.shared.reason.lock().is_some() => {
+                self.come_in(submission);
+            }
+            Call::Submit(submission) => {
+                let places = places(&self.machine, &submission);
+                let bytes = submission.bytes;
+                self.admission.push(submission, bytes, places);
+            }
+            Call::Withdraw(group) => {
+                if self.open.remove(&group).is_some() {
+                    self.machine.withdraw(self.now(), group);
+                }
+            }
+            Call::Flush(done) => self.flushes.push((GroupId(self.groups), done)),
+            Call::Close => self.close(Reason::closed()),
+        }
+    }
+
+    /// Nothing more is sent. What waits for room comes in, so that it is answered.
+    fn close(&mut self, reason: Reason) {
+        self.shared.reason.lock().get_or_insert(reason);
+        self.machine.close(self.now());
+        self.let_all_in();
+    }
+
+    /// [`close`](Self::close) that waits for no dead letters.
+    fn stop(&mut self, reason: Reason) {
+        self.shared.reason.lock().get_or_insert(reason);
+        self.machine.stop(self.now());
+        self.let_all_in();
+    }
+
+    fn let_all_in(&mut self) {
+        let waiting: Vec<_> = self.admission.drain().collect();
+        waiting.into_iter().for_each(|one| self.come_in(one));
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Send(request) => self.send(request),
+            Output::Refresh(Refresh::Token) => {
+                let routes = self.routes.clone();
+                self.tasks.spawn(async move {
+                    routes.wire.renew_credentials().await;
+                    Event::Renewed
+                });
+            }
+            Output::Refresh(refresh) => {
+                let routes = self.routes.clone();
+                let map = async move { Event::Map(routes.map(refresh).await) };
+                self.tasks.spawn(map);
+            }
+            // Refused when the writer was opened.
+            Output::Letter(_) => {
+                let error = Error::internal("a dead letter has nowhere to go");
+                self.stop(Reason::error(&error));
+            }
+            Output::Finished(group, summary) => self.finished(group, summary),
+            Output::Stop(stop) => self.close(Reason::of(&stop, self.routes.container())),
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        let mut metrics = self.shared.metrics.lock();
+        let name = request.range.as_str();
+        if !metrics.partitions.contains_key(name) {
+            metrics
+                .partitions
+                .insert(name.to_owned(), Default::default());
+        }
+        if let Some(partition) = metrics.partitions.get_mut(name) {
+            partition.in_flight += 1;
+        }
+        let routes = self.routes.clone();
+        self.tasks.spawn(async move {
+            let start = Instant::now();
+            let answer = routes.send(&request).await;
+            let bytes = request.operations.iter().map(|one| one.size_bytes());
+            Event::Ended {
+                request: request.id,
+                exchange: Exchange {
+                    operations: request.operations.len(),
+                    bytes: bytes.sum(),
+                    took: start.elapsed(),
+                },
+                range: request.range,
+                answer,
+            }
+        });
+    }
+
+    fn ended(&mut self, ended: Result<Event, JoinError>) {
+        match ended {
+            Ok(Event::Ended {
+                request,
+                range,
+                exchange,
+                answer,
+            }) => {
+                self.observe(&range, &exchange, &answer);
+                self.answered(request, answer);
+                self.note_pace(&range);
+            }
+            Ok(Event::Map(Ok(map))) => {
+                self.shared.metrics.lock().map_reads += 1;
+                self.machine.new_map(self.now(), map);
+                let machine = &self.machine;
+                self.admission.relocate(|one| places(machine, one));
+            }
+            Ok(Event::Map(Err(error))) => self.stop(Reason::error(&error)),
+            Ok(Event::Renewed) => {}
+            Ok(Event::Throughput(ru_per_s)) => {
+                self.machine.provisioned(ru_per_s);
+                self.watch_throughput();
+            }
+            // Its request will never end, so who waits for it is answered by the end of this task.
+            Err(error) => {
+                let error = Error::internal("a task of the writer died").with_source(error);
+                self.stop(Reason::error(&error));
+                self.is_broken = true;
+            }
+        }
+    }
+
+    fn answered(&mut self, request: RequestId, answer: Result<Answer, NoAnswer>) {
+        let now = self.now();
+        match answer {
+            Ok(answer) => self.machine.answered(now, random(), request, answer),
+            Err(NoAnswer { lost, error }) => {
+                self.machine.lost(now, random(), request, lost);
+                let passes = error.kind() == ErrorKind::Unreachable || lost == Lost::Maybe;
+                if !passes {
+                    self.stop(Reason::error(&error));
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, range: &RangeId, exchange: &Exchange, answer: &Result<Answer, NoAnswer>) {
+        if let Some(metrics) = self
+            .shared
+            .metrics
+            .lock()
+            .partitions
+            .get_mut(range.as_str())
+        {
+            metrics.ended(exchange, answer);
+        }
+        if !self.sampler.takes(self.now(), exchange.took, answer) {
+            return;
+        }
+        let (container, took) = (self.routes.container(), exchange.took);
+        let operations = exchange.operations;
+        match answer {
+            Ok(Answer {
+                status,
+                sub_status,
+                activity_id,
+                charge_ru,
+                message,
+                ..
+            }) => tracing::info!(
+                %container, %range, operations, ?took, status, sub_status, %activity_id, charge_ru, %message,
+                "a request of bulk writes was slow or failed"
+            ),
+            Err(NoAnswer { lost, error }) => tracing::info!(
+                %container, %range, operations, ?took, ?lost, error = %error.report(),
+                "a request of bulk writes was not answered"
+            ),
+        }
+    }
+
+    fn note_pace(&mut self, range: &RangeId) {
+        let mut metrics = self.shared.metrics.lock();
+        let metrics = metrics.partitions.get_mut(range.as_str());
+        if let (Some(metrics), Some(pace)) = (metrics, self.machine.figures(self.now(), range)) {
+            metrics.pace = pace;
+        }
+    }
+
+    fn finished(&mut self, group: GroupId, summary: Summary) {
+        self.since_flush.add(&summary);
+        self.shared.metrics.lock().done.add(&summary);
+        let Some(done) = self.open.remove(&group) else {
+            return;
+        };
+        let result = match self.shared.reason.lock().as_ref() {
+            Some(reason) if summary.unwritten > 0 => Err(reason.unwritten(&summary)),
+            _ => Ok(summary),
+        };
+        // Nobody may wait for it. A refusal is in the summary of the next flush all the same.
+        let _ = done.send(result);
+    }
+
+    fn answer_flushes(&mut self) {
+        self.shared.metrics.lock().held_bytes = self.machine.held_bytes();
+        if self.flushes.is_empty() {
+            return;
+        }
+        let oldest = self.open.keys().next().copied();
+        let is_due = |flush: &mut (GroupId, _)| oldest.is_none_or(|group| group >= flush.0);
+        for (_, done) in self.flushes.extract_if(.., is_due) {
+            let summary = std::mem::take(&mut self.since_flush);
+            let result = match self.shared.reason.lock().as_ref() {
+                Some(reason) => Err(reason.unwritten(&summary)),
+                None => Ok(summary),
+            };
+            let _ = done.send(result);
+        }
+    }
+
+    /// The container's throughput can be changed while it is written to.
+    fn watch_throughput(&mut self) {
+        let routes = self.routes.clone();
+        self.tasks.spawn(async move {
+            sleep(THROUGHPUT_EVERY).await;
+            Event::Throughput(routes.throughput().await)
+        });
+    }
+}
+
+/// Where a submission has something to write, by the present map.
+fn places(machine: &Machine<Flow>, submission: &Submission) -> Places {
+    if submission.is_ordered_across_partitions {
+        return Places::All;
+    }
+    let routing = submission.operations.iter().map(|one| &one.routing);
+    let mut places: Vec<_> = routing.map(|key| machine.position_of(key)).collect();
+    places.sort_unstable();
+    places.dedup();
+    Places::Some(places)
+}

@@ -1,0 +1,339 @@
+//! The writer that callers hold.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as TaskContext, Poll, ready};
+
+use serde::{Deserialize, Serialize};
+use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::classify::Classifier;
+use super::config::{BulkConfig, Poison, Policy, WriteOrder};
+use super::driver::{Call, Driver, Parts, Shared, Submission};
+use super::epk::Hasher;
+use super::flow::{Flow, FlowConfig};
+use super::machine::Machine;
+use super::metrics::BulkMetrics;
+use super::operation::{Action, GroupId, Operation, OrderKey, Summary, Write};
+use super::routes::Routes;
+use super::wire::Gate;
+use crate::cosmos::container::Container;
+use crate::document::DocumentEncoder;
+
+/// Writes many documents to one container: in batches by physical partition, each document in its order, as fast as the
+/// container takes them. Clones are the same writer.
+///
+/// - **Order.** Writes of one document take effect in the order in which their calls of `submit` returned, whatever is
+///   throttled, lost or split in between; there is at most one of them in flight.
+/// - **Room.** `submit` waits while [`max_buffered_bytes`](BulkConfig::max_buffered_bytes) are under way. A physical partition
+///   gets half of that, so that writes to the others go on when one is slow.
+/// - **Acknowledgement.** A [`Receipt`] resolves when the service has acknowledged every write of its call. Passing faults are
+///   repeated without limit.
+/// - **Dropping** every clone lets what was submitted be written; [`close`](Self::close) waits for it. A runtime that shuts down
+///   before that loses what was not acknowledged.
+///
+/// ```no_run
+/// use serde::Serialize;
+/// use tidefeed_operators::cosmos::{Account, AccountConfig, BulkConfig, BulkWriter, Container};
+///
+/// #[derive(Serialize)]
+/// struct Order {
+///     id: String,
+///     customer: String,
+///     total: f64,
+/// }
+///
+/// # async fn example() -> tidefeed_runtime::Result<()> {
+/// let config = AccountConfig::with_key("https://shop.documents.azure.com/", "c2VjcmV0");
+/// let account = Account::connect(&config).await?;
+/// let orders = Container::open(&account, "shop", "orders").await?;
+/// let writer = BulkWriter::open(&orders, BulkConfig::default()).await?;
+/// for number in 0..1_000_000 {
+///     let order = Order {
+///         id: format!("order-{number}"),
+///         customer: format!("customer-{}", number % 1000),
+///         total: 9.5,
+///     };
+///     writer.upsert(&order).await?;
+/// }
+/// let summary = writer.close().await?;
+/// println!("{} written for {:.0} RU", summary.written, summary.charge_ru);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct BulkWriter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    container: Container,
+    calls: mpsc::UnboundedSender<Call>,
+    shared: Arc<Shared>,
+    hasher: Hasher,
+    encoder: DocumentEncoder,
+    order: WriteOrder,
+    takes_patches: bool,
+    fence: Arc<OnceLock<Fence>>,
+    is_halted: Arc<AtomicBool>,
+}
+
+impl BulkWriter {
+    /// Opens a writer. Must be called inside a tokio runtime, where its task stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a setting out of range; [`ErrorKind::Unreachable`], [`ErrorKind::Denied`] or
+    /// [`ErrorKind::NotFound`] when the container's ranges cannot be read.
+    pub async fn open(container: &Container, config: BulkConfig) -> Result<BulkWriter> {
+        config.validate()?;
+        if matches!(config.on_poison, Poison::DeadLetter { .. }) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "on_poison is dead_letter, and there is no place for dead letters",
+            ));
+        }
+        let is_direct = container.account().is_direct();
+        let mut config = config;
+        if !is_direct && config.policy == Policy::Bulk {
+            tracing::info!(%container, "bulk requests cannot go through a proxy or to a self-signed server: writing in transactional batches");
+            config.policy = Policy::Transactional;
+        }
+        let fence = Arc::new(OnceLock::new());
+        let is_halted = Arc::new(AtomicBool::new(false));
+        let gate = gate(fence.clone(), is_halted.clone());
+        let routes = Routes::new(container.clone(), &config, gate, fence.clone())?;
+        let limit = container.account().connect_timeout();
+        let map = routes.first_map(limit).await?;
+        let throughput = routes.throughput().await;
+        let shared = Arc::new(Shared::default());
+        let (calls, inbox) = mpsc::unbounded_channel();
+        let paths = container.partition_key_paths();
+        let what = format!("a document for container {container}");
+        let inner = Inner {
+            container: container.clone(),
+            calls,
+            shared: shared.clone(),
+            hasher: Hasher::new(container.partition_key_definition().clone())?,
+            encoder: DocumentEncoder::of(what, "the partition key of the container", paths)?,
+            order: config.order,
+            takes_patches: is_direct,
+            fence,
+            is_halted,
+        };
+        let start = Instant::now();
+        let driver = Driver::new(Parts {
+            max_buffered_bytes: config.max_buffered_bytes,
+            machine: machine(config, map, throughput),
+            routes: Arc::new(routes),
+            shared,
+            start,
+        });
+        tokio::spawn(driver.run(inbox));
+        Ok(BulkWriter {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Writes a document, whether it is there or not. Id and partition key are read out of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] when it is no JSON object with a string `id`; otherwise as [`submit`](Self::submit).
+    pub async fn upsert<T: Serialize>(&self, document: &T) -> Result<Receipt> {
+        let encoded = self.inner.encoder.encode(document)?;
+        let body = encoded.body.into_vec().into();
+        let write = Write::new(encoded.partition_key, encoded.id, Action::Upsert(body));
+        self.submit(vec![write]).await
+    }
+
+    /// Removes a document. Removing what is not there is a success. `partition_key` is a JSON array such as `["EWR"]`.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn delete(&self, partition_key: &str, id: &str) -> Result<Receipt> {
+        self.submit(vec![Write::new(partition_key, id, Action::Delete)])
+            .await
+    }
+
+    /// Hands over writes that are acknowledged together. Returns once there is room for them. When it is dropped before that,
+    /// none of them is written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rejected`] when a partition key or a body does not fit the container, and none of the writes is taken;
+    /// whatever has stopped the writer.
+    pub async fn submit(&self, writes: Vec<Write>) -> Result<Receipt> {
+        let operations = writes.into_iter().map(|write| self.operation(write));
+        let operations = operations.collect::<Result<Vec<_>>>()?;
+        let (admitted, admission) = oneshot::channel();
+        let (done, result) = oneshot::channel();
+        let submission = Submission {
+            bytes: operations.iter().map(Operation::size_bytes).sum(),
+            operations,
+            is_ordered_across_partitions: self.inner.order == WriteOrder::Id,
+            admitted,
+            done,
+        };
+        // When the task is gone, so is the other end of the channels.
+        let _ = self.inner.calls.send(Call::Submit(submission));
+        let group = admission.await.map_err(|_| self.inner.shared.gone())?;
+        Ok(Receipt {
+            group,
+            result,
+            writer: self.inner.clone(),
+            withdraws: false,
+        })
+    }
+
+    /// Waits until everything that has come in so far is done, and tells what became of all that has come in since the last
+    /// flush. Look at [`dead`](Summary::dead): refused writes are no error of this call.
+    ///
+    /// # Errors
+    /// Whatever has stopped the writer.
+    pub async fn flush(&self) -> Result<Summary> {
+        let (done, result) = oneshot::channel();
+        let _ = self.inner.calls.send(Call::Flush(done));
+        result.await.map_err(|_| self.inner.shared.gone())?
+    }
+
+    /// [`flush`](Self::flush), after which nothing more is written, by no clone.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn close(self) -> Result<Summary> {
+        let flushed = self.flush().await;
+        let _ = self.inner.calls.send(Call::Close);
+        flushed
+    }
+
+    /// From now on no request starts, and none that is on its way out is completed. Whoever waits is answered when the requests
+    /// in flight have come to their end: at most [`REQUEST_DEADLINE`](crate::target::REQUEST_DEADLINE).
+    pub fn halt(&self) {
+        self.inner.is_halted.store(true, Ordering::SeqCst);
+        let _ = self.inner.calls.send(Call::Close);
+    }
+
+    /// From now on no byte leaves once `fence` has closed. Only the first fence counts.
+    pub fn guard(&self, fence: &Fence) {
+        let _ = self.inner.fence.set(fence.clone());
+    }
+
+    /// What has been done so far.
+    pub fn metrics(&self) -> BulkMetrics {
+        self.inner.shared.metrics.lock().clone()
+    }
+
+    fn operation(&self, write: Write) -> Result<Operation> {
+        let Inner {
+            hasher, container, ..
+        } = &*self.inner;
+        check(&write).map_err(|why| {
+            let id = &write.key.id;
+            let what = format!("document {id} cannot be written to container {container}: {why}");
+            Error::new(ErrorKind::Rejected, what)
+        })?;
+        if matches!(write.action, Action::Patch { .. }) && !self.inner.takes_patches {
+            let what =
+                format!("container {container} is reached through the SDK, which has no patches");
+            return Err(Error::new(ErrorKind::Config, what));
+        }
+        let routing = hasher.routing_key(&write.key.partition_key)?;
+        let mut operation = Operation::new(write, routing);
+        if self.inner.order == WriteOrder::Id {
+            operation.order = OrderKey::of_id(&operation.key.id);
+        }
+        Ok(operation)
+    }
+}
+
+/// What a call has submitted, until it is acknowledged. Dropping it changes nothing about the writes.
+#[must_use = "it resolves when the writes are acknowledged; `flush` waits for all"]
+pub struct Receipt {
+    group: GroupId,
+    result: oneshot::Receiver<Result<Summary>>,
+    writer: Arc<Inner>,
+    withdraws: bool,
+}
+
+impl Receipt {
+    /// Dropping it before it has resolved withdraws its writes from now on: what has not been sent is not sent any more.
+    pub fn withdraw_on_drop(mut self) -> Self {
+        self.withdraws = true;
+        self
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<Summary>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let result = ready!(Pin::new(&mut self.result).poll(context));
+        self.withdraws = false;
+        Poll::Ready(result.unwrap_or_else(|_| Err(self.writer.shared.gone())))
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if self.withdraws {
+            let _ = self.writer.calls.send(Call::Withdraw(self.group));
+        }
+    }
+}
+
+impl Shared {
+    /// Why the writer's task is not there any more.
+    fn gone(&self) -> Error {
+        match self.reason.lock().as_ref() {
+            Some(reason) => reason.to_error(),
+            None => Error::internal("the writer's runtime has shut down"),
+        }
+    }
+}
+
+fn gate(fence: Arc<OnceLock<Fence>>, is_halted: Arc<AtomicBool>) -> Gate {
+    Gate::new(move || {
+        if is_halted.load(Ordering::SeqCst) {
+            return Err(Error::internal("the writer was closed"));
+        }
+        fence.get().map_or(Ok(()), Fence::check)
+    })
+}
+
+fn machine(config: BulkConfig, map: super::routing::RoutingMap, ru: Option<f64>) -> Machine<Flow> {
+    let flow = FlowConfig {
+        throttled_share: config.throttled_share,
+        budget: config.budget,
+        max_in_flight: config.max_in_flight.get(),
+        max_operations: config.max_operations,
+        max_bytes: config.max_batch_bytes,
+    };
+    let now = std::time::Duration::ZERO;
+    Machine::new(config, Classifier::default(), flow, map, ru, now)
+}
+
+/// A body is spliced into a request with others, so it must be whole; and it names its document once more.
+fn check(write: &Write) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: Option<Cow<'a, str>>,
+    }
+    let id = &*write.key.id;
+    if id.is_empty() || id.contains(['/', '\\', '?', '#']) {
+        return Err(format!("the id {id:?} is empty or has one of / \\ ? #"));
+    }
+    let Some(body) = write.action.body() else {
+        return Ok(());
+    };
+    let named: Named<'_> = serde_json::from_slice(body)
+        .map_err(|error| format!("its body is no JSON object, see byte {}", error.column()))?;
+    match (&write.action, named.id) {
+        (Action::Patch { .. }, _) => Ok(()),
+        (_, Some(named)) if named == id => Ok(()),
+        (_, Some(named)) => Err(format!("its body has the id {named:?}")),
+        (_, None) => Err("its body has no id".to_owned()),
+    }
+}
