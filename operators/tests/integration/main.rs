@@ -1,9 +1,13 @@
 //! Feeds, targets and operators from outside: one program, because each that links the SDK takes long to build.
 
+mod bulk_wire;
 mod conformance;
 mod cosmos_conformance;
 mod cosmos_endings;
 mod cosmos_errors;
 mod faults;
+#[path = "../../../emulator/tests/install/mod.rs"]
+#[allow(dead_code)] // Shared; Python is for others.
+mod install;
 mod memory_conformance;
 mod stateful;
