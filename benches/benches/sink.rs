@@ -363,7 +363,7 @@ async fn bulk_round(
     let used = || Outcome::Ok((processor_time(process)?, server.processor_time()?));
     let (before, begun) = (used()?, Instant::now());
     for writes in calls {
-        let _ = writer.submit(writes).await?;
+        drop(writer.submit(writes).await?);
     }
     let summary = writer.flush().await?;
     let (took, after) = (begun.elapsed(), used()?);
