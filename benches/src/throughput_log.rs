@@ -328,7 +328,10 @@ fn svg(seconds: &[Second]) -> String {
         WIDTH + LEFT + 20.0,
         HEIGHT + 70.0,
     );
-    let step = 10_f64.powf(most.log10().floor());
+    let decade = 10_f64.powf(most.log10().floor() - 1.0);
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * decade);
+    let step = steps.into_iter().find(|step| most / step < 8.0);
+    let step = step.unwrap_or(20.0 * decade);
     for tick in (0..)
         .map(|n| f64::from(n) * step)
         .take_while(|ru| *ru <= 1.05 * most)
