@@ -36,7 +36,7 @@ use tidefeed_benches::server::{ServerProcess, serve_if_asked};
 use tidefeed_benches::stats::{median, rounded};
 use tidefeed_benches::throughput_log::{LEAST_USE, MOST_THROTTLED, ThroughputLog};
 use tidefeed_benches::upserts::Upserts;
-use tidefeed_operators::cosmos::{BulkConfig, BulkWriter, Container, ContainerSpec};
+use tidefeed_operators::cosmos::{BulkConfig, BulkWriter, Container, ContainerSpec, Throughput};
 
 /// Throughput of the limited container, in RU/s.
 const LIMITED: u32 = 4_000;
@@ -144,9 +144,13 @@ fn watched() -> Outcome<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-async fn container(server: &ServerProcess, name: &str, ru_per_s: u32) -> Outcome<Container> {
+async fn container(
+    server: &ServerProcess,
+    name: &str,
+    ru_per_s: Option<u32>,
+) -> Outcome<Container> {
     let mut spec = ContainerSpec::new(DATABASE, name, "/pk");
-    spec.throughput_ru = std::num::NonZeroU32::new(ru_per_s);
+    spec.throughput_ru = ru_per_s.map(Throughput::Manual);
     Ok(Container::create_if_absent(&server.account().await?, &spec).await?)
 }
 
@@ -163,7 +167,7 @@ async fn end(writers: Vec<BulkWriter>, loads: Vec<Load>) {
 /// A container that takes some hundred documents a second, and a caller that has always more.
 async fn memory(figures: &mut Figures) -> Outcome {
     let server = ServerProcess::start_limited(LIMITED).await?;
-    let container = container(&server, "memory", LIMITED).await?;
+    let container = container(&server, "memory", Some(LIMITED)).await?;
     let process = std::process::id();
     let config = BulkConfig::default();
     let room = config.max_buffered_bytes;
@@ -206,7 +210,7 @@ fn small() -> BulkConfig {
 /// Use of 4,000 RU/s, then of 8,000, then of 4,000 again.
 async fn limited(figures: &mut Figures) -> Outcome {
     let server = ServerProcess::start_limited(LIMITED).await?;
-    let container = container(&server, "limited", LIMITED).await?;
+    let container = container(&server, "limited", Some(LIMITED)).await?;
     let writer = BulkWriter::open(&container, small()).await?;
     let load = Load::everywhere(&writer, &Numbers::default());
     let control = Control::connect(&server, "limited")?;
@@ -249,7 +253,7 @@ async fn limited(figures: &mut Figures) -> Outcome {
 /// Two writers on the container, of which the second comes later.
 async fn fairness(figures: &mut Figures) -> Outcome {
     let server = ServerProcess::start_limited(LIMITED).await?;
-    let container = container(&server, "fairness", LIMITED).await?;
+    let container = container(&server, "fairness", Some(LIMITED)).await?;
     let numbers = Numbers::default();
     let control = Control::connect(&server, "fairness")?;
     let mut log = ThroughputLog::new(control, f64::from(LIMITED));
@@ -278,7 +282,7 @@ async fn fairness(figures: &mut Figures) -> Outcome {
 /// One of four partitions loses most of its throughput. Each has callers of its own.
 async fn hot(figures: &mut Figures) -> Outcome {
     let server = ServerProcess::start_limited(HOT).await?;
-    let container = container(&server, "hot", HOT).await?;
+    let container = container(&server, "hot", Some(HOT)).await?;
     let (_, partitions) = Control::connect(&server, "hot")?.partitions()?;
     let places = Places::new(&partitions)?;
     let mut log = ThroughputLog::new(Control::connect(&server, "hot")?, f64::from(HOT));
@@ -315,8 +319,8 @@ async fn hot(figures: &mut Figures) -> Outcome {
 async fn speed(figures: &mut Figures) -> Outcome {
     let server = ServerProcess::start().await?;
     let (bulk, _) = (
-        container(&server, "bulk", 0).await?,
-        container(&server, "points", 0).await?,
+        container(&server, "bulk", None).await?,
+        container(&server, "points", None).await?,
     );
     let writer = BulkWriter::open(&bulk, BulkConfig::default()).await?;
     let mut points = Upserts::connect(&server, "points").await?;

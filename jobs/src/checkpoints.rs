@@ -5,15 +5,15 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use indicatif::{HumanBytes, HumanDuration, ProgressBar};
-use serde::Serialize;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tidefeed_runtime::checkpoint::inspect::{self, Overview};
 use tidefeed_runtime::checkpoint::{CheckpointStore, CommitRecord, LeaseConfig};
-use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, ErrorKind, Result};
+
+use crate::inspection::{age, block_on, json_flag, print_json};
 
 /// The name of the subcommand.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
@@ -30,13 +30,7 @@ pub(crate) fn command() -> Command {
     Command::new(CHECKPOINTS)
         .about("Look at the job's checkpoint, and mend it by hand")
         .subcommand_required(true)
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .global(true)
-                .action(ArgAction::SetTrue)
-                .help("Print the result as JSON"),
-        )
+        .arg(json_flag())
         .subcommand(
             Command::new("list").about("The commits that the job could go on from, newest first"),
         )
@@ -71,14 +65,9 @@ pub(crate) fn run(
     retain: usize,
     lease: LeaseConfig,
 ) -> Result<ExitCode> {
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
     let json = matches.get_flag("json");
     let number = |matches: &ArgMatches| matches.get_one::<u64>("number").copied();
-    tokio.block_on(async {
+    block_on(async {
         match matches.subcommand() {
             Some(("show", of_show)) => show(store, number(of_show), json).await,
             Some(("verify", _)) => verify(store, json).await,
@@ -156,13 +145,6 @@ fn seals(commit: &CommitRecord) -> u64 {
 fn base_bytes(commit: &CommitRecord) -> Option<u64> {
     let base = commit.base.as_ref()?;
     Some(base.buckets.iter().map(|bucket| bucket.length).sum())
-}
-
-fn age(written_at_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
-    let age = Duration::from_millis(now_ms.saturating_sub(written_at_ms));
-    format!("{} ago", HumanDuration(age))
 }
 
 async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Result<ExitCode> {
@@ -291,11 +273,4 @@ async fn collect(
         println!("{} of {} objects deleted", report.deleted, report.listed);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .context(ErrorKind::Internal, || "cannot write the result as JSON")?;
-    println!("{text}");
-    Ok(())
 }

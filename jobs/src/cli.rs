@@ -15,6 +15,7 @@ use crate::build::Build;
 use crate::checkpoints::{self, CHECKPOINTS};
 use crate::config::{JobConfig, Workers};
 use crate::cosmos::Cosmos;
+use crate::deadletters::{self, DEADLETTERS};
 use crate::flow::Flow;
 use crate::job::Job;
 use crate::running::RunningJob;
@@ -63,6 +64,7 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
             job(name, of_check, build).and_then(|job| check(job, of_check.get_flag("json")))
         }
         Some((CHECKPOINTS, of_checkpoints)) => mend(name, of_checkpoints),
+        Some((DEADLETTERS, of_letters)) => letters(name, of_letters),
         _ => start(name, &matches, failpoints, build)
             .and_then(wait)
             .map(|()| ExitCode::SUCCESS),
@@ -101,6 +103,7 @@ fn command(name: &'static str) -> Command {
             .about("Print what a start would do, write nothing, and exit with the code that the start would give at once")
             .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON")))
         .subcommand(checkpoints::command())
+        .subcommand(deadletters::command())
         .arg(Arg::new("config").long("config").global(true).value_name("FILE").value_parser(path()).help(format!(
             "Configuration file, TOML [default: {name}.toml]"
         )))
@@ -176,6 +179,14 @@ fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
         checkpoint.commit().retain,
         checkpoint.lease(),
     )
+}
+
+/// Looks at the dead letters, or tries them again.
+fn letters(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
+    let config = configuration(name, matches)?;
+    config.validate()?;
+    let store = config.checkpoint.open(name)?;
+    deadletters::run(matches, &store, &config)
 }
 
 /// Prints what a start would do.

@@ -25,7 +25,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidefeed_operators::cosmos::{Budget, BulkConfig, Policy, Priority};
+use tidefeed_operators::cosmos::{
+    Budget, BulkConfig, ContainerDeadLetters, ContainerSpec, Policy, Priority,
+};
+pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
@@ -47,6 +50,8 @@ pub struct JobConfig {
     pub load: LoadConfig,
     /// Where and when checkpoints are written.
     pub checkpoint: CheckpointConfig,
+    /// The container of the dead letters; default none: they are in the checkpoint.
+    pub dead_letters: Option<DeadLettersConfig>,
 }
 
 /// A number of worker threads.
@@ -125,10 +130,21 @@ pub struct SinkConfig {
     /// The paths of the container's partition key, one to three; default `["/id"]`.
     #[serde(default = "default_partition_key")]
     pub partition_key: Vec<String>,
-    /// Create database and container if they do not exist; default true. An existing container is never changed, but
-    /// its partition key must be the one above.
+    /// Create database and container if they do not exist; default true. An existing container is never changed: its
+    /// partition key must be the one above, and a difference in what follows is a warning.
     #[serde(default = "default_true")]
     pub create: bool,
+    /// The container's request units per second, `{ manual = 400 }` or `{ autoscale = 4000 }`; see [`Throughput`]. Default
+    /// none: serverless, or the database's shared throughput, or 400, as the account has it.
+    #[serde(default)]
+    pub throughput_ru: Option<Throughput>,
+    /// When documents expire, `{ seconds = 86400 }` or `"per_document"`; see [`DefaultTtl`]. Default none: never.
+    #[serde(default)]
+    pub default_ttl: Option<DefaultTtl>,
+    /// What of a document is indexed, `"none"` or `{ paths = { included = ["/total/?"], excluded = ["/*"] } }`; see
+    /// [`Indexing`]. Default none: everything. Less makes writes cheaper.
+    #[serde(default)]
+    pub indexing: Option<Indexing>,
     /// Requests under way at once for each process; default 16, 1 to 1000. At most 4 of them go to one physical partition, and
     /// the pace of each adapts to what it takes, so larger helps with many partitions only.
     #[serde(default = "default_max_in_flight")]
@@ -151,6 +167,40 @@ pub struct SinkConfig {
     pub priority: Option<Priority>,
     /// The container's throughput bucket that pays, 1 to 5; default none.
     pub throughput_bucket: Option<u8>,
+    /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
+    /// something is wrong with all of them then. Default none: the first ends the run.
+    pub dead_letters_per_minute: Option<u32>,
+}
+
+impl SinkConfig {
+    /// The container as it should be.
+    pub(crate) fn container(&self) -> ContainerSpec {
+        ContainerSpec {
+            database: self.database.clone(),
+            container: self.container.clone(),
+            partition_key: self.partition_key.clone(),
+            throughput_ru: self.throughput_ru,
+            default_ttl: self.default_ttl,
+            indexing: self.indexing.clone(),
+        }
+    }
+}
+
+/// A container for the dead letters of this job and perhaps of others, partitioned by `/sink`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersConfig {
+    /// The database.
+    pub database: String,
+    /// The container. It belongs to no source and no sink.
+    pub container: String,
+}
+
+impl DeadLettersConfig {
+    /// The container as it should be.
+    pub(crate) fn spec(&self) -> ContainerSpec {
+        ContainerDeadLetters::spec(&self.database, &self.container)
+    }
 }
 
 /// Where and when checkpoints are written.
@@ -356,18 +406,18 @@ impl JobConfig {
                 3_600_000,
                 "milliseconds",
             )?;
-            within(
-                &format!("sink.{name}.partition_key"),
-                sink.partition_key.len() as u64,
-                1,
-                3,
-                "paths",
-            )?;
+            let sound = sink.container().validate();
+            sound.map_err(|error| error.wrap(format!("sink.{name}")))?;
+        }
+        if let Some(letters) = &self.dead_letters {
+            let sound = letters.spec().validate();
+            sound.map_err(|error| error.wrap("dead_letters"))?;
         }
         self.check_containers()
     }
 
-    /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself.
+    /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself. Dead letters
+    /// in either would be taken for its documents.
     fn check_containers(&self) -> Result<()> {
         let sources = self
             .source
@@ -379,7 +429,9 @@ impl JobConfig {
             .map(|(name, s)| (format!("sink.{name}"), (&s.database, &s.container)));
         let mut users: BTreeMap<_, String> =
             sources.map(|(user, container)| (container, user)).collect();
-        for (sink, container) in sinks {
+        let letters = self.dead_letters.iter();
+        let letters = letters.map(|l| ("dead_letters".to_owned(), (&l.database, &l.container)));
+        for (sink, container) in sinks.chain(letters) {
             if let Some(other) = users.insert(container, sink.clone()) {
                 return Err(Error::new(
                     ErrorKind::Config,
@@ -440,6 +492,49 @@ mod tests {
     }
 
     #[test]
+    fn a_sink_says_what_its_container_is_to_be() {
+        let sink = |text: &str| {
+            let head = "[sink.v]\ndatabase = \"a\"\ncontainer = \"v\"\n";
+            let config = JobConfig::parse(&(head.to_owned() + text)).expect("parses");
+            config.validate().map(|()| config.sink["v"].container())
+        };
+        let text = "partition_key = [\"/tenant\", \"/id\"]\nthroughput_ru = { autoscale = 4000 }\n\
+                    default_ttl = { seconds = 60 }\nindexing = { paths = { excluded = [\"/*\"] } }\n";
+        let expected = ContainerSpec {
+            database: "a".into(),
+            container: "v".into(),
+            partition_key: vec!["/tenant".into(), "/id".into()],
+            throughput_ru: Some(Throughput::Autoscale(4000)),
+            default_ttl: Some(DefaultTtl::Seconds(60)),
+            indexing: Some(Indexing::Paths {
+                included: Vec::new(),
+                excluded: vec!["/*".into()],
+            }),
+        };
+        assert_eq!(sink(text).expect("sound"), expected);
+        let sparse = sink("default_ttl = \"per_document\"\n").expect("sound");
+        assert_eq!(sparse.default_ttl, Some(DefaultTtl::PerDocument));
+        assert_eq!(sparse.indexing, None);
+        for (text, says) in [
+            (
+                "throughput_ru = { manual = 450 }",
+                "sink.v: throughput_ru.manual is 450: it must be 400 to",
+            ),
+            (
+                "partition_key = [\"/a\", \"b\"]",
+                "sink.v: partition key path \"b\"",
+            ),
+            (
+                "indexing = \"none\"\ndefault_ttl = \"per_document\"",
+                "sink.v: default_ttl needs an index",
+            ),
+        ] {
+            let report = sink(text).expect_err("wrong").report();
+            assert!(report.starts_with(says), "{report}");
+        }
+    }
+
+    #[test]
     fn a_container_has_one_user() {
         let part = |kind: &str, name: &str, container: &str| {
             format!("[{kind}.{name}]\ndatabase = \"d\"\ncontainer = \"{container}\"\n")
@@ -448,6 +543,11 @@ mod tests {
             (part("sink", "a", "x"), "sink.a"),
             (part("source", "a", "x"), "source.a"),
         ] {
+            let letters = "[dead_letters]\ndatabase = \"d\"\ncontainer = \"x\"\n";
+            let config = JobConfig::parse(&(other.clone() + letters)).expect("parses");
+            let report = config.validate().expect_err("two users").report();
+            let says = format!("dead_letters writes to d/x, which {user} uses already");
+            assert!(report.starts_with(&says), "{report}");
             let config = JobConfig::parse(&(other + &part("sink", "b", "x"))).expect("parses");
             let report = config.validate().expect_err("two users").report();
             assert!(

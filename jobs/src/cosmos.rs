@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
+use tidefeed_operators::dead_letter::{DeadLetters, LetterBox, Redeliver};
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
-use crate::config::{AccountConfig, SinkConfig, SourceConfig};
+use crate::config::{AccountConfig, DeadLettersConfig, SinkConfig, SourceConfig};
 use crate::connect::Connect;
 
 /// The containers of one Cosmos DB account. It connects when the first container is opened.
@@ -64,6 +66,32 @@ impl Cosmos {
     }
 }
 
+impl Cosmos {
+    /// The container of a sink, which must be there, for letters that are tried again while `fence` is open.
+    pub(crate) async fn redelivery(
+        &self,
+        name: &str,
+        config: &SinkConfig,
+        fence: Fence,
+    ) -> Result<Arc<dyn Redeliver>> {
+        let account = self.account().await?;
+        let container = adapter::Container::open_as(account, &config.container()).await;
+        let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
+        Ok(Arc::new(adapter::Redelivery::new(container, fence)))
+    }
+
+    /// The dead letters of a job in a container, which must be there.
+    pub(crate) async fn existing_letters(
+        &self,
+        job: &str,
+        place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn LetterBox>> {
+        let container = adapter::Container::open_as(self.account().await?, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("dead letters"))?;
+        Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
+    }
+}
+
 #[async_trait]
 impl Connect for Cosmos {
     async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>> {
@@ -81,15 +109,13 @@ impl Connect for Cosmos {
 
     async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
         let account = self.account().await?;
-        let spec = adapter::ContainerSpec {
-            partition_key: config.partition_key.clone(),
-            ..adapter::ContainerSpec::new(&config.database, &config.container, "/id")
-        };
+        let spec = config.container();
         let container = match config.create {
             true => adapter::Container::create_if_absent(account, &spec).await,
             false => adapter::Container::open_as(account, &spec).await,
         };
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
+        advise(&container).await;
         let defaults = adapter::BulkConfig::default();
         let bulk = adapter::BulkConfig {
             policy: config.policy,
@@ -101,10 +127,36 @@ impl Connect for Cosmos {
                 .unwrap_or(defaults.max_connections),
             ambiguous_settle: Duration::from_millis(config.settle_ms),
             fault_settle: Duration::from_millis(config.settle_ms).min(defaults.fault_settle),
+            on_poison: match config.dead_letters_per_minute {
+                Some(per_minute) => adapter::Poison::DeadLetter { per_minute },
+                None => adapter::Poison::Fail,
+            },
             ..defaults
         };
         let target = adapter::CosmosTarget::open(container, bulk).await;
         let target = target.map_err(|error| error.wrap(format!("sink {name}")))?;
         Ok(Arc::new(target))
+    }
+
+    async fn dead_letters(
+        &self,
+        job: &str,
+        place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn DeadLetters>> {
+        let account = self.account().await?;
+        let container = adapter::Container::create_if_absent(account, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("dead letters"))?;
+        Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
+    }
+}
+
+/// How long a start waits for a document to give advice on. It reads one document of each feed range at most, which
+/// takes milliseconds; a container that throttles its readers is not worth waiting for.
+const ADVICE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Says whether writes could be cheaper, going by a document that the container holds. Advice is never worth an error.
+async fn advise(container: &adapter::Container) {
+    if let Ok(Ok(Some(sample))) = timeout(ADVICE_TIMEOUT, adapter::sample(container)).await {
+        container.advise(&sample);
     }
 }

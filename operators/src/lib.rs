@@ -11,10 +11,11 @@
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
-//! The ports to the outside are [`feed`] and [`target`]. `cosmos` implements both on Azure Cosmos DB and is the only place
+//! The ports to the outside are [`feed`] and [`target`], and [`dead_letter`] for what a target refuses for good. `cosmos` implements both on Azure Cosmos DB and is the only place
 //! that names Azure; `memory` implements them in memory, for tests.
 
 pub mod cosmos;
+pub mod dead_letter;
 pub mod document;
 pub mod feed;
 pub mod fold;

@@ -1,74 +1,22 @@
-//! A container: opened or created, with its partition key checked.
+//! A container: opened or created, and compared with what it should be.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use azure_data_cosmos::clients::ContainerClient;
-use azure_data_cosmos::models::{
-    ContainerProperties, PartitionKeyDefinition, ThroughputProperties,
-};
-use azure_data_cosmos::options::CreateContainerOptions;
-use serde::{Deserialize, Serialize};
-use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
+use serde::Serialize;
+use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 
 use super::account::Account;
-use super::backoff::BackoffConfig;
 use super::failure::Failure;
+use super::indexing::advice;
 use super::partition_key::PartitionKeyPaths;
-use super::retry::Retry;
+use super::point::send;
+use super::provision::{
+    self, ContainerSpec, Provisioned, check_partition_key, differences, throughput_of,
+};
 use super::status::Disposition;
-
-/// A container as it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContainerSpec {
-    /// The database's name.
-    pub database: String,
-    /// The container's name.
-    pub container: String,
-    /// One to three paths, for example `["/origin"]`. Cannot be changed once the container exists.
-    pub partition_key: Vec<String>,
-    /// Request units per second to create the container with. Default none, which leaves it to the account: serverless, or
-    /// the database's shared throughput, or 400. An existing container keeps what it has.
-    #[serde(default)]
-    pub throughput_ru: Option<NonZeroU32>,
-}
-
-impl ContainerSpec {
-    /// A container with one partition key path and the account's own throughput.
-    pub fn new(
-        database: impl Into<String>,
-        container: impl Into<String>,
-        partition_key: impl Into<String>,
-    ) -> Self {
-        ContainerSpec {
-            database: database.into(),
-            container: container.into(),
-            partition_key: vec![partition_key.into()],
-            throughput_ru: None,
-        }
-    }
-
-    /// Checks names and paths.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], naming the field.
-    pub fn validate(&self) -> Result<()> {
-        for (field, name) in [("database", &self.database), ("container", &self.container)] {
-            if name.is_empty() || name.contains(['/', '\\', '?', '#']) {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!(
-                        "{field} {name:?} is not a possible name: it must not be empty or contain / \\ ? #"
-                    ),
-                ));
-            }
-        }
-        PartitionKeyPaths::new(self.partition_key.clone()).map(drop)
-    }
-}
 
 /// An existing container. Clones share everything.
 #[derive(Clone)]
@@ -82,7 +30,8 @@ struct Inner {
     database: String,
     name: String,
     keys: PartitionKeyPaths,
-    definition: PartitionKeyDefinition,
+    properties: ContainerProperties,
+    advised: OnceLock<()>,
 }
 
 impl Container {
@@ -110,31 +59,34 @@ impl Container {
         }
     }
 
-    /// Opens a container, and creates it and its database first if they do not exist.
+    /// Opens a container, and creates it and its database first if they do not exist. Safe beside others that do the same. One
+    /// that exists is left as it is; see the fields of [`ContainerSpec`] for what is compared.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the container exists with another partition key, naming both, or when the specification
     /// is malformed; otherwise as [`open`](Self::open).
     pub async fn create_if_absent(account: &Account, spec: &ContainerSpec) -> Result<Container> {
         spec.validate()?;
-        if let Some(found) = Self::find(account, &spec.database, &spec.container).await? {
-            found.check_partition_key(spec)?;
-            return Ok(found);
-        }
-        create_database(account, &spec.database).await?;
-        create_container(account, spec).await?;
-        // Another run may have created it in between, with another key: what exists counts.
-        Self::open_as(account, spec).await
+        let found = match Self::find(account, &spec.database, &spec.container).await? {
+            Some(found) => found,
+            None => {
+                provision::create(account, spec).await?;
+                Self::open(account, &spec.database, &spec.container).await?
+            }
+        };
+        // Also of what was just created: another run may have been faster, and what exists counts.
+        found.check(account, spec).await?;
+        Ok(found)
     }
 
-    /// Opens a container that exists and is to have this partition key.
+    /// Opens a container that exists and is to be like this.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when its partition key is another, naming both; otherwise as [`open`](Self::open).
     pub async fn open_as(account: &Account, spec: &ContainerSpec) -> Result<Container> {
         spec.validate()?;
         let found = Self::open(account, &spec.database, &spec.container).await?;
-        found.check_partition_key(spec)?;
+        found.check(account, spec).await?;
         Ok(found)
     }
 
@@ -169,23 +121,44 @@ impl Container {
                 database: database.to_owned(),
                 name: name.to_owned(),
                 keys: PartitionKeyPaths::new(paths)?,
-                definition: properties.partition_key,
+                properties,
+                advised: OnceLock::new(),
             }),
         }))
     }
 
-    fn check_partition_key(&self, spec: &ContainerSpec) -> Result<()> {
-        if self.partition_key_paths() == spec.partition_key {
-            return Ok(());
+    /// The partition key must be the one asked for; any other difference is one warning.
+    async fn check(&self, account: &Account, spec: &ContainerSpec) -> Result<()> {
+        check_partition_key(spec, self.partition_key_paths())?;
+        let provisioned = match spec.throughput_ru {
+            Some(_) => {
+                let what = format!("reading the throughput of {self}");
+                throughput_of(account, self.client(), &what).await?
+            }
+            None => Provisioned::Unknown,
+        };
+        if let Some(differences) = differences(spec, self.properties(), provisioned) {
+            tracing::warn!("container {self} is left as it is: {differences}");
         }
-        Err(Error::new(
-            ErrorKind::Config,
-            format!(
-                "container {self} is partitioned by {}, not by {}: configure its real key, or another container",
-                self.partition_key_paths().join(", "),
-                spec.partition_key.join(", ")
-            ),
-        ))
+        Ok(())
+    }
+
+    /// Logs once for all clones whether the container's indexing policy makes writes of documents like `sample` dear.
+    pub fn advise(&self, sample: &[u8]) {
+        self.inner.advised.get_or_init(|| {
+            let policy = self.properties().indexing_policy.as_ref();
+            let hint = policy
+                .zip(serde_json::from_slice(sample).ok())
+                .and_then(|(policy, sample)| advice(policy, &sample));
+            if let Some(hint) = hint {
+                tracing::info!("container {self}: {hint}");
+            }
+        });
+    }
+
+    /// What the container was when it was opened.
+    pub(crate) fn properties(&self) -> &ContainerProperties {
+        &self.inner.properties
     }
 
     /// The paths of the partition key.
@@ -212,7 +185,7 @@ impl Container {
     }
 
     pub(crate) fn partition_key_definition(&self) -> &PartitionKeyDefinition {
-        &self.inner.definition
+        &self.inner.properties.partition_key
     }
 
     pub(crate) fn keys(&self) -> &PartitionKeyPaths {
@@ -235,21 +208,12 @@ impl Container {
         let body = serde_json::value::to_raw_value(document).context(ErrorKind::Data, || {
             format!("document {id} cannot be written as JSON")
         })?;
-        let mut retry = Retry::new(BackoffConfig::default());
-        loop {
-            let sent = self
-                .client()
-                .upsert_item(key.clone(), id, &body, None)
-                .await;
-            let failure = match sent {
-                Ok(_) => return Ok(()),
-                Err(error) => Failure::of(&error),
-            };
-            if !failure.is_passing() {
-                return Err(failure.into_error(format!("cannot write document {id} to {self}")));
-            }
-            tokio::time::sleep(retry.wait_after(&failure, self)).await;
-        }
+        let write = || self.client().upsert_item(key.clone(), id, &body, None);
+        let written = send(self, &Fence::unlimited(), write).await?;
+        let failed = || format!("cannot write document {id} to {self}");
+        written
+            .map(drop)
+            .map_err(|failure| failure.into_error(failed()))
     }
 }
 
@@ -272,10 +236,6 @@ fn is_missing(failure: &Failure) -> bool {
     )
 }
 
-fn already_exists(failure: &Failure) -> bool {
-    failure.status == 409
-}
-
 async fn database_exists(account: &Account, database: &str) -> Result<bool> {
     let what = format!("reading database {database}");
     let answer = account
@@ -292,73 +252,5 @@ async fn database_exists(account: &Account, database: &str) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(failure) if is_missing(&failure) => Ok(false),
         Err(failure) => Err(failure.into_error(format!("{what} failed"))),
-    }
-}
-
-async fn create_database(account: &Account, database: &str) -> Result<()> {
-    if database_exists(account, database).await? {
-        return Ok(());
-    }
-    let what = format!("creating database {database}");
-    let answer = account
-        .control(&what, || async {
-            account
-                .client()
-                .create_database(database, None)
-                .await
-                .map(drop)
-        })
-        .await?;
-    match answer {
-        Err(failure) if !already_exists(&failure) => {
-            Err(failure.into_error(format!("{what} failed")))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn create_container(account: &Account, spec: &ContainerSpec) -> Result<()> {
-    let what = format!("creating container {}/{}", spec.database, spec.container);
-    let paths = spec.partition_key.iter().cloned().map(Cow::Owned).collect();
-    let properties =
-        ContainerProperties::new(spec.container.clone(), PartitionKeyDefinition::new(paths));
-    let options = spec.throughput_ru.map(|ru| {
-        CreateContainerOptions::default()
-            .with_throughput(ThroughputProperties::manual(u64::from(ru.get())))
-    });
-    let answer = account
-        .control(&what, || async {
-            account
-                .client()
-                .database_client(spec.database.clone())
-                .create_container(properties.clone(), options.clone())
-                .await
-                .map(drop)
-        })
-        .await?;
-    match answer {
-        Err(failure) if !already_exists(&failure) => {
-            Err(failure.into_error(format!("{what} failed")))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn impossible_names_and_keys_are_refused() {
-        ContainerSpec::new("flights", "live", "/origin")
-            .validate()
-            .unwrap();
-        for spec in [
-            ContainerSpec::new("", "live", "/origin"),
-            ContainerSpec::new("flights", "a/b", "/origin"),
-            ContainerSpec::new("flights", "live", "origin"),
-        ] {
-            assert_eq!(spec.validate().unwrap_err().kind(), ErrorKind::Config);
-        }
     }
 }

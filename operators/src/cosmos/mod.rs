@@ -4,7 +4,9 @@
 //!     AccountConfig --connect--> Account --open / create_if_absent--> Container
 //!                                                                       |-- CosmosFeed    (port ChangeFeed)
 //!                                                                       |-- CosmosTarget  (port Target)
-//!                                                                       `-- CosmosReader  (whole contents, for checks)
+//!                                                                       |-- CosmosReader  (whole contents, for checks)
+//!                                                                       |-- ContainerDeadLetters (port DeadLetters)
+//!                                                                       `-- Redelivery    (port Redeliver)
 //! ```
 //!
 //! # Who retries
@@ -29,11 +31,16 @@ mod backoff;
 mod backtrace;
 mod bulk;
 mod container;
+mod dead_letters;
 mod document;
 mod failure;
 mod feed;
+mod indexing;
 mod partition_key;
+mod point;
+mod provision;
 mod reader;
+mod redeliver;
 mod retry;
 mod status;
 mod target;
@@ -47,8 +54,12 @@ pub use bulk::flow::Figures as PaceFigures;
 pub use bulk::metrics::{BulkMetrics, PartitionMetrics, SIZE_BOUNDS};
 pub use bulk::operation::{Action, DocumentKey, Refusal, Summary, Write};
 pub use bulk::writer::{BulkWriter, Receipt};
-pub use container::{Container, ContainerSpec};
+pub use container::Container;
+pub use dead_letters::ContainerDeadLetters;
 pub use feed::{CosmosFeed, FeedConfig};
-pub use reader::CosmosReader;
+pub use indexing::Indexing;
+pub use provision::{ContainerSpec, DefaultTtl, Throughput};
+pub use reader::{CosmosReader, sample};
+pub use redeliver::Redelivery;
 pub use status::{Disposition, classify};
 pub use target::CosmosTarget;

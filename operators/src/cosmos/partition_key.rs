@@ -92,7 +92,7 @@ impl PartitionKeyPaths {
 }
 
 /// `/a/"b/c"/d` is `a`, `b/c`, `d`.
-fn segments(path: &str) -> Result<Vec<String>> {
+pub(super) fn segments(path: &str) -> Result<Vec<String>> {
     let malformed = || {
         Error::new(
             ErrorKind::Config,

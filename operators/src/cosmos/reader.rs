@@ -1,7 +1,9 @@
 //! The whole contents of a container, to check a view against what it should be.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
@@ -62,4 +64,24 @@ impl CosmosReader {
         }
         Ok(())
     }
+}
+
+/// One document of a container without its system properties, `None` if it holds none.
+///
+/// # Errors
+/// When the container cannot be read.
+pub async fn sample(container: &Container) -> Result<Option<Bytes>> {
+    let one = FeedConfig {
+        page_size: NonZeroU32::MIN,
+        ..FeedConfig::default()
+    };
+    let feed = CosmosFeed::new(container.clone(), one)?;
+    for range in feed.ranges().await? {
+        let mut pages = feed.open(&range, Start::Beginning).await?;
+        let records = pages.next_page().await?.records;
+        if let Some(body) = records.into_iter().find_map(|record| record.body) {
+            return Ok(Some(body));
+        }
+    }
+    Ok(None)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
     Account, AccountConfig, BackoffConfig, BulkConfig, Container, ContainerSpec, CosmosFeed,
-    CosmosReader, CosmosTarget, FeedConfig,
+    CosmosReader, CosmosTarget, FeedConfig, Throughput,
 };
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
@@ -167,7 +167,7 @@ async fn a_hierarchical_partition_key_goes_round() {
     let account = connect(&server).await;
     let spec = ContainerSpec {
         partition_key: vec!["/tenant".into(), "/user/id".into()],
-        throughput_ru: NonZeroU32::new(400),
+        throughput_ru: Some(Throughput::Manual(400)),
         ..spec()
     };
     let container = Container::create_if_absent(&account, &spec).await.unwrap();

@@ -71,6 +71,8 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
             ObjectName::Base {
                 generation, epoch, ..
             } => !bases.contains(&(generation, epoch)) && !base_coming(roots, generation, epoch),
+            // For people to deal with.
+            ObjectName::Letter(_) => false,
         })
         .copied()
         .collect();

@@ -5,6 +5,7 @@
 //! run lives.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::chain::{load_commit, read_back};
 use super::commit_writer::{Collection, GarbageReport};
@@ -15,6 +16,7 @@ use super::objects::{CommitRecord, CommitRef, GenerationRecord, StartRecord};
 use super::reader::{check_base, check_object, read_tokens};
 use super::recovery::{Span, Survey, beyond};
 use super::store::CheckpointStore;
+use crate::fence::Fence;
 use crate::states::is_state;
 use crate::{Error, ErrorKind, Generation, Result};
 
@@ -115,7 +117,9 @@ pub async fn verify(
     store: &CheckpointStore,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verification> {
-    let names = store.list().await?;
+    let mut names = store.list().await?;
+    let survey = Survey::of(&names);
+    names.extend(store.list_letters().await?);
     let mut found = Verification::default();
     for name in &names {
         match check_object(store, *name).await {
@@ -125,7 +129,7 @@ pub async fn verify(
         found.objects += 1;
         progress(found.objects, names.len() as u64);
     }
-    if let Err(error) = follow(store, &Survey::of(&names), &mut found.damage).await {
+    if let Err(error) = follow(store, &survey, &mut found.damage).await {
         found.damage.push(error.report());
     }
     // An object may be found wrong by itself and by what leads to it.
@@ -177,21 +181,45 @@ pub async fn rewind(
     number: u64,
     lease: LeaseConfig,
 ) -> Result<CommitRecord> {
-    holding(store, lease, async |store, generation| {
-        rewind_held(&store, number, generation).await
+    while_held(store, lease, async |held| {
+        rewind_held(&held.store, number, held.generation).await
     })
     .await
 }
 
-/// Does something with the store while holding its lease, under the generation that the lease is for.
-async fn holding<T>(
+/// A checkpoint that is held to be changed by hand.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The store, for as long as the lease lasts.
+    pub store: CheckpointStore,
+    /// Closed when the lease is lost.
+    pub fence: Fence,
+    /// The generation that the lease is for.
+    pub generation: Generation,
+    /// How long to wait before the first write to a sink: requests of the runs before may still be carried out.
+    pub settle: Duration,
+}
+
+/// Does something with the store while holding its lease, which is renewed meanwhile.
+///
+/// # Errors
+/// `Fenced` when a run lives, or the lease was lost; and what `work` returns.
+pub async fn while_held<T>(
     store: &CheckpointStore,
     config: LeaseConfig,
-    work: impl AsyncFnOnce(CheckpointStore, Generation) -> Result<T>,
+    work: impl AsyncFnOnce(Held) -> Result<T>,
 ) -> Result<T> {
-    let lease = Lease::acquire(store, config).await?;
-    let fenced = store.fenced(lease.fence().clone());
-    let done = work(fenced, lease.generation()).await;
+    let mut lease = Lease::acquire(store, config).await?;
+    let held = Held {
+        store: store.fenced(lease.fence().clone()),
+        fence: lease.fence().clone(),
+        generation: lease.generation(),
+        settle: lease.settle(),
+    };
+    let done = tokio::select! {
+        done = work(held) => done,
+        lost = lease.keep() => return Err(lost),
+    };
     let released = lease.release().await;
     // What went wrong first is what matters.
     done.and_then(|done| released.map(|()| done))
@@ -270,8 +298,8 @@ pub async fn collect_garbage(
     retain: usize,
     lease: LeaseConfig,
 ) -> Result<GarbageReport> {
-    holding(store, lease, async |store, _| {
-        collect_held(store, retain).await
+    while_held(store, lease, async |held| {
+        collect_held(held.store, retain).await
     })
     .await
 }

@@ -15,6 +15,7 @@
 //! <job>/state/<g>/<process>/<sequence>  how keyed state changed in an epoch; same form as a seal
 //! <job>/base/<g>/<epoch>/<bucket>       the collection as of a commit, in 64 buckets of keys; same form as a seal
 //! <job>/commit/<g>/<n>                  the chain of commits: tokens, base, runs of seals, state of the sinks  JSON
+//! <job>/deadletters/<name>              what a sink could not write; no part of the protocol (`letters.rs`)
 //! ```
 //!
 //! - Objects are created if absent and never changed. Around each is a frame (`frame.rs`): a readable line with magic, format
@@ -148,6 +149,7 @@ mod garbage;
 pub mod inspect;
 mod lease;
 mod ledger;
+mod letters;
 mod location;
 mod lock;
 mod names;
@@ -169,6 +171,7 @@ pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};
 pub use compaction::Compaction;
 pub use frame::Checksum;
 pub use lease::{Lease, LeaseConfig, LeaseRecord};
+pub use letters::{LetterName, Letters};
 pub use location::{Location, RemoteLocation};
 pub use names::{BUCKETS, bucket_of};
 pub use objects::{

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::letters::LetterName;
 use super::objects::SealKind;
 use crate::{Epoch, Generation};
 
@@ -39,9 +40,13 @@ pub(super) enum ObjectName {
         epoch: Epoch,
         bucket: u8,
     },
+    Letter(LetterName),
 }
 
-/// The folders that hold objects; anything else beside them (the lock file) is not the protocol's.
+/// The folder of what is kept beside the protocol.
+pub(super) const LETTERS: &str = "deadletters";
+
+/// The folders that hold the protocol's objects; anything else beside them (the lock file, letters) is not its business.
 pub(super) const FOLDERS: [&str; 7] = [
     "lease",
     "generation",
@@ -57,6 +62,10 @@ impl ObjectName {
     pub(super) fn parse(text: &str) -> Option<ObjectName> {
         let mut pieces = text.split('/');
         let folder = pieces.next()?;
+        if folder == LETTERS {
+            let name = pieces.next()?.parse().ok().map(ObjectName::Letter);
+            return name.filter(|name| name.to_string() == text);
+        }
         let numbers = pieces
             .map(|piece| piece.parse::<u64>().ok())
             .collect::<Option<Vec<u64>>>()?;
@@ -118,6 +127,7 @@ impl fmt::Display for ObjectName {
                 epoch,
                 bucket,
             } => write!(f, "base/{:010}/{:016}/{bucket:02}", generation.0, epoch.0),
+            ObjectName::Letter(name) => write!(f, "{LETTERS}/{name}"),
         }
     }
 }
@@ -156,6 +166,7 @@ mod tests {
                 epoch: Epoch(1_700_000_000_000),
                 bucket: 15,
             },
+            ObjectName::Letter(LetterName::of([b"a".as_slice()])),
         ];
         for name in names {
             assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
@@ -175,6 +186,9 @@ mod tests {
             "lock",
             "other/0000000001",
             "base/0000000001/0000000000000001/256",
+            "deadletters/1",
+            "deadletters/0123456789ABCDEF0123456789abcdef",
+            "deadletters/0123456789abcdef0123456789abcdef/1",
         ] {
             assert_eq!(ObjectName::parse(text), None, "{text}");
         }

@@ -24,14 +24,21 @@ use super::failure::Failure;
 use super::frame::{Checksum, Damage, Framed, Unframed, unframe, unframe_start};
 use super::location::Location;
 use super::lock::{HeldLock, Place};
-use super::names::{FOLDERS, ObjectName};
+use super::names::{FOLDERS, LETTERS, ObjectName};
 use super::settings::Settings;
 use crate::failpoint::{Failpoints, Step};
 use crate::fence::Fence;
 use crate::{Context, Error, ErrorKind, Result};
 
 /// What to do about an object that cannot be used.
-const REMEDY: &str = "restore it from a copy, or start over with --fresh";
+fn remedy(name: ObjectName) -> &'static str {
+    match name {
+        ObjectName::Letter(_) => {
+            "restore it from a copy, or delete it and try what it held again with --rebuild SINK"
+        }
+        _ => "restore it from a copy, or start over with --fresh",
+    }
+}
 
 /// Tries of a create whose outcome is in doubt.
 const CREATE_TRIES: u32 = 5;
@@ -179,7 +186,7 @@ impl CheckpointStore {
     pub(super) fn damaged(&self, name: ObjectName, damage: &Damage) -> Error {
         Error::new(
             ErrorKind::Checkpoint,
-            format!("{} {damage}: {REMEDY}", self.full_name(name)),
+            format!("{} {damage}: {}", self.full_name(name), remedy(name)),
         )
     }
 
@@ -187,7 +194,7 @@ impl CheckpointStore {
     pub(super) fn missing(&self, name: ObjectName) -> Error {
         Error::new(
             ErrorKind::Checkpoint,
-            format!("{} is missing: {REMEDY}", self.full_name(name)),
+            format!("{} is missing: {}", self.full_name(name), remedy(name)),
         )
     }
 
@@ -201,13 +208,29 @@ impl CheckpointStore {
 
     /// Creates an object; durable when it returns. One that exists with the same content counts as created.
     pub(super) async fn create(&self, object: &Framed) -> Result<()> {
-        self.failpoints.before(step_of(object.name));
-        self.put(object).await?;
-        self.failpoints.after(step_of(object.name));
+        let step = step_of(object.name);
+        step.into_iter()
+            .for_each(|step| self.failpoints.before(step));
+        match self.put_unless_there(object).await? {
+            Some(there) if !object.equals(&there) => return Err(self.taken(object.name)),
+            _ => {}
+        }
+        step.into_iter()
+            .for_each(|step| self.failpoints.after(step));
         Ok(())
     }
 
-    async fn put(&self, object: &Framed) -> Result<()> {
+    /// The error for a name that another run has taken.
+    fn taken(&self, name: ObjectName) -> Error {
+        let full = self.full_name(name);
+        Error::new(
+            ErrorKind::Fenced,
+            format!("another run has written {full}: stop one of the two"),
+        )
+    }
+
+    /// Creates an object; durable when it returns. If there is one of that name already, returns that one's bytes instead.
+    pub(super) async fn put_unless_there(&self, object: &Framed) -> Result<Option<Bytes>> {
         let full = self.full_name(object.name);
         let path = Path::from(full.as_str());
         let mut pause = CREATE_PAUSE;
@@ -219,17 +242,12 @@ impl CheckpointStore {
                 .objects
                 .put_opts(&path, payload, PutMode::Create.into());
             match self.fence.guard(put).await? {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(None),
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     match self.read(object.name).await? {
-                        Some(there) if object.equals(&there) => return Ok(()),
+                        Some(there) => return Ok(Some(there)),
                         None if left > 0 => {}
-                        _ => {
-                            return Err(Error::new(
-                                ErrorKind::Fenced,
-                                format!("another run has written {full}: stop one of the two"),
-                            ));
-                        }
+                        None => return Err(self.taken(object.name)),
                     }
                 }
                 Err(error) => {
@@ -344,6 +362,11 @@ impl CheckpointStore {
         self.list_in(&["lease"]).await
     }
 
+    /// The names of the letters, sorted.
+    pub(super) async fn list_letters(&self) -> Result<Vec<ObjectName>> {
+        self.list_in(&[LETTERS]).await
+    }
+
     async fn list_in(&self, folders: &[&str]) -> Result<Vec<ObjectName>> {
         let mut names = Vec::new();
         for folder in folders {
@@ -391,15 +414,16 @@ impl CheckpointStore {
     }
 }
 
-/// The step that creating an object is.
-fn step_of(name: ObjectName) -> Step {
+/// The step of the protocol that creating an object is.
+fn step_of(name: ObjectName) -> Option<Step> {
     match name {
-        ObjectName::Generation(_) => Step::Claim,
-        ObjectName::Start(_) => Step::Pin,
-        ObjectName::Seal { .. } => Step::SealPut,
-        ObjectName::Lease(_) => Step::LeasePut,
-        ObjectName::Commit { .. } => Step::CommitPut,
-        ObjectName::Base { .. } => Step::BaseWrite,
+        ObjectName::Generation(_) => Some(Step::Claim),
+        ObjectName::Start(_) => Some(Step::Pin),
+        ObjectName::Seal { .. } => Some(Step::SealPut),
+        ObjectName::Lease(_) => Some(Step::LeasePut),
+        ObjectName::Commit { .. } => Some(Step::CommitPut),
+        ObjectName::Base { .. } => Some(Step::BaseWrite),
+        ObjectName::Letter(_) => None,
     }
 }
 

@@ -10,13 +10,14 @@ use tidefeed_tests::orders::Orders;
 use tidefeed_tests::place::{Place, differences};
 use tidefeed_tests::process::from_environment;
 
-struct Job {
-    place: Place,
+/// A job, and the commands over its checkpoint.
+pub(super) struct Job {
+    pub(super) place: Place,
     orders: Orders,
 }
 
 impl Job {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
         eprintln!("TIDEFEED_SEED={seed}");
         Job {
@@ -26,7 +27,7 @@ impl Job {
     }
 
     /// The program with these arguments: its exit code and what it said, on both outputs.
-    fn run(&self, arguments: &[&str]) -> (i32, String) {
+    pub(super) fn run(&self, arguments: &[&str]) -> (i32, String) {
         let mut program = self.place.program(env!("CARGO_BIN_EXE_shop"), 2);
         let output = program.args(arguments).output().expect("it starts");
         let said = [output.stdout, output.stderr].concat();
@@ -34,25 +35,29 @@ impl Job {
         (output.status.code().expect("an exit code"), said)
     }
 
-    fn succeeds(&self, arguments: &[&str]) -> String {
+    pub(super) fn succeeds(&self, arguments: &[&str]) -> String {
         let (code, said) = self.run(arguments);
         assert_eq!(code, 0, "{arguments:?}: {said}");
         said
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(super) fn json(&self, arguments: &[&str]) -> Value {
         let said = self.succeeds(&[arguments, &["--json"]].concat());
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
     }
 
-    /// Writes changes and lets a run commit them; the views must be right then.
-    fn go_on(&mut self) {
+    pub(super) fn change(&mut self) {
         self.place.write(self.orders.change(60));
+    }
+
+    /// Writes changes and lets a run commit them; the views must be right then.
+    pub(super) fn go_on(&mut self) {
+        self.change();
         self.succeeds(&["--until-caught-up"]);
         self.check("after a run");
     }
 
-    fn check(&self, when: &str) {
+    pub(super) fn check(&self, when: &str) {
         let differences = differences(&self.place.found(), &self.orders.expected());
         assert_eq!(differences, Vec::<String>::new(), "{when}");
     }
@@ -67,7 +72,7 @@ impl Job {
     }
 }
 
-fn flip_a_bit(file: &Path) {
+pub(super) fn flip_a_bit(file: &Path) {
     let mut bytes = std::fs::read(file).expect("readable");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

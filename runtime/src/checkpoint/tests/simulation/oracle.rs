@@ -105,7 +105,7 @@ impl Oracle {
                 }
             }
             ObjectName::Commit { .. } => return self.committed(feed, path, &json(bytes)),
-            ObjectName::Generation(_) | ObjectName::Base { .. } => {}
+            ObjectName::Generation(_) | ObjectName::Base { .. } | ObjectName::Letter(_) => {}
         }
         Ok(())
     }
