@@ -1,8 +1,8 @@
 //! The port through which view documents go out.
 //!
-//! A sink hands a [`Target`] one batch at a time, with at most one write per document, and waits for the whole batch. So
-//! a target is free to order, group and retry the writes of a batch as it likes: per document there is never more than
-//! one write in flight (invariant I5).
+//! Each worker of a sink hands a [`Target`] one batch at a time, with at most one write per document, and waits for the whole
+//! batch; a document belongs to one worker. So a target is free to order, group and retry the writes of a batch as it likes:
+//! per document there is never more than one write in flight (invariant I5).
 //!
 //! That holds across runs as well: at its end a run closes its targets and waits until every `apply` has returned, and only
 //! then may the next run write. So an `apply` that has returned, or was closed and has run out of [`REQUEST_DEADLINE`],

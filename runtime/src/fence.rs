@@ -4,10 +4,10 @@
 //! first, and a request is abandoned when the fence closes under it. A process that was frozen finds the fence closed when
 //! it wakes up, before it has looked at anything else.
 //!
-//! Limits: what has passed the fence and is with the HTTP client, in a task of a connection or on its way to the kernel, goes out
-//! when a process that was frozen just then wakes. A run under load has a few requests there at any moment, so a few late
-//! writes can follow a long freeze. And a clock that stands while the machine is suspended does not show the time that has
-//! passed; so the wall clock is asked too, and whichever says more counts.
+//! Limits: what has passed the fence and is with an HTTP client, in a task of a connection or on its way to the kernel, goes out
+//! when a process that was frozen just then wakes. So whoever writes to sinks asks at the socket itself, and what remains is the
+//! moment between the question and the system call. A clock that stands while the machine is suspended does not show the time
+//! that has passed; so the wall clock is asked too, and whichever says more counts.
 
 use std::fmt;
 use std::pin::pin;

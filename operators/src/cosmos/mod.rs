@@ -3,7 +3,8 @@
 //! ```text
 //!     AccountConfig --connect--> Account --open / create_if_absent--> Container
 //!                                                                       |-- CosmosFeed    (port ChangeFeed)
-//!                                                                       |-- CosmosTarget  (port Target)
+//!                                                                       |-- BulkWriter    (writes, usable without any dataflow)
+//!                                                                       |-- CosmosTarget  (port Target, over a BulkWriter)
 //!                                                                       |-- CosmosReader  (whole contents, for checks)
 //!                                                                       |-- ContainerDeadLetters (port DeadLetters)
 //!                                                                       `-- Redelivery    (port Redeliver)
@@ -11,7 +12,7 @@
 //!
 //! # Who retries
 //!
-//! One rule, in two layers, so that no wait is counted twice:
+//! Of what goes through the SDK, which is everything but bulk writes, one rule in two layers, so that no wait is counted twice:
 //!
 //! - The SDK retries what it alone can mend: it refreshes its map of partitions after a split (410), fails over between
 //!   regions, and repeats a read whose connection broke. All of that is bounded by the SDK.
@@ -21,10 +22,15 @@
 //!
 //! What counts as passing is one pure table, [`classify`]; how long to wait is one pure struct, [`Backoff`].
 //!
+//! The SDK has no bulk requests, so those go through a small client of our own (`bulk/wire`), which repeats nothing: pace,
+//! retries and order are `bulk`'s, with a table of their own, [`Classifier`], as what a status means for a write depends on the
+//! write. Writes of more than 1.9 MB, and all of them behind a proxy or to a server with a certificate of its own, go through
+//! the SDK. The client can go when the SDK has one.
+//!
 //! # Limits
 //!
 //! The change feed is read in LatestVersion mode: it carries neither deletes nor versions that were overwritten before they
-//! were read. Only account keys are supported as credentials.
+//! were read.
 
 mod account;
 mod backoff;

@@ -144,11 +144,11 @@ async fn documents_name_themselves() {
     let (_emulator, container) = container().await;
     let writer = open(&container, |_| {}).await;
     for (id, pk) in [("a", Some(1.0)), ("b", Some(-0.0)), ("c", None)] {
-        let _ = writer.upsert(&Order { id, pk, n: 1 }).await.unwrap();
+        writer.upsert(&Order { id, pk, n: 1 }).await.unwrap();
     }
     // Another way to write the same key: the order of the two is kept.
-    let _ = writer.delete("[1.0]", "a").await.unwrap();
-    let _ = writer.delete("[1]", "nothing").await.unwrap();
+    writer.delete("[1.0]", "a").await.unwrap();
+    writer.delete("[1]", "nothing").await.unwrap();
     let summary = writer.close().await.unwrap();
     assert_eq!((summary.written, summary.dead), (5, 0), "{summary:?}");
     let keys: Vec<_> = contents(&container).await.into_keys().collect();
@@ -332,7 +332,7 @@ async fn a_closed_writer_takes_nothing_more() {
     let writer = open(&container, |_| {}).await;
     let clone = writer.clone();
     for n in 0..1000 {
-        let _ = writer
+        writer
             .submit(vec![upsert("a", &n.to_string(), n)])
             .await
             .unwrap();
@@ -441,7 +441,7 @@ async fn a_partition_that_stands_still_holds_up_no_other() {
         let (writer, pk) = (writer.clone(), hot_keys[0].clone());
         tokio::spawn(async move {
             for n in 0..1000 {
-                let _ = writer
+                writer
                     .submit(vec![upsert(&pk, &n.to_string(), n)])
                     .await
                     .unwrap();
@@ -453,7 +453,7 @@ async fn a_partition_that_stands_still_holds_up_no_other() {
     for n in 0..2000 {
         for keys in of_partition.values() {
             let write = upsert(&keys[n as usize % keys.len()], "cold", n);
-            let _ = timeout(Duration::from_secs(20), writer.submit(vec![write]))
+            timeout(Duration::from_secs(20), writer.submit(vec![write]))
                 .await
                 .unwrap()
                 .unwrap();

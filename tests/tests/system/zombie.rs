@@ -56,12 +56,18 @@ fn count_writes() -> FaultRule {
     FaultRule::new(FaultAction::delay(0)).on(&[FaultOperation::Writes])
 }
 
+/// When a run is frozen.
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    Any,
+    Held,
+}
+
 /// Freezes a run in the middle of its writes, with some changes that it has not seen.
 ///
-/// Every request that it has begun is held by the server then, and refused while the run is frozen: when it wakes up it finds
-/// refusals, and wants to repeat what they are about. A request that is still on its way through the HTTP client cannot be
-/// called back, so none is left there.
-fn freeze(place: &Place, orders: &mut Orders, random: &mut fastrand::Rng) -> Run {
+/// At [`Moment::Any`] that may be within a request. At [`Moment::Held`] every request that it has begun is held by the server,
+/// and refused while the run is frozen: when it wakes up it finds refusals, and wants to repeat what they are about.
+fn freeze(place: &Place, orders: &mut Orders, random: &mut fastrand::Rng, moment: Moment) -> Run {
     let folder = place.checkpoint();
     let server = place.server();
     let mut run = start(place, random.usize(1..=3), &[]);
@@ -72,6 +78,11 @@ fn freeze(place: &Place, orders: &mut Orders, random: &mut fastrand::Rng) -> Run
             run.wait_for(Duration::from_millis(random.u64(2..12))),
             "it runs"
         );
+    }
+    if moment == Moment::Any {
+        run.signal(Signal::STOP);
+        place.write(orders.change(50));
+        return run;
     }
     server.set_faults(0, hold(place)).expect("valid rules");
     let hits = || server.fault_hits().iter().sum::<u64>();
@@ -97,7 +108,8 @@ fn a_frozen_run_that_wakes_up_in_time_repeats_its_writes() {
     let place = Place::within(&server, "in-time", "shared = true");
     let mut orders = Orders::new(1);
     place.write(orders.change(100));
-    let mut frozen = freeze(&place, &mut orders, &mut fastrand::Rng::with_seed(1));
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut frozen = freeze(&place, &mut orders, &mut random, Moment::Held);
     server
         .set_faults(0, vec![count_writes()])
         .expect("a valid rule");
@@ -105,12 +117,12 @@ fn a_frozen_run_that_wakes_up_in_time_repeats_its_writes() {
     assert!(frozen.wait_until(|| server.fault_hits() != [0]), "it runs");
 }
 
-fn round(server: &Arc<Emulator>, seed: u64) {
+fn round(server: &Arc<Emulator>, seed: u64, moment: Moment) {
     let mut random = fastrand::Rng::with_seed(seed);
     let place = Place::within(server, &format!("round-{seed}"), SHARED);
     let mut orders = Orders::new(seed);
     place.write(orders.change(100));
-    let frozen = freeze(&place, &mut orders, &mut random);
+    let frozen = freeze(&place, &mut orders, &mut random, moment);
     let old_generation = newest_generation(&place.checkpoint());
 
     let next = start(&place, random.usize(1..=3), &["--until-caught-up"]);
@@ -158,7 +170,8 @@ fn a_frozen_run_that_lost_its_lease_writes_nothing_more() {
     eprintln!("TIDEFEED_SEED={seed}");
     let server = Emulator::start(EmulatorConfig::default()).expect("a free port");
     let server = Arc::new(server);
-    for round_number in 0..ROUNDS {
-        round(&server, seed + round_number);
+    for number in 0..ROUNDS {
+        round(&server, seed + 2 * number, Moment::Held);
+        round(&server, seed + 2 * number + 1, Moment::Any);
     }
 }

@@ -12,7 +12,8 @@
 //!
 //! [`machine`] is the whole protocol, without clock, network or tasks: calls go in, [`Output`](output::Output)s come out,
 //! times are `Duration`s since any one start, and randomness is an argument. So the same calls always end the same way, and a
-//! test can be any network. A driver above it is a loop of one task:
+//! test can be any network. The [`driver`] above it is a loop of one task for each writer, where all requests end; callers
+//! hold a [`BulkWriter`](writer::BulkWriter), which computes where a document belongs before it hands it over:
 //!
 //! ```text
 //!     loop {
@@ -52,10 +53,8 @@
 //!
 //! # Limits
 //!
-//! The driver is not there yet: protocol, pace and connections are complete and tested by themselves, and nothing writes
-//! through them.
-//!
-//! A dead container is noticed only by its answers: nothing here gives up after a time. Memory is bounded by whoever submits.
+//! A dead container is noticed only by its answers: nothing here gives up after a time. A writer's budget is its own: several
+//! writers of one container share fairly, but no budget between them. TLS was never run against the service.
 
 mod admission;
 mod answer;

@@ -253,8 +253,8 @@ impl BulkWriter {
     }
 }
 
-/// What a call has submitted, until it is acknowledged. Dropping it changes nothing about the writes.
-#[must_use = "it resolves when the writes are acknowledged; `flush` waits for all"]
+/// What a call has submitted, until it is acknowledged: a future of what became of it. Dropping it changes nothing about the
+/// writes, and `flush` waits for all of them.
 pub struct Receipt {
     group: GroupId,
     result: oneshot::Receiver<Result<Summary>>,
