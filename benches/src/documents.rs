@@ -58,11 +58,24 @@ pub async fn filled_container(
     documents: usize,
 ) -> Outcome<Container> {
     let spec = ContainerSpec::new(DATABASE, name, "/pk");
-    let container = Container::create_if_absent(account, &spec).await?;
+    filled(account, &spec, documents, document).await
+}
+
+/// A new container with so many of these documents, written in batches.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn filled(
+    account: &Account,
+    spec: &ContainerSpec,
+    documents: usize,
+    document: impl Fn(usize) -> DocumentWrite,
+) -> Outcome<Container> {
+    let container = Container::create_if_absent(account, spec).await?;
     let target = CosmosTarget::open(container.clone(), BulkConfig::default()).await?;
     for first in (0..documents).step_by(DOCUMENTS_PER_CALL) {
         let last = (first + DOCUMENTS_PER_CALL).min(documents);
-        target.apply((first..last).map(document).collect()).await?;
+        target.apply((first..last).map(&document).collect()).await?;
     }
     Ok(container)
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidefeed_operators::feed::{ChangeFeed, Page, PageStream, Start};
+use tidefeed_operators::target::DocumentWrite;
 use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
 
 const RANGE: &str = "-FF";
@@ -37,6 +38,16 @@ pub fn flight(number: u64, key: u64) -> Record {
     Record {
         key: Bytes::from(format!("[\"C{}\",\"flight-{key}\"]", key % 17)),
         body: Some(Bytes::from(body)),
+    }
+}
+
+/// The flight of this number as it is written to a container whose partition key is the carrier.
+pub fn flight_document(number: usize) -> DocumentWrite {
+    let number = number as u64;
+    DocumentWrite {
+        partition_key: format!("[\"C{}\"]", number % 17),
+        id: format!("flight-{number}"),
+        body: flight(number, number).body,
     }
 }
 
@@ -72,6 +83,11 @@ impl FlightFeed {
         };
         feed.made = (0..made).map(|number| feed.change(number)).collect();
         feed
+    }
+
+    /// Itself, for whoever takes any change feed.
+    pub fn shared(&self) -> Arc<dyn ChangeFeed> {
+        Arc::new(self.clone())
     }
 
     fn change(&self, number: u64) -> Record {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `main_job` | the `flight-delays` job on a month and on a year of flights; the embedded server's feed pages and memory |
 //! | `emulator` | the embedded server: upserts beside a server that does nothing, bulk, feed pages, memory |
+//! | `sink` | bulk writes: speed beside point upserts, use of a limited container, fairness, a hot partition, memory |
 //! | `cosmos_rates` | the Cosmos DB adapter's writes and reads beside bare loops over the SDK |
 //! | `checkpoint_store` | seals, commits, rehydration and compaction in a local directory |
 //! | `recovery` | loading a checkpoint, restarting, and what sealing, committing and compacting cost |
@@ -12,6 +13,8 @@
 //! `/proc`. Nothing else should run on the machine meanwhile; what is compared with each other is measured in turns, so
 //! that noise hits both alike.
 
+pub mod bulk_load;
+pub mod control;
 pub mod cpu;
 pub mod documents;
 pub mod feed_pages;
@@ -28,6 +31,7 @@ pub mod raw_feed;
 pub mod raw_http;
 pub mod server;
 pub mod stats;
+pub mod throughput_log;
 pub mod upserts;
 
 /// What a step of a benchmark returns; an error ends the benchmark with its text.

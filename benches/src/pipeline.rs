@@ -31,10 +31,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::Outcome;
-use crate::flights::{Flight, FlightFeed};
+use crate::flights::Flight;
 
 const SOURCE: &str = "flights";
-const RANGE: &str = "-FF";
 
 /// What is known of the epochs of a run.
 #[derive(Clone, Debug, Default)]
@@ -91,11 +90,11 @@ impl Pipeline {
     /// count as done at once.
     ///
     /// # Errors
-    /// When the store cannot be opened.
+    /// When the store cannot be opened or the feed has no ranges to tell.
     pub fn start(
         tokio: &Runtime,
         store: Option<&CheckpointStore>,
-        feed: &FlightFeed,
+        feed: Arc<dyn ChangeFeed>,
         commits: CommitConfig,
     ) -> Outcome<Pipeline> {
         let _entered = tokio.enter();
@@ -126,14 +125,9 @@ impl Pipeline {
         let epoch = EpochConfig::default();
         let budget = ByteBudget::new(epoch.max_waiting_bytes);
         let (page_sender, inbox) = Inbox::within(&budget);
-        let range = FeedRangeId(RANGE.into());
-        let saved = resumed
-            .tokens
-            .get(SOURCE)
-            .and_then(|ranges| ranges.get(&range));
-        let start = saved.map_or(Start::Beginning, |token| Start::Token(token.clone()));
+        let ranges = tokio.block_on(feed.ranges())?;
         let readers = Arc::new(Readers {
-            feed: Arc::new(feed.clone()) as Arc<dyn ChangeFeed>,
+            feed,
             poll: PollDelay {
                 first: Duration::from_millis(1),
                 longest: Duration::from_millis(1),
@@ -142,9 +136,15 @@ impl Pipeline {
             budget,
             ledger: ledger.clone(),
             finish: watch::Sender::new(false).subscribe(),
-            open_ranges: Arc::new(AtomicUsize::new(1)),
+            open_ranges: Arc::new(AtomicUsize::new(ranges.len())),
         });
-        let mut tasks = vec![tokio.spawn(readers.read(range, start, page_sender))];
+        let saved = resumed.tokens.get(SOURCE);
+        let read = |range: FeedRangeId| {
+            let token = saved.and_then(|saved| saved.get(&range)).cloned();
+            let start = token.map_or(Start::Beginning, Start::Token);
+            tokio.spawn(Arc::clone(&readers).read(range, start, page_sender.clone()))
+        };
+        let mut tasks: Vec<_> = ranges.into_iter().map(read).collect();
         match (opened, store, &resume) {
             (Some(opened), Some(store), Some(resume)) => {
                 let outlets = Outlets::from([(SOURCE.to_owned(), vec![load_sender])]);
@@ -290,9 +290,9 @@ impl Dataflow {
             let decode = |body: &bytes::Bytes| {
                 serde_json::from_slice::<Flight>(body).context(ErrorKind::Data, || "no flight")
             };
-            let (upserts, sealed) = source(ticks, parts, decode);
+            let (mut upserts, sealed) = source(ticks, parts, decode);
             let epochs = Arc::clone(&self.epochs);
-            let upserts = upserts.inspect_container(move |event| {
+            upserts.records = upserts.records.inspect_container(move |event| {
                 if let Ok((time, upserts)) = event {
                     epochs.lock().open.entry(*time).or_default().1 += upserts.len() as u64;
                 }

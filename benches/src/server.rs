@@ -17,7 +17,7 @@ use crate::cpu::processor_time;
 use crate::memory::resident_bytes;
 use crate::noop_server::{self, Recording};
 
-/// The argument that makes a benchmark the embedded server; see [`serve_if_asked`].
+/// The argument that makes a benchmark the embedded server, perhaps with a throughput behind it; see [`serve_if_asked`].
 const SERVE: &str = "--serve";
 /// The argument that makes it the server that does nothing.
 const SERVE_NOOP: &str = "--serve-noop";
@@ -48,7 +48,7 @@ pub struct ServerStats {
 /// When the server does not start.
 pub fn serve_if_asked() -> Outcome<bool> {
     match std::env::args().nth(1).as_deref() {
-        Some(SERVE) => serve_embedded()?,
+        Some(SERVE) => serve_embedded(std::env::args().nth(2))?,
         Some(SERVE_NOOP) => serve_noop()?,
         _ => return Ok(false),
     }
@@ -56,8 +56,11 @@ pub fn serve_if_asked() -> Outcome<bool> {
 }
 
 /// Answers each line of the standard input with the server's counts.
-fn serve_embedded() -> Outcome {
-    let emulator = Emulator::start(EmulatorConfig::default())?;
+fn serve_embedded(throughput: Option<String>) -> Outcome {
+    let emulator = Emulator::start(EmulatorConfig {
+        throughput: throughput.map(|text| text.parse()).transpose()?,
+        ..EmulatorConfig::default()
+    })?;
     println!("{} {}", emulator.endpoint(), emulator.key());
     for line in std::io::stdin().lines() {
         line?;
@@ -92,7 +95,15 @@ impl ServerProcess {
     /// # Errors
     /// When the process does not start or does not say where it listens.
     pub async fn start() -> Outcome<Self> {
-        Self::start_as(SERVE, None).await
+        Self::start_as(&[SERVE], None).await
+    }
+
+    /// The same, with throughput enforced: a container that is created without any gets so many request units per second.
+    ///
+    /// # Errors
+    /// When the process does not start or does not say where it listens.
+    pub async fn start_limited(ru_per_s: u32) -> Outcome<Self> {
+        Self::start_as(&[SERVE, &ru_per_s.to_string()], None).await
     }
 
     /// Starts a server that does nothing but repeat a recording, on one thread.
@@ -100,12 +111,12 @@ impl ServerProcess {
     /// # Errors
     /// When the process does not start or does not say where it listens.
     pub async fn start_noop(recording: &Recording) -> Outcome<Self> {
-        Self::start_as(SERVE_NOOP, Some(serde_json::to_string(recording)?)).await
+        Self::start_as(&[SERVE_NOOP], Some(serde_json::to_string(recording)?)).await
     }
 
-    async fn start_as(argument: &str, first_line: Option<String>) -> Outcome<Self> {
+    async fn start_as(arguments: &[&str], first_line: Option<String>) -> Outcome<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg(argument)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -30,6 +30,9 @@ pub struct EmulatorConfig {
     pub partitions: usize,
     /// Account key, base64. Default: the emulators' public key.
     pub key: String,
+    /// An Entra token (`type=aad`) that is accepted beside the key, not empty. It is compared, not verified: any text of
+    /// printable ASCII characters but `&` and `%` will do. `None` (the default): no token is.
+    pub entra_token: Option<String>,
     /// Threads that serve requests, 1 to 64. Default 1: a loopback server shares its cores with its clients.
     pub worker_threads: usize,
     /// Throughput of a container that is created without an offer, in RU/s, 1 to 1,000,000; offers are then enforced.
@@ -90,6 +93,7 @@ impl Default for EmulatorConfig {
             port: 0,
             partitions: 4,
             key: WELL_KNOWN_KEY.to_owned(),
+            entra_token: None,
             worker_threads: 1,
             throughput: None,
             data: None,
@@ -144,6 +148,15 @@ impl EmulatorConfig {
                     .to_owned(),
             );
         }
+        let carried = |byte: u8| byte.is_ascii_graphic() && byte != b'&' && byte != b'%';
+        if let Some(token) = &self.entra_token
+            && (token.is_empty() || !token.bytes().all(carried))
+        {
+            return Err(
+                "entra_token must be printable ASCII characters but & and %, at least one"
+                    .to_owned(),
+            );
+        }
         Ok(())
     }
 
@@ -175,7 +188,7 @@ mod tests {
         assert_eq!(good.validate(), Ok(()));
         assert!(good.is_loopback_only());
         type Change = fn(&mut EmulatorConfig);
-        let changes: [(Change, &str); 9] = [
+        let changes: [(Change, &str); 11] = [
             (|c| c.host = "localhost".to_owned(), "host localhost is"),
             (
                 |c| c.partitions = 0,
@@ -197,6 +210,11 @@ mod tests {
                 "seed_file is an empty path",
             ),
             (|c| c.key = "?".to_owned(), "key is not base64"),
+            (|c| c.entra_token = Some(String::new()), "entra_token must"),
+            (
+                |c| c.entra_token = Some("a b".to_owned()),
+                "entra_token must",
+            ),
         ];
         for (change, expected) in changes {
             let mut config = good.clone();

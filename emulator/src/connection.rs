@@ -138,6 +138,9 @@ impl Connection {
             match &verdict.decision.end {
                 End::Proceed => return service.answer(parts, body),
                 End::Refuse(status) => return service.respond(parts, status.clone().into_reply()),
+                End::RefuseAfter(status) => {
+                    return service.answer_instead(parts, body, status.clone().into_reply());
+                }
                 End::DropBefore => return self.drop_connection().await,
                 End::DropAfter => {
                     // Carried out and counted, but its reply is lost.

@@ -21,10 +21,11 @@
 //! - Throughput: a charge on every reply, and 429 with a time to wait when [`EmulatorConfig::throughput`] is set.
 //! - Faults on command, a clock that can be advanced, the state of the server: in code, and as `/_emulator/` over HTTP.
 //! - Data in memory, or in a directory ([`EmulatorConfig::data`]).
-//! - Single (version 2) and hierarchical partition keys; session tokens; master-key signatures; HTTP/1.1 and HTTP/2.
+//! - Single (version 2) and hierarchical partition keys; session tokens; HTTP/1.1 and HTTP/2.
+//! - Master-key signatures, and one Entra token ([`EmulatorConfig::entra_token`]) that is compared with what is sent.
 //!
 //! # Not supported, and refused by name
-//! Version 1 partition keys; stored procedures, triggers and user-defined functions; users and permissions; Entra tokens. In
+//! Version 1 partition keys; stored procedures, triggers and user-defined functions; users and permissions. In
 //! queries: `ORDER BY` beside `GROUP BY`; `DISTINCT`, windows and aggregates in a subquery over the whole container; bitwise
 //! operators; dates, regular expressions, spatial, vector and full-text search.
 //!
@@ -37,6 +38,8 @@
 //! - Throughput is not enforced unless [`EmulatorConfig::throughput`] is set; a database's throughput then limits each of
 //!   its containers to all of it. There is no burst capacity.
 //! - A partition splits at a size only if the server is told to, and two merge only on command.
+//! - An Entra token may do everything that the key may; in the service it cannot create databases and containers.
+//! - Priority levels and throughput buckets are checked and counted, and give nobody more or less.
 //! - Charges follow a simple model of document sizes, not of indexes.
 //!
 //! # Admin API
@@ -47,6 +50,7 @@
 //! | `GET /_emulator/status` | counts down to the partition; `/_emulator/dbs/{db}/colls/{coll}` is one container of it |
 //! | `GET`, `PUT`, `DELETE /_emulator/faults` | shows rules with their hits, replaces them, takes them back ([`FaultRule`]) |
 //! | `POST /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split` | splits a partition |
+//! | `PUT /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/throughput` | limits one partition: `{"ru_per_s": 100}`, or `null` |
 //! | `POST /_emulator/dbs/{db}/colls/{coll}/merge` | merges two: `{"ranges": ["4", "5"]}` |
 //! | `GET`, `POST /_emulator/clock` | shows the server's clock, moves it forward: `{"advance_ms": 60000}` |
 //!

@@ -26,6 +26,9 @@ struct Options {
     /// Account key, base64 [default: the emulators' public key].
     #[arg(long, env = "COSMOS_KEY", default_value = WELL_KNOWN_KEY, hide_default_value = true, hide_env_values = true)]
     key: String,
+    /// Entra token that is accepted beside the key, as it is [default: none].
+    #[arg(long, env = "COSMOS_ENTRA_TOKEN", hide_env_values = true)]
+    entra_token: Option<String>,
     /// Enforce throughput, with this many RU/s (1 to 1000000) for a container that is created without an offer
     /// [default: offers are remembered, not enforced].
     #[arg(long, value_name = "RU/S")]
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         port: options.port,
         partitions: options.partitions,
         key: options.key,
+        entra_token: options.entra_token,
         worker_threads: options.threads,
         throughput: options.throughput,
         data: options.data,

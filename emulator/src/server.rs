@@ -74,7 +74,7 @@ pub enum StartError {
 #[error("{0}")]
 pub struct FaultError(String);
 
-/// A partition cannot be split or merged as asked. Its text names it and says why not.
+/// A partition cannot be split, merged or limited as asked. Its text names it and says why not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TopologyError(String);
@@ -248,6 +248,35 @@ impl Emulator {
         container.merge(a, b).map_err(TopologyError)
     }
 
+    /// Limits one partition of a container to `ru_per_s` in place of its share of the container's throughput, whether
+    /// throughput is enforced or not; `None` gives it its share again. Other offers leave the limit as it is; it ends with
+    /// the partition, at a split or merge, and with the server.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if there is no such partition, or `ru_per_s` is not above 0 and at most 1,000,000.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tidefeed_emulator::Emulator;
+    /// # let emulator = Emulator::start(Default::default())?;
+    /// let error = emulator.limit_partition("shop", "orders", 2, Some(100.0)).unwrap_err();
+    /// assert_eq!(error.to_string(), "container orders of shop does not exist");
+    /// # Ok::<(), tidefeed_emulator::StartError>(())
+    /// ```
+    pub fn limit_partition(
+        &self,
+        database: &str,
+        container: &str,
+        range: u32,
+        ru_per_s: Option<f64>,
+    ) -> Result<(), TopologyError> {
+        let container = self.container(database, container)?;
+        container
+            .limit_partition(range, ru_per_s)
+            .map_err(TopologyError)
+    }
+
     fn container(&self, database: &str, name: &str) -> Result<Arc<Container>, TopologyError> {
         let found = self.service.account.database(database);
         found
@@ -297,7 +326,8 @@ impl Drop for Emulator {
 /// What answers the requests of a server: everything but its socket.
 pub(crate) fn service(config: &EmulatorConfig, endpoint: String) -> Result<Service, StartError> {
     let authorizer = Authorizer::new(&config.key)
-        .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?;
+        .ok_or_else(|| StartError::Config("key is not base64".to_owned()))?
+        .with_entra_token(config.entra_token.clone());
     let clock = Arc::new(Clock::default());
     let account = account(config, &clock)?;
     let service = Service::new(account, endpoint, authorizer, clock);

@@ -167,6 +167,9 @@ pub struct SinkConfig {
     pub priority: Option<Priority>,
     /// The container's throughput bucket that pays, 1 to 5; default none.
     pub throughput_bucket: Option<u8>,
+    /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
+    /// something is wrong with all of them then. Default none: the first ends the run.
+    pub dead_letters_per_minute: Option<u32>,
 }
 
 impl SinkConfig {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tidefeed_operators::dead_letter::DeadLetters;
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::Result;
+use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::{SinkConfig, SourceConfig};
+use crate::config::{DeadLettersConfig, SinkConfig, SourceConfig};
 
 /// Opens the containers of a job. Jobs use [`crate::Cosmos`]; tests may use containers in memory.
 #[async_trait]
@@ -24,4 +25,25 @@ pub trait Connect: Send + Sync + 'static {
     /// # Errors
     /// As for a source, and when the container's partition key is another.
     async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>>;
+
+    /// The container for dead letters, created if it does not exist. The default says that there can be none.
+    ///
+    /// # Errors
+    /// As for a source.
+    async fn dead_letters(
+        &self,
+        _job: &str,
+        place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn DeadLetters>> {
+        let DeadLettersConfig {
+            database,
+            container,
+        } = place;
+        Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "dead letters cannot go to {database}/{container}: leave out dead_letters, and they go to the checkpoint"
+            ),
+        ))
+    }
 }

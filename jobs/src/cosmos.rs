@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidefeed_operators::cosmos as adapter;
-use tidefeed_operators::dead_letter::{LetterBox, Redeliver};
+use tidefeed_operators::dead_letter::{DeadLetters, LetterBox, Redeliver};
 use tidefeed_operators::feed::ChangeFeed;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
@@ -127,11 +127,26 @@ impl Connect for Cosmos {
                 .unwrap_or(defaults.max_connections),
             ambiguous_settle: Duration::from_millis(config.settle_ms),
             fault_settle: Duration::from_millis(config.settle_ms).min(defaults.fault_settle),
+            on_poison: match config.dead_letters_per_minute {
+                Some(per_minute) => adapter::Poison::DeadLetter { per_minute },
+                None => adapter::Poison::Fail,
+            },
             ..defaults
         };
         let target = adapter::CosmosTarget::open(container, bulk).await;
         let target = target.map_err(|error| error.wrap(format!("sink {name}")))?;
         Ok(Arc::new(target))
+    }
+
+    async fn dead_letters(
+        &self,
+        job: &str,
+        place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn DeadLetters>> {
+        let account = self.account().await?;
+        let container = adapter::Container::create_if_absent(account, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("dead letters"))?;
+        Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
     }
 }
 

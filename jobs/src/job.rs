@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
@@ -276,8 +277,12 @@ impl Job {
             wiring.source(&name, feed).await?;
         }
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
+        let letters = self.dead_letters(&store, ledger.fence()).await?;
         for (name, target) in &targets {
             target.guard(ledger.fence());
+            if let Some(letters) = &letters {
+                target.keep_dead_letters(name, letters.clone());
+            }
             wiring.sink(name, target, &tasks)?;
         }
         let mut state_writer = StateWriter::default();
@@ -318,6 +323,24 @@ impl Job {
             tasks,
             targets,
         })
+    }
+
+    /// Where refused documents go, if any sink sends them there.
+    async fn dead_letters(
+        &self,
+        store: &CheckpointStore,
+        fence: &Fence,
+    ) -> Result<Option<Arc<dyn DeadLetters>>> {
+        let mut sinks = self.config.sink.values();
+        if sinks.all(|sink| sink.dead_letters_per_minute.is_none()) {
+            return Ok(None);
+        }
+        let letters: Arc<dyn DeadLetters> = match &self.config.dead_letters {
+            Some(place) => self.connect.dead_letters(&self.name, place).await?,
+            None => Arc::new(StoredDeadLetters::new(store.letters())),
+        };
+        letters.guard(fence);
+        Ok(Some(letters))
     }
 
     async fn connect_sources(&self, plan: &Plan) -> Result<Feeds> {

@@ -14,8 +14,10 @@
 //!    is the newest.
 //! 3. Records are decoded before anything of their epoch is handed to the sealer. A document that does not decode stops the run
 //!    while nothing of the epoch is durable, so the next run reads it again (I2); the epoch's capability is never dropped.
-//! 4. The records flow downstream at once, but the capability for the epoch is kept until the epoch is sealed (I1); then
-//!    the positions are reported to the committer, and the capability is dropped.
+//! 4. The records flow downstream at once. When all of an epoch are, their stream passes it, so that the collection can go on to
+//!    the next epoch at once. But a second stream, which never carries anything, is kept at the epoch until the epoch is sealed;
+//!    then the positions are reported to the committer, and its capability is dropped. Whoever reads [`Upserts`] has both as
+//!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -61,6 +63,17 @@ impl From<&Bytes> for DocumentKey {
 /// One change of a document at an epoch: its new value, or its removal.
 pub type Upsert<V> = (DocumentKey, Option<V>, u64);
 
+/// The upserts of a source, as they come; and what holds back the frontier of whatever is made from them (I1).
+///
+/// Read them with [`UpsertToCollection`](crate::upsert::UpsertToCollection), or make both streams inputs of one operator:
+/// the frontier of `records` alone runs ahead of what is durable.
+pub struct Upserts<'scope, V> {
+    /// The upserts. Its frontier says which epochs are complete, sealed or not.
+    pub records: StreamVec<'scope, u64, Upsert<V>>,
+    /// Never carries anything. Its frontier does not pass an epoch before that is sealed.
+    pub unsealed: StreamVec<'scope, u64, ()>,
+}
+
 /// What a source operator works with, on one worker.
 pub struct SourceParts {
     /// The source's name, as in the configuration.
@@ -85,7 +98,7 @@ pub struct SourceParts {
 struct Held {
     epoch: Epoch,
     /// Dropped when the epoch is sealed: until then no frontier passes it.
-    records_cap: Capability<u64>,
+    unsealed_cap: Capability<u64>,
     reports_cap: Capability<u64>,
     ranges: Vec<(FeedRangeId, ContinuationToken)>,
 }
@@ -95,10 +108,7 @@ pub fn source<'scope, V, D>(
     ticks: StreamVec<'scope, u64, u64>,
     parts: SourceParts,
     decode: D,
-) -> (
-    StreamVec<'scope, u64, Upsert<V>>,
-    StreamVec<'scope, u64, Report>,
-)
+) -> (Upserts<'scope, V>, StreamVec<'scope, u64, Report>)
 where
     V: Clone + 'static,
     D: Fn(&Bytes) -> Result<V> + 'static,
@@ -108,6 +118,8 @@ where
     let mut ticks = builder.new_input(ticks, Pipeline);
     let (records_out, records) = builder.new_output();
     let (reports_out, reports) = builder.new_output();
+    // Nothing is ever given to it; what it holds back is by capability alone.
+    let (_, unsealed) = builder.new_output::<Vec<()>>();
     let mut records_out = OutputBuilder::from(records_out);
     let mut reports_out = OutputBuilder::from(reports_out);
     let info = builder.operator_info();
@@ -120,7 +132,7 @@ where
     parts.ledger.wake_when_sealed(sealed);
 
     builder.build(move |mut caps| {
-        // Output 0 carries what is loaded; it needs no reports, so that capability goes at once.
+        // Output 0 carries what is loaded. It needs no reports and is sealed already, so the other capabilities go at once.
         caps.truncate(1);
         let mut load_cap = caps.pop();
         let ledger = parts.ledger.clone();
@@ -171,13 +183,18 @@ where
                     });
                 }
                 ledger.failpoints().before(Step::CapabilityDrop);
-                drop(done.records_cap);
+                drop(done.unsealed_cap);
                 ledger.failpoints().after(Step::CapabilityDrop);
             }
             // 3. Attach what has arrived to each tick.
             ticks.for_each(|cap, epochs| {
-                let caps = |epoch: u64| (cap.delayed(&epoch, 0), cap.delayed(&epoch, 1));
-                ticked.extend(epochs.drain(..).map(|epoch| Attaching::new(caps(epoch))));
+                let attaching = |epoch: u64| Attaching {
+                    records_cap: cap.delayed(&epoch, 0),
+                    reports_cap: cap.delayed(&epoch, 1),
+                    unsealed_cap: cap.delayed(&epoch, 2),
+                    attached: Attached::new(Epoch(epoch)),
+                };
+                ticked.extend(epochs.drain(..).map(attaching));
             });
             while let Some(epoch) = ticked.front_mut() {
                 let attached = {
@@ -197,24 +214,16 @@ where
             }
         }
     });
-    (records, reports)
+    (Upserts { records, unsealed }, reports)
 }
 
 /// An epoch that pages are attached to.
 struct Attaching {
+    /// Dropped when everything is attached.
     records_cap: Capability<u64>,
     reports_cap: Capability<u64>,
+    unsealed_cap: Capability<u64>,
     attached: Attached,
-}
-
-impl Attaching {
-    fn new((records_cap, reports_cap): (Capability<u64>, Capability<u64>)) -> Self {
-        Attaching {
-            attached: Attached::new(Epoch(*records_cap.time())),
-            records_cap,
-            reports_cap,
-        }
-    }
 }
 
 /// What is attached to an epoch so far.
@@ -291,7 +300,7 @@ impl<D> Attacher<D> {
         }
     }
 
-    /// Hands records and positions to the sealer.
+    /// Hands records and positions to the sealer, and lets the stream of records pass the epoch.
     fn seal(&mut self, complete: Attaching) -> Held {
         let Attached {
             epoch,
@@ -310,7 +319,7 @@ impl<D> Attacher<D> {
         self.parts.ledger.failpoints().after(Step::Attach);
         Held {
             epoch,
-            records_cap: complete.records_cap,
+            unsealed_cap: complete.unsealed_cap,
             reports_cap: complete.reports_cap,
             ranges,
         }

@@ -8,12 +8,14 @@
 //! then may the next run write. So an `apply` that has returned, or was closed and has run out of [`REQUEST_DEADLINE`],
 //! must leave nothing behind that still writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 
+use crate::dead_letter::DeadLetters;
 use crate::reconcile::StoredDocument;
 
 /// Properties that a service adds to the documents it keeps. They are no part of what a job wrote.
@@ -98,6 +100,10 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// The default does nothing, which is right for a target whose `apply` starts no tasks of its own.
     fn guard(&self, _fence: &Fence) {}
+
+    /// Asked once at most, before anything is written: a write that the service refuses for good is kept in `letters`, as one of
+    /// `sink`, and counts as written once it is durable there. Not asked, or by default, such a write is an error of `apply`.
+    fn keep_dead_letters(&self, _sink: &str, _letters: Arc<dyn DeadLetters>) {}
 
     /// From now on no request is started. An `apply` under way returns once its requests have been answered or have timed
     /// out, at most [`REQUEST_DEADLINE`] from now, with an error if anything is left to write; waits between attempts are

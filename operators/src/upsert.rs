@@ -4,9 +4,10 @@
 //! and what it takes the place of. Rules:
 //!
 //! 1. A document belongs to one worker, by the hash of its key.
-//! 2. An upsert is applied when no earlier epoch can bring another one. For upserts at the frontier itself that is at once, for
-//!    the others when the frontier has come to them. So what a checkpoint holds goes straight into place, piece by piece, and an
-//!    epoch is worked on while it is being sealed; only the frontier waits for the seal.
+//! 2. An upsert is applied when no earlier epoch can bring another one. For upserts at the frontier of the records that is at
+//!    once, for the others when that frontier has come to them. So what a checkpoint holds goes straight into place, piece by
+//!    piece, and epochs are worked on while those before are being sealed. The collection's own frontier waits for the seals:
+//!    the source's other stream is an input too, and timely lets no output run ahead of an input (I1).
 //! 3. Of several upserts of a document in one epoch the last to arrive wins. They come from the worker that holds the document's
 //!    feed range, and one worker's upserts stay in order on their way.
 //! 4. An upsert to the same value, and the removal of a document that is not there, emit nothing.
@@ -19,13 +20,12 @@ use std::collections::BTreeMap;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::source::{DocumentKey, Upsert};
+use crate::source::{DocumentKey, Upsert, Upserts};
 
 /// Turns a stream of upserts into the collection of current values.
 pub trait UpsertToCollection<'scope, V> {
@@ -35,31 +35,37 @@ pub trait UpsertToCollection<'scope, V> {
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize>;
 }
 
-impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for StreamVec<'scope, u64, Upsert<V>> {
+impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, V> {
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
         // The bits by which a loader chooses a worker, so that what is loaded stays where it is; the table uses the others.
         let exchange = Exchange::new(|(key, ..): &Upsert<V>| key_hash(key) >> 32);
-        let updates = self.unary_frontier(exchange, &format!("Upsert: {name}"), |_, _| {
-            let mut documents = Documents::default();
-            let mut waiting: BTreeMap<u64, (Capability<u64>, Vec<Upsert<V>>)> = BTreeMap::new();
-            move |(input, frontier), output| {
-                input.for_each(|cap, upserts| {
-                    let at = waiting.entry(*cap.time());
-                    let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
-                    waiting.append(upserts);
-                });
-                let bound = frontier.frontier().as_option().copied();
-                while let Some(first) = waiting.first_entry()
-                    && bound.is_none_or(|bound| *first.key() <= bound)
-                {
-                    let (cap, upserts) = first.remove();
-                    let mut session = output.session(&cap);
-                    for upsert in upserts {
-                        documents.apply(upsert, |update| session.give(update));
+        let name = format!("Upsert: {name}");
+        let updates =
+            self.records
+                .binary_frontier(self.unsealed, exchange, Pipeline, &name, |_, _| {
+                    let mut documents = Documents::default();
+                    let mut waiting: BTreeMap<u64, (Capability<u64>, Vec<Upsert<V>>)> =
+                        BTreeMap::new();
+                    move |(input, frontier), (unsealed, _), output| {
+                        // It carries nothing, but an input must be read.
+                        unsealed.for_each(|_, _| {});
+                        input.for_each(|cap, upserts| {
+                            let at = waiting.entry(*cap.time());
+                            let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
+                            waiting.append(upserts);
+                        });
+                        let bound = frontier.frontier().as_option().copied();
+                        while let Some(first) = waiting.first_entry()
+                            && bound.is_none_or(|bound| *first.key() <= bound)
+                        {
+                            let (cap, upserts) = first.remove();
+                            let mut session = output.session(&cap);
+                            for upsert in upserts {
+                                documents.apply(upsert, |update| session.give(update));
+                            }
+                        }
                     }
-                }
-            }
-        });
+                });
         updates.as_collection()
     }
 }
@@ -127,6 +133,7 @@ impl<V: Clone + Eq> Documents<V> {
 mod tests {
     use std::collections::{HashMap, VecDeque};
 
+    use timely::container::CapacityContainerBuilder;
     use timely::dataflow::operators::Capture;
     use timely::dataflow::operators::capture::Extract;
     use timely::dataflow::operators::core::UnorderedInput;
@@ -190,12 +197,15 @@ mod tests {
                 let mut random = fastrand::Rng::with_seed(seed ^ round);
                 let sender = sender.lock().expect("nobody panicked").clone();
                 let (index, peers) = (worker.index(), worker.peers());
-                let (mut input, mut cap) = worker.dataflow::<u64, _, _>(|scope| {
-                    let (input, upserts) = scope.new_unordered_input();
-                    let rows = upserts.upsert_to_collection("test");
-                    rows.inner.capture_into(sender);
-                    input
-                });
+                let ((mut input, mut cap), (_unsealed, mut unsealed_cap)) = worker
+                    .dataflow::<u64, _, _>(|scope| {
+                        let (input, records) = scope.new_unordered_input();
+                        let (other, unsealed) =
+                            scope.new_unordered_input::<CapacityContainerBuilder<Vec<()>>>();
+                        let rows = Upserts { records, unsealed }.upsert_to_collection("test");
+                        rows.inner.capture_into(sender);
+                        (input, other)
+                    });
                 // Each worker brings the documents that it holds, three epochs at a time mixed up, each in order.
                 for first in (0..EPOCHS).step_by(3) {
                     cap = cap.delayed(&first);
@@ -218,6 +228,11 @@ mod tests {
                         if random.bool() {
                             worker.step();
                         }
+                        // Seals come late or early; neither may change anything but the frontier.
+                        if random.u8(0..8) == 0 {
+                            let sealed = random.u64(*unsealed_cap.time()..=first);
+                            unsealed_cap.downgrade(&sealed);
+                        }
                     }
                 }
             });
@@ -226,5 +241,46 @@ mod tests {
             let found = captured.flat_map(|(_, updates)| updates).collect();
             assert_eq!(consolidated(found), expected, "{workers} workers");
         }
+    }
+
+    /// The stream of records runs ahead of what is durable; the collection must not (I1).
+    #[test]
+    fn the_collection_waits_for_the_seal_and_the_next_epoch_does_not() {
+        timely::execute_directly(|worker| {
+            let (((mut input, mut cap), (_unsealed, mut unsealed_cap)), probe, rows) = worker
+                .dataflow::<u64, _, _>(|scope| {
+                    let (input, records) = scope.new_unordered_input();
+                    let (other, unsealed) =
+                        scope.new_unordered_input::<CapacityContainerBuilder<Vec<()>>>();
+                    let rows = Upserts { records, unsealed }.upsert_to_collection("test");
+                    let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+                    let count = std::rc::Rc::clone(&seen);
+                    let rows = rows.inspect(move |_| count.set(count.get() + 1));
+                    let (probe, _) = rows.probe();
+                    ((input, other), probe, seen)
+                });
+            for epoch in 1..=3 {
+                let key = DocumentKey::from(&vec![epoch as u8].into());
+                cap.downgrade(&epoch);
+                input.activate().session(&cap).give((key, Some(1u8), epoch));
+            }
+            cap.downgrade(&4);
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert_eq!(rows.get(), 3, "all three epochs are worked on");
+            assert!(
+                !probe.less_than(&0) && probe.less_equal(&0),
+                "none is sealed"
+            );
+            unsealed_cap.downgrade(&2);
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert!(
+                !probe.less_equal(&1) && probe.less_equal(&2),
+                "one is sealed"
+            );
+        });
     }
 }

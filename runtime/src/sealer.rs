@@ -1,15 +1,23 @@
 //! Gathers the parts of an epoch from a process's workers and makes them durable, one seal at a time.
 //!
+//! ```text
+//!   sources --parts--> assembly --whole epochs--> pack --packed, in order--> put --> ledger: sealed through
+//! ```
+//!
+//! While one seal is written the next is packed: the one waits for a disk and the other needs a processor. Whatever packing
+//! runs ahead, seals become durable one after the other, and an epoch counts as sealed only when its own is (I1).
+//!
 //! Each source operator of each worker contributes one part to every epoch, an empty one if nothing arrived, so an
 //! epoch is complete when all parts are there. Epochs are sealed in order. An epoch in which no part holds a record or
 //! a token needs no object: it counts as sealed as soon as it is complete.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use tokio::sync::mpsc;
 
-use crate::checkpoint::{SealPart, SealWriter};
-use crate::{Epoch, Ledger};
+use crate::checkpoint::{PackedSeal, SealPacker, SealPart, SealPutter, SealWriter};
+use crate::{Epoch, Error, Ledger};
 
 /// What one source operator attached to one epoch.
 #[derive(Debug)]
@@ -57,33 +65,82 @@ impl Assembly {
 
 /// Seals until the senders are gone or the run ends. `parts_per_epoch` is local workers times sources.
 pub async fn run(
+    parts: mpsc::UnboundedReceiver<Part>,
+    parts_per_epoch: usize,
+    seals: SealWriter,
+    ledger: Ledger,
+) {
+    let (packer, putter) = seals.split();
+    // One that is packed waits while another is written; beyond that records rather wait where they are.
+    let (packed, ready) = mpsc::channel(1);
+    let packing = pin!(pack(parts, parts_per_epoch, packer, packed, &ledger));
+    let mut putting = pin!(put(ready, putter, &ledger));
+    tokio::select! {
+        // It ends before the other only when it has failed.
+        () = &mut putting => {}
+        () = packing => putting.await,
+    }
+}
+
+/// An epoch that is to count as sealed, in its turn: with a seal, or without anything to keep.
+enum Ready {
+    Seal(PackedSeal),
+    Empty(Epoch),
+}
+
+/// The first step: packs each epoch that is complete.
+async fn pack(
     mut parts: mpsc::UnboundedReceiver<Part>,
     parts_per_epoch: usize,
-    mut seals: SealWriter,
-    ledger: Ledger,
+    mut packer: SealPacker,
+    packed: mpsc::Sender<Ready>,
+    ledger: &Ledger,
 ) {
     let mut assembly = Assembly::new(parts_per_epoch);
     while let Some(part) = parts.recv().await {
         assembly.add(part);
         while let Some((epoch, parts)) = assembly.next_complete() {
             // Whatever completes the load has attached its last page before its part came here.
-            seals.set_loading(ledger.in_first_load(epoch));
-            let seal = if parts.is_empty() {
-                Ok(None)
-            } else {
-                seals.write(epoch, parts).await.map(Some)
+            packer.set_loading(ledger.in_first_load(epoch));
+            let ready = match parts.is_empty() {
+                true => Ready::Empty(epoch),
+                false => match packer.pack(epoch, parts).await {
+                    Ok(seal) => Ready::Seal(seal),
+                    Err(error) => return cannot_seal(epoch, error, ledger),
+                },
             };
-            match seal {
-                Ok(seal) => ledger.sealed(epoch, seal),
-                Err(error) => return ledger.fail(error.wrap(format!("cannot seal epoch {epoch}"))),
+            if packed.send(ready).await.is_err() {
+                return;
             }
         }
     }
 }
 
+/// The second step: makes them durable, one after the other, and only then says so.
+async fn put(mut ready: mpsc::Receiver<Ready>, mut putter: SealPutter, ledger: &Ledger) {
+    while let Some(ready) = ready.recv().await {
+        match ready {
+            Ready::Empty(epoch) => ledger.sealed(epoch, None),
+            Ready::Seal(seal) => {
+                let epoch = seal.epoch();
+                match putter.put(seal).await {
+                    Ok(seal) => ledger.sealed(epoch, Some(seal)),
+                    Err(error) => return cannot_seal(epoch, error, ledger),
+                }
+            }
+        }
+    }
+}
+
+fn cannot_seal(epoch: Epoch, error: Error, ledger: &Ledger) {
+    ledger.fail(error.wrap(format!("cannot seal epoch {epoch}")));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::{self, CheckpointStore, Opened, Options, RunIdentity};
+    use crate::{ContinuationToken, ErrorKind, FeedRangeId, Record};
 
     fn part(epoch: u64) -> Part {
         Part {
@@ -106,5 +163,83 @@ mod tests {
         assert_eq!(assembly.next_complete().map(|(e, _)| e), Some(Epoch(1)));
         assert_eq!(assembly.next_complete().map(|(e, _)| e), Some(Epoch(2)));
         assert!(assembly.next_complete().is_none());
+    }
+
+    fn sealable(epoch: u64) -> Part {
+        let token = ContinuationToken(epoch.to_string());
+        let record = Record {
+            key: format!("k{epoch}").into(),
+            body: Some("{}".into()),
+        };
+        Part {
+            epoch: Epoch(epoch),
+            seal: Some(SealPart {
+                source: "s".into(),
+                ranges: vec![(FeedRangeId("-FF".into()), token)],
+                records: vec![record],
+            }),
+        }
+    }
+
+    async fn open(store: &CheckpointStore) -> Opened {
+        let identity = RunIdentity {
+            job: "job".into(),
+            fingerprint: Default::default(),
+            processes: 1,
+            workers_per_process: 1,
+        };
+        let opened = checkpoint::open(store, &identity, Options::default()).await;
+        opened.expect("opens")
+    }
+
+    /// Packing runs ahead of writing. What is packed behind a seal that cannot be written must neither be written nor count
+    /// as sealed, and nor may an epoch that needs no seal.
+    #[tokio::test]
+    async fn nothing_is_sealed_behind_a_seal_that_is_not_durable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = CheckpointStore::local(folder.path(), "job").expect("a store");
+        let seals = open(&store).await.seals;
+        let of = |sequence: u64| {
+            let name = format!("job/seal/0000000001/00000/{sequence:012}");
+            folder.path().join(name)
+        };
+        let (sender, parts) = mpsc::unbounded_channel();
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        sender.send(sealable(1)).expect("there");
+        let sealing = tokio::spawn(super::run(parts, 1, seals, ledger.clone()));
+        while ledger.sealed_through() < Epoch(1) && !ledger.stopped() {
+            tokio::task::yield_now().await;
+        }
+        assert!(of(1).is_file(), "seals are elsewhere: {:?}", of(1));
+        // Another run wrote the second.
+        std::fs::write(of(2), b"another").expect("writes");
+        for part in [sealable(2), part(3), sealable(4), sealable(5)] {
+            let _ = sender.send(part);
+        }
+        sealing.await.expect("no panic");
+        assert_eq!(ledger.sealed_through(), Epoch(1));
+        assert!(!of(3).exists());
+        let failure = ledger.take_failure().expect("the run has failed");
+        assert_eq!(failure.kind(), ErrorKind::Fenced);
+        assert!(failure.report().contains("cannot seal epoch 2"));
+    }
+
+    #[tokio::test]
+    async fn what_was_packed_ahead_is_written_when_the_sources_are_gone() {
+        let store = CheckpointStore::in_memory("job");
+        let seals = open(&store).await.seals;
+        let (sender, parts) = mpsc::unbounded_channel();
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        for part in [sealable(1), part(2), sealable(3), sealable(4), part(5)] {
+            sender.send(part).expect("there");
+        }
+        drop(sender);
+        super::run(parts, 1, seals, ledger.clone()).await;
+        assert_eq!(ledger.sealed_through(), Epoch(5));
+        let seals = ledger.take_seals(Epoch(5));
+        let found: Vec<_> = seals.iter().map(|s| (s.epoch.0, s.sequence)).collect();
+        assert_eq!(found, [(1, 1), (3, 2), (4, 3)]);
+        let run = open(&store).await;
+        assert_eq!(run.resume.last_sealed, Some(Epoch(4)), "the chain is whole");
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! 1. Never while `max_in_flight_epochs` epochs or `max_in_flight_bytes` bytes are minted and not yet acknowledged by
 //!    every sink. This is the backpressure: pages stay where they wait, there is no room for more, and the readers stop.
-//! 2. Never while an epoch is minted and not yet sealed, unless that is one epoch and as much waits as another takes: so
-//!    under full load workers work on one epoch while the one before is sealed. Never sooner than `min` after the one before.
+//! 2. Never while epochs are minted and not yet sealed, unless as much waits as that many epochs take: so under full load
+//!    workers go on while the epochs before are packed and written. What waits may still be for an epoch that is minted
+//!    already, so less would not be enough. Never sooner than `min` after the one before.
 //! 3. At once when data waits; but while a feed range is being read for the first time, only when `load_bytes` wait, or
 //!    `load` after the one before. So a first load goes into few large seals. It does not wait when a reader waits for
 //!    room, for then no more arrives; and it ends with the last page of the last range, so nothing waits that is complete.
@@ -180,10 +181,10 @@ impl Ticker {
             true => self.load_bytes,
             false => self.epoch_bytes,
         };
-        let unsealed_allowed = usize::from(observed.waiting_bytes >= full_epoch);
+        let full_waiting = observed.waiting_bytes / full_epoch;
         if observed.in_flight_epochs >= self.max_in_flight_epochs
             || observed.in_flight_bytes >= self.max_in_flight_bytes
-            || observed.unsealed > unsealed_allowed
+            || observed.unsealed as u64 > full_waiting
         {
             return Decision::Blocked;
         }

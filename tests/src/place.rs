@@ -76,6 +76,15 @@ impl Place {
         std::fs::write(self.config(), config).expect("written");
     }
 
+    /// Adds lines about the last sink.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure_last_sink(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("a configuration");
+        std::fs::write(self.config(), text + lines).expect("written");
+    }
+
     /// The database of all containers.
     pub fn database(&self) -> &str {
         &self.database

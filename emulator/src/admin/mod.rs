@@ -41,7 +41,7 @@ const fn route(method: Method, path: &'static str, handler: fn(&Admin<'_>) -> Ap
     }
 }
 
-static ROUTES: [Route; 9] = [
+static ROUTES: [Route; 10] = [
     route(Method::GET, "/_emulator/status", status::read),
     route(Method::GET, "/_emulator/faults", faults::read),
     route(Method::PUT, "/_emulator/faults", faults::replace),
@@ -57,6 +57,11 @@ static ROUTES: [Route; 9] = [
         Method::POST,
         "/_emulator/dbs/{db}/colls/{coll}/ranges/{id}/split",
         topology::split,
+    ),
+    route(
+        Method::PUT,
+        "/_emulator/dbs/{db}/colls/{coll}/ranges/{id}/throughput",
+        topology::limit,
     ),
     route(
         Method::POST,

@@ -12,6 +12,7 @@ use crate::store::{Container, Database, Partition};
 ///
 /// ```json
 /// {"version": "0.1.0", "endpoint": "http://127.0.0.1:8081", "requests": 12,
+///  "priorities": {"high": 0, "low": 3}, "throughput_buckets": [0, 2, 0, 0, 0],
 ///  "clock": {"now_ms": 1767225600000, "now_seconds": 1767225600, "advanced_ms": 0},
 ///  "faults": {"rules": 1, "hits": 3},
 ///  "databases": [{"id": "shop", "rid": "AAAAAQ==", "containers": [
@@ -31,10 +32,13 @@ pub fn read(admin: &Admin<'_>) -> ApiResult {
         .iter()
         .map(|one| database(one))
         .collect();
+    let [high, low] = service.precedence.priorities();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "endpoint": service.endpoint,
         "requests": service.requests(),
+        "priorities": {"high": high, "low": low},
+        "throughput_buckets": service.precedence.buckets(),
         "clock": clock::shown(&service.clock),
         "faults": faults,
         "databases": databases,

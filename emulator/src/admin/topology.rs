@@ -1,4 +1,4 @@
-//! Splits and merges of physical partitions on command.
+//! Splits, merges and limits of physical partitions on command.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,27 @@ pub fn merge(admin: &Admin<'_>) -> ApiResult {
     after_moving(&container, &[a, b], body.moving_ms, move |container| {
         container.merge(a, b).map(|id| vec![id])
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    /// Request units per second. `null` is the partition's share of the container's throughput again.
+    #[serde(deserialize_with = "Option::deserialize")]
+    ru_per_s: Option<f64>,
+}
+
+/// `PUT /_emulator/dbs/{db}/colls/{coll}/ranges/{id}/throughput` with `{"ru_per_s": 100}`: limits one partition in place of
+/// its share of the container's throughput, whether throughput is enforced or not, until it is split or merged;
+/// `{"ru_per_s": null}` takes that back.
+pub fn limit(admin: &Admin<'_>) -> ApiResult {
+    let container = admin.container()?;
+    let id = range_id(admin.names.get(2).map_or("", AsRef::as_ref))?;
+    let body: Limit = admin.parse()?;
+    container
+        .limit_partition(id, body.ru_per_s)
+        .map_err(ApiError::bad_request)?;
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
 fn range_id(text: &str) -> Result<u32, ApiError> {

@@ -20,7 +20,7 @@ use super::patch::Patch;
 use super::scope;
 use super::write::{Done, Intent, perform};
 use crate::epk::Epk;
-use crate::faults::Faults;
+use crate::faults::{End, Faults};
 use crate::http::call::Conditions;
 use crate::http::{ApiError, ApiResult, Call, Reply, headers};
 use crate::json::{write_number, write_text};
@@ -214,8 +214,9 @@ fn bulk(
         let outcome = if stopped {
             Err(ApiError::failed_dependency())
         } else {
-            faulty(container, partition, faults)
-                .and_then(|()| bulk_operation(container, partition, &mut transaction, operation))
+            faulty(container, partition, faults, || {
+                bulk_operation(container, partition, &mut transaction, operation)
+            })
         };
         match outcome {
             Ok(done) => {
@@ -235,11 +236,23 @@ fn bulk(
     Ok(located(reply, container, partition, lsn).charge(charge))
 }
 
-/// Whether a fault rule refuses an operation of a bulk batch.
-fn faulty(container: &Container, partition: &Partition, faults: &Faults) -> Result<(), ApiError> {
+/// Carries out an operation of a bulk batch, unless a fault rule refuses it, before or after.
+fn faulty(
+    container: &Container,
+    partition: &Partition,
+    faults: &Faults,
+    operation: impl FnOnce() -> Result<Done, ApiError>,
+) -> Result<Done, ApiError> {
     match faults.decide_item(&container.database, &container.id, partition.id) {
-        Some(injected) => Err(injected.into_error()),
-        None => Ok(()),
+        End::Refuse(status) => Err(status.into_error()),
+        End::RefuseAfter(status) => {
+            if let Ok(done) = operation() {
+                partition.consume(done.charge);
+            }
+            Err(status.into_error())
+        }
+        // Rules for items are checked to have no other action.
+        End::Proceed | End::DropBefore | End::DropAfter | End::Freeze => operation(),
     }
 }
 

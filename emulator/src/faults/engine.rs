@@ -39,6 +39,8 @@ pub enum End {
     Proceed,
     /// It is refused.
     Refuse(InjectedStatus),
+    /// It is carried out, and answered as if it had been refused.
+    RefuseAfter(InjectedStatus),
     /// The connection is closed instead.
     DropBefore,
     /// It is carried out, and the connection is closed instead of an answer.
@@ -112,6 +114,9 @@ impl FaultEngine {
                     *retry_after_ms,
                     message.as_deref(),
                 )),
+                FaultAction::StatusAfter { status, substatus } => {
+                    End::RefuseAfter(InjectedStatus::new(index, *status, *substatus, None, None))
+                }
                 FaultAction::DropBefore => End::DropBefore,
                 FaultAction::DropAfter => End::DropAfter,
                 FaultAction::Freeze => End::Freeze,

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use super::FaultOperation;
 use super::engine::{Decision, End, FaultEngine, Subject};
-use super::injected::InjectedStatus;
 use super::rule::{FaultPlan, FaultRule};
 
 /// Some rule is in force.
@@ -89,15 +88,10 @@ impl Faults {
         }
     }
 
-    /// Decides about one operation of a bulk batch in partition `partition`: `None` lets it pass.
-    pub fn decide_item(
-        &self,
-        database: &str,
-        container: &str,
-        partition: u32,
-    ) -> Option<InjectedStatus> {
+    /// Decides about one operation of a bulk batch in partition `partition`: it proceeds, or is refused before or after.
+    pub fn decide_item(&self, database: &str, container: &str, partition: u32) -> End {
         if self.about.load(Ordering::Relaxed) & ITEMS == 0 {
-            return None;
+            return End::Proceed;
         }
         let decision = self.engine.lock().decide(&Subject {
             operation: Some(FaultOperation::BulkItem),
@@ -105,11 +99,7 @@ impl Faults {
             container: Some(container),
             partitions: &[partition],
         });
-        match decision.end {
-            End::Refuse(status) => Some(status),
-            // Rules for items are checked to have no other action.
-            End::Proceed | End::DropBefore | End::DropAfter | End::Freeze => None,
-        }
+        decision.end
     }
 
     /// Waits until the rules that made `verdict` are in force no more.
@@ -145,7 +135,7 @@ mod tests {
     #[test]
     fn items_of_a_bulk_batch_are_refused_by_partition() {
         let faults = Faults::default();
-        assert_eq!(faults.decide_item("db", "items", 0), None);
+        assert_eq!(faults.decide_item("db", "items", 0), End::Proceed);
         let rule = FaultRule::new(FaultAction::status(449))
             .on(&[FaultOperation::BulkItem])
             .in_container("db", "items")
@@ -153,11 +143,11 @@ mod tests {
             .times(1);
         faults.set(plan(vec![rule])).unwrap();
         assert!(faults.ask_partitions() && !faults.is_idle());
-        assert_eq!(faults.decide_item("db", "items", 0), None);
-        assert_eq!(faults.decide_item("db", "other", 1), None);
-        let refused = faults.decide_item("db", "items", 1).unwrap();
-        assert_eq!(refused.status, 449);
-        assert_eq!(faults.decide_item("db", "items", 1), None);
+        assert_eq!(faults.decide_item("db", "items", 0), End::Proceed);
+        assert_eq!(faults.decide_item("db", "other", 1), End::Proceed);
+        let refused = faults.decide_item("db", "items", 1);
+        assert!(matches!(&refused, End::Refuse(status) if status.status == 449));
+        assert_eq!(faults.decide_item("db", "items", 1), End::Proceed);
     }
 
     #[test]

@@ -18,7 +18,8 @@
 //! See [`FaultRule`] for the members of a rule, [`FaultAction`] for the actions and [`FaultOperation`] for the names.
 //!
 //! A client that gives up while its request is delayed or frozen takes the request back: it is not carried out. Use
-//! `drop-after` for a write that happened and whose client does not know.
+//! `drop-after` for a write that happened and whose client does not know, and `status-after` for one whose client is told
+//! that it failed.
 
 mod engine;
 mod injected;

@@ -53,7 +53,7 @@ pub enum FaultOperation {
     /// `bulk`: a batch that is not atomic.
     Bulk,
     /// `bulk-item`: one operation inside a bulk batch, whose other operations go on. No group includes it, and its only
-    /// action is a status.
+    /// actions are a status, instead of the operation or after it.
     BulkItem,
 }
 

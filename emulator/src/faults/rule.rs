@@ -75,8 +75,8 @@ pub struct FaultRule {
 
 /// What happens to a request that a rule hits.
 ///
-/// In JSON: `{"status": {"status": 503}}`, `{"delay": {"ms": 200, "jitter_ms": 50}}`, `"drop-before"`, `"drop-after"` or
-/// `"freeze"`.
+/// In JSON: `{"status": {"status": 503}}`, `{"status-after": {"status": 408}}`, `{"delay": {"ms": 200, "jitter_ms": 50}}`,
+/// `"drop-before"`, `"drop-after"` or `"freeze"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -94,6 +94,15 @@ pub enum FaultAction {
         /// Message in the body. Default: one that says that it was injected.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+    },
+    /// The request is carried out and answered as if it had failed, whatever came of it: what a client gets from a gateway
+    /// that lost the answer of the partition. A bulk item is carried out too, and its operation answered so.
+    StatusAfter {
+        /// HTTP status, 400 to 599; 408 and 503 are those that services answer so.
+        status: u16,
+        /// Sub-status. Default as for [`Status`](Self::Status).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        substatus: Option<u32>,
     },
     /// The request waits `ms`, and up to `jitter_ms` more, and then goes on, to later rules too.
     Delay {
@@ -131,6 +140,14 @@ impl FaultAction {
             substatus: None,
             retry_after_ms: None,
             message: None,
+        }
+    }
+
+    /// Carries out, and then answers `status` with the sub-status that clients expect with it.
+    pub fn status_after(status: u16) -> Self {
+        Self::StatusAfter {
+            status,
+            substatus: None,
         }
     }
 
@@ -211,7 +228,9 @@ impl FaultRule {
             ));
         }
         let (wait, name) = match &self.action {
-            FaultAction::Status { status, .. } if !STATUSES.contains(status) => {
+            FaultAction::Status { status, .. } | FaultAction::StatusAfter { status, .. }
+                if !STATUSES.contains(status) =>
+            {
                 return Err(format!(
                     "status is {status}, but must be {} to {}",
                     STATUSES.start(),
@@ -222,7 +241,10 @@ impl FaultRule {
                 (retry_after_ms.unwrap_or(0), "retry_after_ms")
             }
             FaultAction::Delay { ms, jitter_ms } => (ms.saturating_add(*jitter_ms), "the delay"),
-            FaultAction::DropBefore | FaultAction::DropAfter | FaultAction::Freeze => (0, ""),
+            FaultAction::StatusAfter { .. }
+            | FaultAction::DropBefore
+            | FaultAction::DropAfter
+            | FaultAction::Freeze => (0, ""),
         };
         if wait > MAX_WAIT_MS {
             return Err(format!(
@@ -230,8 +252,14 @@ impl FaultRule {
             ));
         }
         let items = self.operations.contains(&FaultOperation::BulkItem);
-        if items && !matches!(self.action, FaultAction::Status { .. }) {
-            return Err("bulk-item takes a status action only: use bulk for the others".to_owned());
+        let answers = matches!(
+            self.action,
+            FaultAction::Status { .. } | FaultAction::StatusAfter { .. }
+        );
+        if items && !answers {
+            return Err(
+                "bulk-item takes status and status-after only: use bulk for the others".to_owned(),
+            );
         }
         Ok(())
     }
@@ -306,6 +334,10 @@ mod tests {
         assert_eq!(to_value(&rule).unwrap(), text);
         let least: FaultRule = from_value(json!({"action": "freeze"})).unwrap();
         assert_eq!(least, FaultRule::new(FaultAction::Freeze));
+        let after = json!({"operation": ["*"], "skip": 0, "probability": 1.0, "action": {"status-after": {"status": 408}}});
+        let rule: FaultRule = from_value(after.clone()).unwrap();
+        assert_eq!(rule, FaultRule::new(FaultAction::status_after(408)));
+        assert_eq!(to_value(&rule).unwrap(), after);
         let one: FaultRule =
             from_value(json!({"operations": "*", "action": {"delay": {"ms": 5}}})).unwrap();
         assert_eq!(one, FaultRule::new(FaultAction::delay(5)));
@@ -357,6 +389,10 @@ mod tests {
             (
                 FaultRule::new(FaultAction::status(304)),
                 "status is 304, but must be 400 to 599",
+            ),
+            (
+                FaultRule::new(FaultAction::status_after(600)),
+                "status is 600, but must be 400 to 599",
             ),
             (
                 FaultRule::new(FaultAction::Delay {

@@ -1,4 +1,4 @@
-//! Master-key signatures.
+//! Master-key signatures, and one Entra token.
 //!
 //! A client signs `method \n resource type \n resource link \n date \n \n` (method and date in lower case) with
 //! HMAC-SHA256. The link is the path of the resource, or of its parent for a feed; clients differ in whether names are
@@ -7,6 +7,9 @@
 //!
 //! A client that writes or reads a feed sends the same signature over and over for a second, until the date changes: the
 //! last right one of a path is remembered, and a request that repeats it is not computed again.
+//!
+//! An Entra token is no signature: it is compared with the one that the server was told, if it was, and allows everything
+//! that the key does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,9 +28,10 @@ use super::headers;
 /// Paths whose last right signature is remembered, a power of two: more than a few clients use at a time.
 const REMEMBERED: usize = 64;
 
-/// The account key, ready to check signatures.
+/// The account key, ready to check signatures, and the Entra token that is as good as it.
 pub struct Authorizer {
     mac: Hmac<Sha256>,
+    entra_token: Option<String>,
     /// By path; two paths that share a place forget each other.
     remembered: Box<[Mutex<Option<Signed>>]>,
 }
@@ -44,17 +48,21 @@ struct Signed {
 impl Signed {
     /// Whether a request is the same; this takes as long for a wrong signature as for a right one.
     fn covers(&self, method: &Method, path: &str, date: &str, authorization: &str) -> bool {
-        let (known, given) = (self.authorization.as_bytes(), authorization.as_bytes());
-        let differences = known
-            .iter()
-            .zip(given)
-            .fold(0, |found, (known, given)| found | (known ^ given));
         self.method == *method
             && *self.path == *path
             && *self.date == *date
-            && known.len() == given.len()
-            && differences == 0
+            && same(&self.authorization, authorization)
     }
+}
+
+/// Whether a secret is what was given; this takes as long for a wrong one as for the right one of its length.
+fn same(known: &str, given: &str) -> bool {
+    let (known, given) = (known.as_bytes(), given.as_bytes());
+    let differences = known
+        .iter()
+        .zip(given)
+        .fold(0, |found, (known, given)| found | (known ^ given));
+    known.len() == given.len() && differences == 0
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -72,8 +80,17 @@ impl Authorizer {
             .filter(|bytes| !bytes.is_empty())?;
         Some(Self {
             mac: Hmac::new_from_slice(&bytes).ok()?,
+            entra_token: None,
             remembered: (0..REMEMBERED).map(|_| Mutex::default()).collect(),
         })
+    }
+
+    /// Accepts this Entra token too.
+    pub fn with_entra_token(self, entra_token: Option<String>) -> Self {
+        Self {
+            entra_token,
+            ..self
+        }
     }
 
     /// Checks a call for `path`.
@@ -125,13 +142,11 @@ impl Authorizer {
             }
         }
         if kind.eq_ignore_ascii_case("aad") {
-            return Err(ApiError::unauthorized(
-                "Entra tokens are not supported by this server: use the account key",
-            ));
+            return self.check_entra_token(signature);
         }
         if !kind.eq_ignore_ascii_case("master") {
             return Err(ApiError::unauthorized(
-                "the authorization token must be of type master: use the account key",
+                "the authorization token must be of type master or aad: use the account key",
             ));
         }
         let signature = STANDARD.decode(signature).map_err(|_| {
@@ -146,6 +161,18 @@ impl Authorizer {
         Err(ApiError::unauthorized(
             "the signature does not match this server's account key: check the key that the client uses",
         ))
+    }
+
+    fn check_entra_token(&self, token: &str) -> Result<(), ApiError> {
+        match &self.entra_token {
+            Some(known) if same(known, token) => Ok(()),
+            Some(_) => Err(ApiError::unauthorized(
+                "the Entra token is not the one that this server was started with",
+            )),
+            None => Err(ApiError::unauthorized(
+                "this server was started without an Entra token: use the account key, or start it with --entra-token",
+            )),
+        }
     }
 
     fn signed(&self, method: &str, path: &str, date: &str, signature: &[u8]) -> bool {

@@ -54,6 +54,7 @@ pub fn route(service: &Service, call: &Call<'_>, path: &str) -> ApiResult {
             {
                 return Err(ApiError::container_replaced());
             }
+            service.precedence.note(call)?;
             let answer = match (method, rest) {
                 (&Method::GET, []) => Ok(api::containers::read(&container)),
                 (&Method::PUT, []) => api::containers::replace(account, &container, call),

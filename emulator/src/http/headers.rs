@@ -65,6 +65,8 @@ names! {
     PARTITION_KEY_RANGE_ID = "x-ms-documentdb-partitionkeyrangeid";
     /// Asks for the metrics of a query.
     POPULATE_QUERY_METRICS = "x-ms-documentdb-populatequerymetrics";
+    /// Whether a request goes before others when throughput is short.
+    PRIORITY_LEVEL = "x-ms-cosmos-priority-level";
     /// Whether a write shall be answered with the document.
     PREFER = "prefer";
     /// Metrics of a query.
@@ -81,6 +83,8 @@ names! {
     SUBSTATUS = "x-ms-substatus";
     /// What the client can merge when it runs a query over several partitions.
     SUPPORTED_QUERY_FEATURES = "x-ms-cosmos-supported-query-features";
+    /// Part of a container's throughput that a request belongs to.
+    THROUGHPUT_BUCKET = "x-ms-cosmos-throughput-bucket";
     /// Shape of change feed items.
     WIRE_FORMAT = "x-ms-cosmos-changefeed-wire-format-version";
 }

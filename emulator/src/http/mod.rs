@@ -5,6 +5,7 @@ pub mod call;
 pub mod dispatch;
 pub mod error;
 pub mod headers;
+pub mod precedence;
 pub mod reply;
 pub mod service;
 pub mod target;

@@ -14,6 +14,7 @@ use super::call::Call;
 use super::dispatch::route;
 use super::error::{ApiError, ApiResult};
 use super::headers;
+use super::precedence::Precedence;
 use super::reply::Reply;
 use super::target::Target;
 use crate::clock::Clock;
@@ -32,6 +33,8 @@ pub struct Service {
     pub clock: Arc<Clock>,
     /// Faults on command.
     pub faults: Faults,
+    /// What requests said about their precedence.
+    pub precedence: Precedence,
     authorizer: Authorizer,
     requests: AtomicU64,
     salt: u32,
@@ -50,6 +53,7 @@ impl Service {
             endpoint,
             clock,
             faults: Faults::default(),
+            precedence: Precedence::default(),
             authorizer,
             requests: AtomicU64::new(0),
             salt: ids::salt(),
@@ -78,6 +82,20 @@ impl Service {
         let reply = body
             .and_then(|body| self.signed(&parts.method, &parts.headers, body, parts.uri.path()));
         self.respond(parts, reply.unwrap_or_else(ApiError::into_reply))
+    }
+
+    /// Carries out one signed request, and answers it with `reply` whatever came of it.
+    pub fn answer_instead(
+        &self,
+        parts: &Parts,
+        body: Result<Bytes, ApiError>,
+        reply: Reply,
+    ) -> Response<Full<Bytes>> {
+        if let Ok(body) = body {
+            // The client is to learn nothing of the outcome.
+            let _ = self.signed(&parts.method, &parts.headers, body, parts.uri.path());
+        }
+        self.respond(parts, reply)
     }
 
     /// Counts a request and finishes its reply.

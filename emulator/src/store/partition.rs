@@ -21,12 +21,34 @@ pub struct Partition {
     pub(super) shard: RwLock<Shard>,
     /// When the next document expires, so that nobody has to lock to know.
     pub(super) next_expiry: AtomicU64,
-    /// Throughput; none if it is not limited.
-    meter: Mutex<Option<Meter>>,
+    throughput: Mutex<Throughput>,
     limited: AtomicBool,
     moving: AtomicBool,
     consumed: AtomicU64,
     throttled: AtomicU64,
+}
+
+/// How much a partition may do. The default is anything.
+#[derive(Debug, Default)]
+struct Throughput {
+    /// Its share of what the container has, in request units per second.
+    share: Option<f64>,
+    /// What it is limited to in place of its share.
+    own: Option<f64>,
+    /// None if it is not limited.
+    meter: Option<Meter>,
+}
+
+impl Throughput {
+    /// Makes the meter go by the rate that is in force now; whether there is one.
+    fn settle(&mut self, now_ms: u64) -> bool {
+        let rate = self.own.or(self.share);
+        match (self.meter.as_mut(), rate) {
+            (Some(meter), Some(rate)) => meter.set_rate(rate, now_ms),
+            (_, rate) => self.meter = rate.map(|rate| Meter::new(rate, now_ms)),
+        }
+        rate.is_some()
+    }
 }
 
 impl Partition {
@@ -39,7 +61,7 @@ impl Partition {
             parents,
             shard: RwLock::new(shard),
             next_expiry,
-            meter: Mutex::new(None),
+            throughput: Mutex::default(),
             limited: AtomicBool::new(false),
             moving: AtomicBool::new(false),
             consumed: AtomicU64::new(0),
@@ -67,14 +89,21 @@ impl Partition {
         self.moving.store(moving, Ordering::Relaxed);
     }
 
-    /// Limits the throughput, in request units per second; `None` lifts the limit.
+    /// Limits the throughput to a share of the container's, in request units per second; `None` is no limit.
+    pub fn share(&self, rate: Option<f64>, now_ms: u64) {
+        self.set_throughput(now_ms, |throughput| throughput.share = rate);
+    }
+
+    /// Limits the throughput to `rate` request units per second in place of its share; `None` is the share again.
     pub fn limit(&self, rate: Option<f64>, now_ms: u64) {
-        let mut meter = self.meter.lock();
-        match (meter.as_mut(), rate) {
-            (Some(meter), Some(rate)) => meter.set_rate(rate, now_ms),
-            (_, rate) => *meter = rate.map(|rate| Meter::new(rate, now_ms)),
-        }
-        self.limited.store(rate.is_some(), Ordering::Relaxed);
+        self.set_throughput(now_ms, |throughput| throughput.own = rate);
+    }
+
+    fn set_throughput(&self, now_ms: u64, change: impl FnOnce(&mut Throughput)) {
+        let mut throughput = self.throughput.lock();
+        change(&mut throughput);
+        let limited = throughput.settle(now_ms);
+        self.limited.store(limited, Ordering::Relaxed);
     }
 
     /// Asks whether a call may run now.
@@ -85,7 +114,7 @@ impl Partition {
         if !self.limited.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let answer = match self.meter.lock().as_mut() {
+        let answer = match self.throughput.lock().meter.as_mut() {
             Some(meter) => meter.admit(now_ms()),
             None => Ok(()),
         };
@@ -100,7 +129,7 @@ impl Partition {
         self.consumed
             .fetch_add(charge.hundredths(), Ordering::Relaxed);
         if self.limited.load(Ordering::Relaxed)
-            && let Some(meter) = self.meter.lock().as_mut()
+            && let Some(meter) = self.throughput.lock().meter.as_mut()
         {
             meter.consume(charge);
         }

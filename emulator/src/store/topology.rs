@@ -7,6 +7,7 @@ use super::environment::MAX_PARTITION_THROUGHPUT;
 use super::journal::Event;
 use super::map::PartitionMap;
 use super::shard::Shard;
+use crate::config::MAX_THROUGHPUT;
 
 impl Container {
     /// Tells clients that name one of these partitions to look for others, or takes that back.
@@ -102,8 +103,27 @@ impl Container {
             .map(|total| total / map.partitions().len() as f64);
         let now = self.environment.clock.now_millis();
         for partition in map.partitions() {
-            partition.limit(share, now);
+            partition.share(share, now);
         }
+    }
+
+    /// Limits one partition to `rate` RU/s in place of its share of the throughput; `None` gives it its share again.
+    ///
+    /// # Errors
+    /// One clause, if there is no such partition or the rate is out of range.
+    pub fn limit_partition(&self, id: u32, rate: Option<f64>) -> Result<(), String> {
+        let most = f64::from(MAX_THROUGHPUT);
+        if let Some(rate) = rate.filter(|rate| !(*rate > 0.0 && *rate <= most)) {
+            return Err(format!(
+                "ru_per_s is {rate}, but must be above 0 and at most {most}"
+            ));
+        }
+        let map = self.map();
+        let partition = map
+            .by_id(id)
+            .ok_or_else(|| format!("partition key range {id} does not exist"))?;
+        partition.limit(rate, self.environment.clock.now_millis());
+        Ok(())
     }
 
     fn journal(&self, event: Event) -> Result<(), String> {

@@ -226,6 +226,7 @@ pub fn faults(random: &mut Random) -> Value {
         json!({"delay": {"ms": 3, "jitter_ms": 3}}),
         json!("drop-before"),
         json!("drop-after"),
+        json!({"status-after": {"status": 408}}),
         json!("freeze"),
         json!({"status": {"status": 200}}),
         json!("x"),

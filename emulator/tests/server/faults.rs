@@ -26,6 +26,27 @@ fn create(raw: &mut Raw, id: &str) -> std::io::Result<Reply> {
     raw.call("POST", DOCS, &[KEY_X], body.as_bytes())
 }
 
+/// Creates items in one bulk batch.
+fn bulk_creates(raw: &mut Raw, ids: &[&str]) -> std::io::Result<Reply> {
+    let operations: Vec<serde_json::Value> = ids
+        .iter()
+        .map(|id| {
+            serde_json::json!({
+                "operationType": "Create", "partitionKey": "[\"x\"]", "id": id,
+                "resourceBody": {"id": id, "pk": "x"},
+            })
+        })
+        .collect();
+    let headers = [
+        ("x-ms-cosmos-is-batch-request", "True"),
+        ("x-ms-cosmos-batch-atomic", "False"),
+        ("x-ms-cosmos-batch-continue-on-error", "True"),
+        ("x-ms-documentdb-partitionkeyrangeid", "0"),
+    ];
+    let body = serde_json::to_vec(&operations)?;
+    raw.call("POST", DOCS, &headers, &body)
+}
+
 fn exists(emulator: &Emulator, id: &str) -> std::io::Result<bool> {
     let read = Raw::connect(emulator)?.call("GET", &format!("{DOCS}/{id}"), &[KEY_X], b"")?;
     Ok(read.status == 200)
@@ -273,23 +294,7 @@ fn one_operation_of_a_bulk_batch_is_refused_and_the_others_are_not() -> Outcome 
     let (emulator, mut raw) = prepared(1)?;
     let item = FaultRule::new(FaultAction::status(429)).on(&[FaultOperation::BulkItem]);
     emulator.set_faults(1, vec![item.skip(1).times(1)])?;
-    let operations: Vec<serde_json::Value> = ["a", "b", "c"]
-        .iter()
-        .map(|id| {
-            serde_json::json!({
-                "operationType": "Create", "partitionKey": "[\"x\"]", "id": id,
-                "resourceBody": {"id": id, "pk": "x"},
-            })
-        })
-        .collect();
-    let headers = [
-        ("x-ms-cosmos-is-batch-request", "True"),
-        ("x-ms-cosmos-batch-atomic", "False"),
-        ("x-ms-cosmos-batch-continue-on-error", "True"),
-        ("x-ms-documentdb-partitionkeyrangeid", "0"),
-    ];
-    let body = serde_json::to_vec(&operations)?;
-    let reply = raw.call("POST", DOCS, &headers, &body)?;
+    let reply = bulk_creates(&mut raw, &["a", "b", "c"])?;
     let results = reply.json();
     let of = |name: &str| -> Vec<Option<u64>> {
         let results = results.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -306,6 +311,57 @@ fn one_operation_of_a_bulk_batch_is_refused_and_the_others_are_not() -> Outcome 
         assert_eq!(exists(&emulator, id)?, there, "{id}");
     }
     assert_eq!(emulator.fault_hits(), [1]);
+    Ok(())
+}
+
+#[test]
+fn a_request_is_applied_and_answered_as_if_it_had_failed() -> Outcome {
+    for (status, code) in [(408, "RequestTimeout"), (503, "ServiceUnavailable")] {
+        let (emulator, mut raw) = prepared(1)?;
+        let rule = FaultRule::new(FaultAction::status_after(status)).on(&[FaultOperation::Create]);
+        emulator.set_faults(1, vec![rule.times(1)])?;
+        let reply = create(&mut raw, "a")?;
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (status, &code.into())
+        );
+        assert!(reply.header("etag").is_none(), "nothing tells of the item");
+        assert!(exists(&emulator, "a")?);
+        assert_eq!(create(&mut raw, "a")?.status, 409, "on the same connection");
+        assert_eq!(emulator.fault_hits(), [1]);
+    }
+    // Only what is signed is carried out.
+    let (emulator, mut raw) = prepared(1)?;
+    let rule = FaultRule::new(FaultAction::status_after(408)).on(&[FaultOperation::Create]);
+    emulator.set_faults(1, vec![rule])?;
+    let body = br#"{"id":"a","pk":"x"}"#;
+    assert_eq!(raw.send("POST", DOCS, &[KEY_X], body)?.status, 408);
+    assert!(!exists(&emulator, "a")?);
+    Ok(())
+}
+
+#[test]
+fn one_operation_of_a_bulk_batch_is_applied_and_answered_as_if_it_had_failed() -> Outcome {
+    let (emulator, mut raw) = prepared(1)?;
+    let item = FaultRule::new(FaultAction::status_after(408)).on(&[FaultOperation::BulkItem]);
+    emulator.set_faults(1, vec![item.skip(1).times(2)])?;
+    // The fourth is another creation of the second, which is there.
+    let reply = bulk_creates(&mut raw, &["a", "b", "c", "b"])?;
+    let results = reply.json();
+    let statuses: Vec<Option<u64>> = (0..4)
+        .map(|index| results[index]["statusCode"].as_u64())
+        .collect();
+    let expected = [Some(201), Some(408), Some(408), Some(409)];
+    assert_eq!(statuses, expected, "{results}");
+    assert_eq!(results[1]["requestCharge"], 1.0, "{results}");
+    assert!(results[1]["eTag"].is_null(), "{results}");
+    for id in ["a", "b", "c"] {
+        assert!(exists(&emulator, id)?, "{id}");
+    }
+    // Charged for all that was done: three creations of 5.5 RU; 1 RU for each failure, and each read.
+    let status = raw.send("GET", "/_emulator/dbs/db/colls/items", &[], b"")?;
+    let units = status.json()["partitions"][0]["request_units"].as_f64();
+    assert_eq!(units, Some(3.0 * 5.5 + 3.0 + 3.0));
     Ok(())
 }
 

@@ -256,6 +256,80 @@ fn wrong_or_missing_signatures_are_401() -> Outcome {
 }
 
 #[test]
+fn one_entra_token_is_as_good_as_the_key() -> Outcome {
+    const TOKEN: &str = "eyJ0eXAi.eyJvaWQi.c2ln-_=";
+    let with = |entra_token: Option<&str>| {
+        Emulator::start(EmulatorConfig {
+            entra_token: entra_token.map(str::to_owned),
+            ..EmulatorConfig::default()
+        })
+    };
+    let ask = |server: &Emulator, token: &str| -> std::io::Result<(u16, String)> {
+        let plain = format!("type=aad&ver=1.0&sig={token}");
+        let encoded = plain.replace('=', "%3D").replace('&', "%26");
+        let mut seen = Vec::new();
+        // Some clients encode the header, and some do not.
+        for header in [plain, encoded] {
+            let headers = [("x-ms-date", DATE), ("authorization", &header)];
+            let reply = Raw::connect(server)?.send("GET", "/dbs", &headers, b"")?;
+            seen.push((reply.status, reply.text()));
+        }
+        assert_eq!(seen[0].0, seen[1].0, "{seen:?}");
+        Ok(seen.remove(0))
+    };
+    let server = with(Some(TOKEN))?;
+    assert_eq!(ask(&server, TOKEN)?.0, 200);
+    assert_eq!(
+        Raw::connect(&server)?.call("GET", "/dbs", &[], b"")?.status,
+        200
+    );
+    for wrong in ["", &TOKEN[1..], &TOKEN.to_uppercase(), server.key()] {
+        let (status, text) = ask(&server, wrong)?;
+        assert_eq!(status, 401, "{wrong}");
+        assert!(text.contains("is not the one"), "{text}");
+    }
+    let (status, text) = ask(&with(None)?, TOKEN)?;
+    assert_eq!(status, 401);
+    assert!(text.contains("without an Entra token"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn priority_levels_and_throughput_buckets_are_checked_and_counted() -> Outcome {
+    let emulator = server(1);
+    let mut raw = Raw::connect(&emulator)?;
+    raw.prepare("/pk")?;
+    let (priority, bucket) = (
+        "x-ms-cosmos-priority-level",
+        "x-ms-cosmos-throughput-bucket",
+    );
+    for (name, value, expected) in [
+        (priority, "High", 200),
+        (priority, "low", 200),
+        (priority, "Low", 200),
+        (priority, "Middle", 400),
+        (bucket, "1", 200),
+        (bucket, "5", 200),
+        (bucket, "5", 200),
+        (bucket, "0", 400),
+        (bucket, "6", 400),
+        (bucket, "one", 400),
+    ] {
+        let reply = raw.call("GET", DOCS, &[(name, value)], b"")?;
+        assert_eq!(reply.status, expected, "{name}: {value}: {}", reply.text());
+        assert!(
+            expected == 200 || reply.text().contains(name),
+            "{}",
+            reply.text()
+        );
+    }
+    let status = raw.send("GET", "/_emulator/status", &[], b"")?.json();
+    assert_eq!(status["priorities"], json!({"high": 1, "low": 2}));
+    assert_eq!(status["throughput_buckets"], json!([1, 0, 0, 0, 2]));
+    Ok(())
+}
+
+#[test]
 fn malformed_requests_are_4xx_and_the_server_lives_on() -> Outcome {
     let emulator = server(2);
     let mut raw = Raw::connect(&emulator)?;

@@ -284,6 +284,68 @@ fn a_hot_partition_leaves_the_cold_ones_alone() {
 }
 
 #[test]
+fn one_partition_is_limited_and_the_others_keep_their_share() {
+    let (emulator, mut raw) = limited(4, 4_000);
+    let hot = range_of(&mut raw, "hot");
+    let cold = (0..40)
+        .map(|n| format!("cold{n}"))
+        .find(|key| range_of(&mut raw, key) != hot)
+        .expect("another partition");
+    let mut rate = |key: &str| sustained(&emulator, &mut raw, |raw| write(raw, key, "a"));
+    assert_near(rate("hot"), 1_000.0);
+    let id = hot.parse().unwrap();
+    let limit = |rate| emulator.limit_partition("db", "items", id, rate);
+    limit(Some(100.0)).unwrap();
+    assert_near(rate("hot"), 100.0);
+    assert_near(rate(&cold), 1_000.0);
+    limit(None).unwrap();
+    assert_near(rate("hot"), 1_000.0);
+
+    let path = format!("/_emulator{CONTAINER}/ranges/{hot}/throughput");
+    let mut put = |path: &str, body: &str| {
+        let reply = raw.send("PUT", path, &[], body.as_bytes()).unwrap();
+        (reply.status, reply.text())
+    };
+    assert_eq!(put(&path, r#"{"ru_per_s":200}"#).0, 204);
+    for (path, body, expected) in [
+        (path.as_str(), "{}", "missing field `ru_per_s`"),
+        (&path, r#"{"ru_per_s":0}"#, "ru_per_s is 0, but must be"),
+        (&path, r#"{"ru_per_s":1e7}"#, "at most 1000000"),
+        (
+            &format!("/_emulator{CONTAINER}/ranges/9/throughput"),
+            r#"{"ru_per_s":1}"#,
+            "partition key range 9 does not exist",
+        ),
+    ] {
+        let (status, text) = put(path, body);
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+    // A new offer changes the share, and the limit holds in its place.
+    set_offer(&mut raw, json!({"offerThroughput": 8_000}));
+    let mut rate = |key: &str| sustained(&emulator, &mut raw, |raw| write(raw, key, "a"));
+    assert_near(rate("hot"), 200.0);
+    assert_near(rate(&cold), 2_000.0);
+}
+
+#[test]
+fn a_limit_holds_where_throughput_is_not_enforced() {
+    let emulator = crate::common::server(1);
+    let mut raw = Raw::connect(&emulator).unwrap();
+    raw.prepare("/pk").unwrap();
+    emulator
+        .limit_partition("db", "items", 0, Some(150.0))
+        .unwrap();
+    let rate = sustained(&emulator, &mut raw, |raw| write(raw, "k", "a"));
+    assert_near(rate, 150.0);
+    // It ends with its partition.
+    emulator.split("db", "items", 0).unwrap();
+    for number in 0..1_000 {
+        assert_eq!(write(&mut raw, "k", &number.to_string()).status, 201);
+    }
+}
+
+#[test]
 fn a_new_offer_takes_effect_at_once() {
     let (emulator, mut raw) = limited(1, 400);
     assert_near(

@@ -4,6 +4,7 @@
 //! followed by other content is the writer's rule 4. A call that is dropped withdraws what has not been sent.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
@@ -14,6 +15,7 @@ use super::bulk::operation::{Action, Summary, Write};
 use super::bulk::writer::BulkWriter;
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
+use crate::dead_letter::DeadLetters;
 use crate::feed::{ChangeFeed, Start};
 use crate::reconcile::StoredDocument;
 use crate::target::{Applied, DocumentWrite, Target};
@@ -30,16 +32,15 @@ pub struct CosmosTarget {
 }
 
 impl CosmosTarget {
-    /// Writes to `container`. What `config` says about refused writes does not count: a view with a document that cannot be
-    /// written ends the run.
+    /// Writes to `container`. A view must not lack documents that nobody was told of, so [`Poison::Report`] is
+    /// [`Poison::Fail`] here.
     ///
     /// # Errors
     /// As [`BulkWriter::open`].
-    pub async fn open(container: Container, config: BulkConfig) -> Result<Self> {
-        let config = BulkConfig {
-            on_poison: Poison::Fail,
-            ..config
-        };
+    pub async fn open(container: Container, mut config: BulkConfig) -> Result<Self> {
+        if config.on_poison == Poison::Report {
+            config.on_poison = Poison::Fail;
+        }
         let writer = BulkWriter::open(&container, config).await?;
         Ok(CosmosTarget { container, writer })
     }
@@ -112,6 +113,10 @@ impl Target for CosmosTarget {
 
     fn guard(&self, fence: &Fence) {
         self.writer.guard(fence);
+    }
+
+    fn keep_dead_letters(&self, sink: &str, letters: Arc<dyn DeadLetters>) {
+        self.writer.keep_dead_letters(sink, letters);
     }
 
     fn close(&self) {

@@ -1,7 +1,7 @@
 //! A proxy between the SDK and the embedded server that throttles, fails and loses answers as a test tells it, and watches
 //! that no document is in two requests at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
@@ -42,6 +42,16 @@ pub enum Kind {
     Other,
 }
 
+/// A batch as it came.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub method: String,
+    pub path: String,
+    /// By names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub operations: Vec<Value>,
+}
+
 type Script = Box<dyn FnMut(Kind) -> Verdict + Send>;
 
 /// The proxy and what it saw.
@@ -62,6 +72,7 @@ struct Shared {
     /// Requests that are held, and whether they may go.
     held: watch::Sender<(usize, bool)>,
     overlaps: Mutex<Vec<String>>,
+    batches: Mutex<Vec<Batch>>,
 }
 
 impl FaultyServer {
@@ -76,6 +87,7 @@ impl FaultyServer {
             in_flight: Mutex::default(),
             held: watch::Sender::new((0, false)),
             overlaps: Mutex::default(),
+            batches: Mutex::default(),
         });
         let app = axum::Router::new()
             .fallback(handle)
@@ -87,6 +99,16 @@ impl FaultyServer {
             endpoint,
             emulator,
         }
+    }
+
+    /// Where the proxy listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The account key.
+    pub fn key(&self) -> &str {
+        self.emulator.key()
     }
 
     pub fn account(&self) -> AccountConfig {
@@ -113,6 +135,11 @@ impl FaultyServer {
     pub fn overlaps(&self) -> Vec<String> {
         self.shared.overlaps.lock().clone()
     }
+
+    /// All batches so far, refused ones included.
+    pub fn batches(&self) -> Vec<Batch> {
+        self.shared.batches.lock().clone()
+    }
 }
 
 impl Drop for FaultyServer {
@@ -131,6 +158,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     } else {
         (Kind::Other, Vec::new())
     };
+    if matches!(kind, Kind::Batch { .. }) {
+        shared.batches.lock().push(recorded(&parts, &body));
+    }
     {
         let mut in_flight = shared.in_flight.lock();
         for key in &keys {
@@ -210,6 +240,18 @@ fn describe(
     match serde_json::from_slice::<Value>(body) {
         Ok(document) if document["id"].is_string() => (Kind::Write, vec![key(&document["id"])]),
         _ => (Kind::Other, Vec::new()),
+    }
+}
+
+fn recorded(parts: &axum::http::request::Parts, body: &[u8]) -> Batch {
+    let header = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        (name.to_string(), value.to_str().unwrap().to_owned())
+    };
+    Batch {
+        method: parts.method.to_string(),
+        path: parts.uri.to_string(),
+        headers: parts.headers.iter().map(header).collect(),
+        operations: serde_json::from_slice(body).unwrap(),
     }
 }
 

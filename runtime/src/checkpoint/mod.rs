@@ -181,6 +181,6 @@ pub use objects::{
 pub use open::{Joined, Opened, Options, RunIdentity, TakenOver, join, look, open, take_over};
 pub use records::SealPart;
 pub use resume::{Replay, Resume};
-pub use seal_writer::SealWriter;
+pub use seal_writer::{PackedSeal, SealPacker, SealPutter, SealWriter};
 pub use settings::Settings;
 pub use store::CheckpointStore;

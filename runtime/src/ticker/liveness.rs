@@ -184,7 +184,7 @@ impl World {
             true => self.config.load_bytes,
             false => self.config.max_bytes_per_worker,
         };
-        let held_back = seen.unsealed > usize::from(seen.waiting_bytes >= full_epoch)
+        let held_back = seen.unsealed as u64 * full_epoch > seen.waiting_bytes
             || seen.in_flight_epochs >= self.config.max_in_flight
             || seen.in_flight_bytes >= self.config.max_in_flight_bytes;
         match decision {

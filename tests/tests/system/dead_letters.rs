@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 use tidefeed::CheckpointStore;
+use tidefeed_emulator::{FaultAction, FaultOperation, FaultRule};
 use tidefeed_operators::cosmos::{Account, AccountConfig, Container, ContainerDeadLetters};
 use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, StoredDeadLetters};
+use tidefeed_tests::place::LOCAL;
 use tidefeed_tests::process::Run;
+use tidefeed_tests::views::SINKS;
 
 use super::mended::{Job, flip_a_bit};
 
@@ -261,4 +264,35 @@ fn a_damaged_letter_is_named_and_hides_no_other() {
         );
     }
     assert_eq!(job.json(&["deadletters", "show", &name(&two)])["id"], "two");
+}
+
+#[test]
+fn a_document_that_is_refused_is_a_letter_and_a_replay_makes_the_view_right() {
+    let mut job = Job::new();
+    let (sink, _) = SINKS[SINKS.len() - 1];
+    job.place
+        .configure_last_sink("dead_letters_per_minute = 5\n");
+    let refused = FaultRule::new(FaultAction::status(400)).on(&[FaultOperation::BulkItem]);
+    let refused = refused.in_container(job.place.database(), sink).times(1);
+    let server = job.place.server().clone();
+    server.set_faults(1, vec![refused]).expect("sound rules");
+    job.change();
+    job.succeeds(&["--until-caught-up"]);
+    let listed = job.json(&["deadletters", "list"]);
+    assert_eq!(listed["letters"][0]["sink"], sink, "{listed}");
+    assert_eq!(job.left().len(), 1, "{listed}");
+    assert_eq!(listed["letters"][0]["status"], 400, "{listed}");
+    job.succeeds(&["deadletters", "replay"]);
+    assert_eq!(job.left(), Vec::<String>::new());
+    job.check("after the replay");
+    // Without a place for letters, the same ends the run.
+    job.place.configure(LOCAL);
+    let rules = vec![FaultRule::new(FaultAction::status(400)).on(&[FaultOperation::BulkItem])];
+    server.set_faults(1, rules).expect("sound rules");
+    job.change();
+    let (code, said) = job.run(&["--until-caught-up"]);
+    assert_eq!(code, 9, "{said}");
+    assert!(said.contains("cannot write document"), "{said}");
+    server.clear_faults();
+    job.go_on();
 }

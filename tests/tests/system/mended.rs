@@ -46,9 +46,13 @@ impl Job {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
     }
 
+    pub(super) fn change(&mut self) {
+        self.place.write(self.orders.change(60));
+    }
+
     /// Writes changes and lets a run commit them; the views must be right then.
     pub(super) fn go_on(&mut self) {
-        self.place.write(self.orders.change(60));
+        self.change();
         self.succeeds(&["--until-caught-up"]);
         self.check("after a run");
     }

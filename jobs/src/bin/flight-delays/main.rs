@@ -38,6 +38,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A change is a handful of small allocations; the README says what was measured.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     tidefeed::prepare_process();
     let args = cli::Args::parse();

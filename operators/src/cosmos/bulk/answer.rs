@@ -362,7 +362,6 @@ impl<P: Pace> Machine<P> {
                 self.letter_count += 1;
                 self.out.push(Output::Letter(Letter {
                     id,
-                    group: self.groups.id(entry.group),
                     operation: entry.operation.clone(),
                     refusal: refusal.clone(),
                 }));

@@ -136,7 +136,8 @@ pub enum Poison {
     Fail,
     /// Whoever submitted it is told, and the writer goes on.
     Report,
-    /// It goes to the dead letters, and counts as acknowledged once it is durable there.
+    /// It goes to the dead letters, and counts as acknowledged once it is durable there. Where they are is told by
+    /// [`BulkWriter::keep_dead_letters`](crate::cosmos::BulkWriter::keep_dead_letters); without that the writer stops.
     DeadLetter {
         /// The writer stops when a minute has more: something is wrong with all of them then, and a view must not drain
         /// into the dead letters.

@@ -4,7 +4,7 @@
 //! ends come back here. It ends when all writers are gone and nothing is under way.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::admission::{Admission, Places};
 use super::classify::Refresh;
 use super::flow::Flow;
+use super::letters::Letters;
 use super::machine::Machine;
 use super::metrics::{BulkMetrics, Exchange, Sampler};
 use super::operation::{Answer, GroupId, Lost, Operation, Request, RequestId, Summary};
-use super::output::Output;
+use super::output::{Letter, LetterId, Output};
 use super::routes::Routes;
 use super::routing::{RangeId, RoutingMap};
 use super::stop::Reason;
@@ -60,6 +61,7 @@ enum Event {
     },
     Map(Result<RoutingMap>),
     Renewed,
+    Letter(LetterId, Result<()>),
     Throughput(Option<f64>),
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Shared {
     pub(super) metrics: Mutex<BulkMetrics>,
     /// Why nothing more is written.
     pub(super) reason: Mutex<Option<Reason>>,
+    /// Where refused writes go, once that is known.
+    pub(super) letters: OnceLock<Letters>,
 }
 
 pub(super) struct Driver {
@@ -240,14 +244,22 @@ impl Driver {
                 let map = async move { Event::Map(routes.map(refresh).await) };
                 self.tasks.spawn(map);
             }
-            // Refused when the writer was opened.
-            Output::Letter(_) => {
-                let error = Error::internal("a dead letter has nowhere to go");
-                self.stop(Reason::error(&error));
-            }
+            Output::Letter(letter) => self.put_letter(letter),
             Output::Finished(group, summary) => self.finished(group, summary),
             Output::Stop(stop) => self.close(Reason::of(&stop, self.routes.container())),
         }
+    }
+
+    fn put_letter(&mut self, letter: Letter) {
+        let Some(letters) = self.shared.letters.get().cloned() else {
+            let id = &letter.operation.key.id;
+            let what = format!("document {id} was refused, and there is no place for dead letters");
+            return self.stop(Reason::error(&Error::new(ErrorKind::Config, what)));
+        };
+        self.tasks.spawn(async move {
+            let put = letters.put(&letter).await;
+            Event::Letter(letter.id, put)
+        });
     }
 
     fn send(&mut self, request: Request) {
@@ -297,7 +309,10 @@ impl Driver {
                 let machine = &self.machine;
                 self.admission.relocate(|one| places(machine, one));
             }
-            Ok(Event::Map(Err(error))) => self.stop(Reason::error(&error)),
+            Ok(Event::Letter(id, Ok(()))) => self.machine.letter_put(self.now(), id),
+            Ok(Event::Map(Err(error)) | Event::Letter(_, Err(error))) => {
+                self.stop(Reason::error(&error));
+            }
             Ok(Event::Renewed) => {}
             Ok(Event::Throughput(ru_per_s)) => {
                 self.machine.provisioned(ru_per_s);

@@ -58,11 +58,6 @@ impl Groups {
         }
     }
 
-    /// The name of a group.
-    pub(crate) fn id(&self, at: usize) -> GroupId {
-        self.groups[at].id
-    }
-
     /// Whether anybody waits for the operation.
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
         let waits = |at: usize| self.groups.get(at).is_some_and(|group| !group.withdrawn);

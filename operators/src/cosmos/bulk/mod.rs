@@ -66,6 +66,7 @@ mod encode;
 mod epk;
 pub(crate) mod flow;
 mod groups;
+mod letters;
 pub(crate) mod machine;
 pub(crate) mod metrics;
 pub(crate) mod operation;

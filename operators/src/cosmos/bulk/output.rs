@@ -28,7 +28,6 @@ pub(crate) enum Output {
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
     pub(crate) id: LetterId,
-    pub(crate) group: GroupId,
     pub(crate) operation: Arc<Operation>,
     pub(crate) refusal: Refusal,
 }

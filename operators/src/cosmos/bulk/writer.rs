@@ -12,16 +12,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::classify::Classifier;
-use super::config::{BulkConfig, Poison, Policy, WriteOrder};
+use super::config::{BulkConfig, Policy, WriteOrder};
 use super::driver::{Call, Driver, Parts, Shared, Submission};
 use super::epk::Hasher;
 use super::flow::{Flow, FlowConfig};
+use super::letters::Letters;
 use super::machine::Machine;
 use super::metrics::BulkMetrics;
 use super::operation::{Action, GroupId, Operation, OrderKey, Summary, Write};
 use super::routes::Routes;
 use super::wire::Gate;
 use crate::cosmos::container::Container;
+use crate::dead_letter::DeadLetters;
 use crate::document::DocumentEncoder;
 
 /// Writes many documents to one container: in batches by physical partition, each document in its order, as fast as the
@@ -90,12 +92,6 @@ impl BulkWriter {
     /// [`ErrorKind::NotFound`] when the container's ranges cannot be read.
     pub async fn open(container: &Container, config: BulkConfig) -> Result<BulkWriter> {
         config.validate()?;
-        if matches!(config.on_poison, Poison::DeadLetter { .. }) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "on_poison is dead_letter, and there is no place for dead letters",
-            ));
-        }
         let is_direct = container.account().is_direct();
         let mut config = config;
         if !is_direct && config.policy == Policy::Bulk {
@@ -218,6 +214,15 @@ impl BulkWriter {
     /// From now on no byte leaves once `fence` has closed. Only the first fence counts.
     pub fn guard(&self, fence: &Fence) {
         let _ = self.inner.fence.set(fence.clone());
+    }
+
+    /// Writes that are refused for good are kept in `place` as those of `sink`, if [`on_poison`](BulkConfig::on_poison) says so.
+    /// Only the first place counts.
+    pub fn keep_dead_letters(&self, sink: &str, place: Arc<dyn DeadLetters>) {
+        let _ = self.inner.shared.letters.set(Letters {
+            sink: sink.to_owned(),
+            place,
+        });
     }
 
     /// What has been done so far.

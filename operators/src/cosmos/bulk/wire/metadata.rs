@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use azure_core::http::Url;
@@ -87,6 +88,8 @@ impl Wire {
         }
         let account: AccountBody = parse(what, &reply)?;
         let url = self.writable(&account)?;
+        let several = account.enable_multiple_write_locations;
+        self.several_take_writes.store(several, Ordering::Relaxed);
         let is_known = |known: &Url| known.origin() == url.origin();
         if is_known(&self.writes.lock().0) {
             return Ok(());

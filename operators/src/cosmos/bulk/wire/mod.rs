@@ -18,6 +18,7 @@ mod sign;
 mod tests;
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
 const ACTIVITY_ID: HeaderName = HeaderName::from_static("x-ms-activity-id");
 const DATE: HeaderName = HeaderName::from_static("x-ms-date");
 const RANGE_ID: HeaderName = HeaderName::from_static("x-ms-documentdb-partitionkeyrangeid");
+const TENTATIVE: HeaderName = HeaderName::from_static("x-ms-cosmos-allow-tentative-writes");
 const CONTAINER_RID: HeaderName = HeaderName::from_static("x-ms-cosmos-intended-collection-rid");
 
 /// What all requests have in common.
@@ -106,6 +108,8 @@ pub(crate) struct Wire {
     permits: Semaphore,
     /// Headers of every batch.
     batch: HeaderMap,
+    /// Whether several regions take writes. Those that are not the first refuse a write that does not allow for that.
+    several_take_writes: AtomicBool,
     /// The service's own name of the container, which changes when it is created anew.
     container_rid: OnceLock<HeaderValue>,
 }
@@ -134,6 +138,7 @@ impl Wire {
             writes: Mutex::new((account.clone(), pool)),
             permits: Semaphore::new(config.max_connections),
             batch: batch_headers(&config),
+            several_take_writes: AtomicBool::new(false),
             container_rid: OnceLock::new(),
             config,
         })
@@ -154,6 +159,9 @@ impl Wire {
         headers.insert(RANGE_ID, range.map_err(NoAnswer::unsent)?);
         if let Some(rid) = self.container_rid.get() {
             headers.insert(CONTAINER_RID, rid.clone());
+        }
+        if self.several_take_writes.load(Ordering::Relaxed) {
+            headers.insert(TENTATIVE, HeaderValue::from_static("true"));
         }
         let mut activity = Uuid::encode_buffer();
         let activity = Uuid::new_v4().hyphenated().encode_lower(&mut activity);

@@ -498,6 +498,34 @@ async fn the_write_region_is_the_first_or_the_preferred_one() {
 }
 
 #[tokio::test]
+async fn a_write_says_that_several_regions_may_take_it_if_they_do() {
+    for several in [false, true] {
+        let server = Scripted::start(move |seen| {
+            let host = seen
+                .head
+                .lines()
+                .find_map(|line| line.strip_prefix("host: "));
+            Then::Reply(match seen.head.starts_with("GET / ") {
+                true => reply(
+                    "200 Ok",
+                    &format!(
+                        r#"{{"writableLocations":[{{"name":"East US","databaseAccountEndpoint":"http://{}/"}}],"enableMultipleWriteLocations":{several}}}"#,
+                        host.unwrap()
+                    ),
+                ),
+                false => reply("200 Ok", WRITTEN),
+            })
+        });
+        let wire = server.patient();
+        wire.find_writable().await.unwrap();
+        server.next();
+        wire.send(&"7".into(), &one()).await.unwrap();
+        let line = "\r\nx-ms-cosmos-allow-tentative-writes: true\r\n";
+        assert_eq!(server.next().head.contains(line), several);
+    }
+}
+
+#[tokio::test]
 async fn ranges_are_read_page_by_page_until_nothing_is_new() {
     let page = |etag: &str, ranges: &str| {
         let body = format!(r#"{{"_rid":"r","PartitionKeyRanges":[{ranges}]}}"#);
