@@ -22,7 +22,8 @@
 //!
 //! Replaying is for people. A letter does not know what became of its document since: by default it is written only if there
 //! is no document of that key, so a newer value stays; but one that the view has deleted since comes back. Bringing the
-//! whole container in line with its view (`--rebuild SINK`) is the way that is always right.
+//! whole container in line with its view (`--rebuild SINK`) is the way that is always right. A sink's letters have no epoch, as
+//! a write may bring several at once: a document that is refused as X, then as Y and then as X again is replayed as Y.
 
 mod memory;
 mod stored;

@@ -138,7 +138,7 @@ pub fn config_text(database: &str, checkpoint: &str) -> String {
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
         );
         // A server in this machine carries out a request at once or never, and throttles whatever the pace is.
-        text += "settle_ms = 20\nthrottled_share = 0.3\n";
+        text += "settle_ms = 20\nthrottled_share = 0.3\nthroughput_ru = { manual = 40000 }\n";
     }
     text
 }

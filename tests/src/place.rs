@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tidefeed::target::{DocumentWrite, Target};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_operators::cosmos::{
-    Account, AccountConfig, Container, ContainerSpec, CosmosReader, CosmosTarget,
+    Account, AccountConfig, Container, ContainerSpec, CosmosReader, CosmosTarget, Throughput,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -50,7 +50,11 @@ impl Place {
         let (account, orders) = runtime.block_on(async {
             let config = AccountConfig::with_key(server.endpoint(), server.key());
             let account = Account::connect(&config).await.expect("connected");
-            let spec = ContainerSpec::new(database, "orders", "/region");
+            let spec = ContainerSpec {
+                // Not enforced; what a writer starts with.
+                throughput_ru: Some(Throughput::Manual(40_000)),
+                ..ContainerSpec::new(database, "orders", "/region")
+            };
             let orders = Container::create_if_absent(&account, &spec).await;
             let orders = CosmosTarget::open(orders.expect("created"), Default::default()).await;
             (account, orders.expect("opened"))

@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tidefeed_emulator::{Emulator, EmulatorConfig, FaultAction, FaultOperation, FaultRule};
 use tidefeed_operators::cosmos::{
-    Account, AccountConfig, Action, BackoffConfig, BulkConfig, BulkWriter, Container,
-    ContainerSpec, CosmosFeed, CosmosReader, FeedConfig, Poison, Write,
+    Account, AccountConfig, Action, BackoffConfig, BulkConfig, BulkWriter, Classifier, Container,
+    ContainerSpec, CosmosFeed, CosmosReader, FeedConfig, Poison, Verdict, Write,
 };
 use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, MemoryDeadLetters};
 use tidefeed_operators::feed::{ChangeFeed, Start};
@@ -324,6 +324,16 @@ async fn a_refused_write_goes_to_the_dead_letters_and_the_others_go_on() {
             .unwrap_err();
         assert!(error.report().contains(expected), "{}", error.report());
     }
+}
+
+#[tokio::test]
+async fn another_table_says_what_an_answer_means() {
+    let (_emulator, container) = container().await;
+    let table = Classifier::default().with(400, None, Verdict::Ignored);
+    let writer = BulkWriter::open_with(&container, quick(), table).await;
+    let receipt = writer.unwrap().submit(vec![stray("1")]).await.unwrap();
+    let summary = receipt.await.unwrap();
+    assert_eq!((summary.ignored, summary.dead), (1, 0), "{summary:?}");
 }
 
 #[tokio::test]

@@ -273,9 +273,10 @@ fn a_document_that_is_refused_is_a_letter_and_a_replay_makes_the_view_right() {
     job.place
         .configure_last_sink("dead_letters_per_minute = 5\n");
     let refused = FaultRule::new(FaultAction::status(400)).on(&[FaultOperation::BulkItem]);
-    let refused = refused.in_container(job.place.database(), sink).times(1);
+    let refused = refused.in_container(job.place.database(), sink);
     let server = job.place.server().clone();
-    server.set_faults(1, vec![refused]).expect("sound rules");
+    let once = refused.clone().times(1);
+    server.set_faults(1, vec![once]).expect("sound rules");
     job.change();
     job.succeeds(&["--until-caught-up"]);
     let listed = job.json(&["deadletters", "list"]);
@@ -287,8 +288,7 @@ fn a_document_that_is_refused_is_a_letter_and_a_replay_makes_the_view_right() {
     job.check("after the replay");
     // Without a place for letters, the same ends the run.
     job.place.configure(LOCAL);
-    let rules = vec![FaultRule::new(FaultAction::status(400)).on(&[FaultOperation::BulkItem])];
-    server.set_faults(1, rules).expect("sound rules");
+    server.set_faults(1, vec![refused]).expect("sound rules");
     job.change();
     let (code, said) = job.run(&["--until-caught-up"]);
     assert_eq!(code, 9, "{said}");

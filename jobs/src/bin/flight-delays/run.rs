@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidefeed::config::{AccountConfig, JobConfig};
+use tidefeed::config::{AccountConfig, JobConfig, Throughput};
 use tidefeed::prelude::*;
 use tidefeed::{Cosmos, Job, JobStatus, RunningJob};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
@@ -30,6 +30,8 @@ const DATABASE: &str = "flight-delays";
 const FLIGHTS: &str = "flights";
 /// After a crash the job waits this long for requests to a server on this machine that may still be carried out.
 const LOCAL_SETTLE_MS: u64 = 200;
+/// What a server on this machine is asked to have for each view.
+const LOCAL_THROUGHPUT: Throughput = Throughput::Manual(40_000);
 /// How often the display looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -217,6 +219,11 @@ fn start_job(
     if endpoint.starts_with("http://") {
         // Plain http is a server on this machine, and nothing is under way for long to that.
         config.checkpoint.settle_ms = Some(LOCAL_SETTLE_MS);
+        // Writers start at what a container has, and nobody pays for it there.
+        for sink in config.sink.values_mut() {
+            sink.throughput_ru = Some(LOCAL_THROUGHPUT);
+            sink.settle_ms = LOCAL_SETTLE_MS;
+        }
     }
     let tables = tables.clone();
     Job::new(

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
@@ -21,6 +22,7 @@ use super::machine::Machine;
 use super::metrics::BulkMetrics;
 use super::operation::{Action, GroupId, Operation, OrderKey, Summary, Write};
 use super::routes::Routes;
+use super::routing::RoutingMap;
 use super::wire::Gate;
 use crate::cosmos::container::Container;
 use crate::dead_letter::DeadLetters;
@@ -91,6 +93,18 @@ impl BulkWriter {
     /// [`ErrorKind::Config`] for a setting out of range; [`ErrorKind::Unreachable`], [`ErrorKind::Denied`] or
     /// [`ErrorKind::NotFound`] when the container's ranges cannot be read.
     pub async fn open(container: &Container, config: BulkConfig) -> Result<BulkWriter> {
+        Self::open_with(container, config, Classifier::default()).await
+    }
+
+    /// [`open`](Self::open) with another table of what the service's answers mean.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        container: &Container,
+        config: BulkConfig,
+        classifier: Classifier,
+    ) -> Result<BulkWriter> {
         config.validate()?;
         let is_direct = container.account().is_direct();
         let mut config = config;
@@ -123,7 +137,7 @@ impl BulkWriter {
         let start = Instant::now();
         let driver = Driver::new(Parts {
             max_buffered_bytes: config.max_buffered_bytes,
-            machine: machine(config, map, throughput),
+            machine: machine(config, classifier, map, throughput),
             routes: Arc::new(routes),
             shared,
             start,
@@ -273,7 +287,7 @@ impl Receipt {
 impl Future for Receipt {
     type Output = Result<Summary>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(Pin::new(&mut self.result).poll(context));
         self.withdraws = false;
         Poll::Ready(result.unwrap_or_else(|_| Err(self.writer.shared.gone())))
@@ -307,7 +321,12 @@ fn gate(fence: Arc<OnceLock<Fence>>, is_halted: Arc<AtomicBool>) -> Gate {
     })
 }
 
-fn machine(config: BulkConfig, map: super::routing::RoutingMap, ru: Option<f64>) -> Machine<Flow> {
+fn machine(
+    config: BulkConfig,
+    classifier: Classifier,
+    map: RoutingMap,
+    throughput: Option<f64>,
+) -> Machine<Flow> {
     let flow = FlowConfig {
         throttled_share: config.throttled_share,
         budget: config.budget,
@@ -315,8 +334,8 @@ fn machine(config: BulkConfig, map: super::routing::RoutingMap, ru: Option<f64>)
         max_operations: config.max_operations,
         max_bytes: config.max_batch_bytes,
     };
-    let now = std::time::Duration::ZERO;
-    Machine::new(config, Classifier::default(), flow, map, ru, now)
+    // The driver's clock starts with it.
+    Machine::new(config, classifier, flow, map, throughput, Duration::ZERO)
 }
 
 /// A body is spliced into a request with others, so it must be whole; and it names its document once more.
