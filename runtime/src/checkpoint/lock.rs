@@ -21,7 +21,7 @@ pub(super) enum Place {
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(super) enum Lock {
-    File(#[expect(dead_code, reason = "closing the file is what unlocks")] File),
+    File(File),
     Memory(Arc<AtomicBool>),
 }
 
@@ -102,8 +102,32 @@ fn is_unpublished(name: &str) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Lock::Memory(flag) = self {
-            flag.store(false, Ordering::Release);
+        match self {
+            Lock::Memory(flag) => flag.store(false, Ordering::Release),
+            // Closing the file is not enough: a program that this process is just starting has it open as well, until it runs.
+            Lock::File(file) => {
+                let _ = file.unlock();
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_run_although_a_child_process_has_inherited_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place::Folder(folder.path().to_owned());
+        let held = place.lock().expect("free").expect("a lock");
+        let Lock::File(file) = &*held else {
+            panic!("a lock in memory")
+        };
+        let inherited = file.try_clone().expect("a copy");
+        assert_eq!(place.lock().unwrap_err().kind(), ErrorKind::Fenced);
+        drop(held);
+        place.lock().expect("free again");
+        drop(inherited);
     }
 }
