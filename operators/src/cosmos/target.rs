@@ -71,17 +71,25 @@ impl From<Summary> for Applied {
 #[async_trait]
 impl Target for CosmosTarget {
     async fn apply(&self, batch: Vec<DocumentWrite>) -> Result<Applied> {
+        let mut result = Ok(Applied::default());
         let mut receipts = Vec::with_capacity(batch.len().div_ceil(HAND_OVER));
         let mut batch = batch.into_iter().map(Write::from).peekable();
-        while batch.peek().is_some() {
+        while batch.peek().is_some() && result.is_ok() {
             let writes = batch.by_ref().take(HAND_OVER).collect();
-            receipts.push(self.writer.submit(writes).await?.withdraw_on_drop());
+            match self.writer.submit(writes).await {
+                Ok(receipt) => receipts.push(receipt.withdraw_on_drop()),
+                Err(error) => result = Err(error),
+            }
         }
-        let mut applied = Applied::default();
+        // All of them, also after an error: nothing may be under way after the return.
         for receipt in receipts {
-            applied += receipt.await?.into();
+            match (receipt.await, &mut result) {
+                (Ok(summary), Ok(applied)) => *applied += summary.into(),
+                (Err(error), Ok(_)) => result = Err(error),
+                (_, Err(_)) => {}
+            }
         }
-        Ok(applied)
+        result
     }
 
     async fn is_empty(&self) -> Result<bool> {

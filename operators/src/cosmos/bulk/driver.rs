@@ -334,7 +334,7 @@ impl Driver {
             Err(NoAnswer { lost, error }) => {
                 self.machine.lost(now, random(), request, lost);
                 let passes = error.kind() == ErrorKind::Unreachable || lost == Lost::Maybe;
-                if !passes {
+                if !passes || error.kind() == ErrorKind::Fenced {
                     self.stop(Reason::error(&error));
                 }
             }
