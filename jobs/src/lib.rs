@@ -33,6 +33,7 @@ pub use cosmos::Cosmos;
 pub use flow::{Flow, View};
 pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
+pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
 #[doc(hidden)]
@@ -42,7 +43,7 @@ pub use tidefeed_runtime::{Error, ErrorKind, Result};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {
-    pub use crate::{Flow, Result, View};
+    pub use crate::{Flow, PatchSpec, Result, Strategy, View};
     pub use differential_dataflow::operators::*;
 }
 

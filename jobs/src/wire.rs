@@ -12,6 +12,7 @@ use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::StatefulParts;
+use tidefeed_operators::strategy::WriteRule;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{ByteBudget, Inbox, InboxSender, Tasks};
 use tidefeed_runtime::loader::Outlets;
@@ -178,10 +179,15 @@ impl<'a> Wiring<'a> {
             .max(Epoch(committed.0 + 1));
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
+        let rule = WriteRule {
+            stamp_epoch: self.config.sink[name].stamp_epoch,
+            ..WriteRule::default()
+        };
         let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
         for worker in &mut self.workers {
             let sink = SinkParts {
                 name: name.to_owned(),
+                rule: rule.clone(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
                 resumed: committed,

@@ -3,6 +3,7 @@
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use tidefeed_runtime::Ledger;
@@ -11,6 +12,8 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::target::{EPOCH_PROPERTY, SERVICE_PROPERTIES};
 
 /// A view's row as it is written: identity and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +24,8 @@ pub struct ViewDocument {
     pub id: Box<str>,
     /// The whole document as JSON.
     pub body: Box<[u8]>,
+    /// Where the record stands among those of its epoch, in a plain stream; 0 in a view.
+    pub position: u64,
 }
 
 /// Turns rows into documents of one container.
@@ -30,6 +35,8 @@ pub struct DocumentEncoder {
     what: String,
     /// The id first, then each path of the partition key, split at its slashes.
     paths: Vec<Vec<String>>,
+    /// Properties that are taken off.
+    dropped: Vec<&'static str>,
 }
 
 impl DocumentEncoder {
@@ -39,14 +46,24 @@ impl DocumentEncoder {
     /// `Config` when a path does not begin with a slash.
     pub fn new(sink: &str, partition_key_paths: &[String]) -> Result<Self> {
         let setting = format!("sink.{sink}.partition_key");
-        Self::of(
+        let encoder = Self::of(
             format!("a row of sink {sink}"),
             &setting,
             partition_key_paths,
-        )
+        )?;
+        Ok(DocumentEncoder {
+            dropped: reserved().collect(),
+            ..encoder
+        })
     }
 
-    /// An encoder of `what`, whose partition key is configured as `setting`.
+    /// The same encoder, which leaves `_etag` in the rows: for strategies that read it there.
+    pub fn keep_etag(mut self) -> Self {
+        self.dropped.retain(|name| *name != "_etag");
+        self
+    }
+
+    /// An encoder of `what`, whose partition key is configured as `setting`. It takes no properties off.
     pub(crate) fn of(what: String, setting: &str, partition_key_paths: &[String]) -> Result<Self> {
         let mut paths = vec![vec!["id".to_owned()]];
         for path in partition_key_paths {
@@ -58,10 +75,14 @@ impl DocumentEncoder {
             };
             paths.push(fields.split('/').map(str::to_owned).collect());
         }
-        Ok(DocumentEncoder { what, paths })
+        Ok(DocumentEncoder {
+            what,
+            paths,
+            dropped: Vec::new(),
+        })
     }
 
-    /// The row as a document.
+    /// The row as a document, without the properties that are the service's or the sink's own.
     ///
     /// # Errors
     /// `Data` when the row is not a JSON object, or has no string `id`.
@@ -76,9 +97,12 @@ impl DocumentEncoder {
             .enumerate()
             .map(|(at, path)| (at, path.as_slice()))
             .collect();
+        let mut drops = false;
         FieldsAt {
             wanted,
             found: &mut found,
+            dropped: &self.dropped,
+            drops: &mut drops,
         }
         .deserialize(&mut serde_json::Deserializer::from_slice(&body))
         .map_err(|error| wrong("is no JSON object").with_source(error))?;
@@ -91,11 +115,72 @@ impl DocumentEncoder {
         // An absent component is what Cosmos DB calls undefined, which its JSON form writes as an empty object.
         let components =
             found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
+        let stripped = match drops {
+            true => without_properties(&body, &self.dropped),
+            false => None,
+        };
         Ok(ViewDocument {
             partition_key: partition_key_json(components).into(),
             id: id.into(),
-            body: body.into(),
+            body: stripped.unwrap_or(body).into(),
+            position: 0,
         })
+    }
+}
+
+/// Properties that rows cannot have in a container.
+fn reserved() -> impl Iterator<Item = &'static str> {
+    SERVICE_PROPERTIES.into_iter().chain([EPOCH_PROPERTY])
+}
+
+/// A JSON object without some properties, the others as they were; `None` if it is no object.
+pub(crate) fn without_properties(body: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+    let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+    let kept = fields.0.into_iter();
+    let kept = kept.filter(|(name, _)| !names.contains(&name.as_str()));
+    let mut out = vec![b'{'];
+    for (name, value) in kept {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, &name).expect("text becomes JSON, and memory takes it");
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+    }
+    out.push(b'}');
+    Some(out)
+}
+
+/// A property of a JSON object, if it is a string.
+pub(crate) fn string_property(body: &[u8], name: &str) -> Option<Box<str>> {
+    let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+    let mut fields = fields.0.into_iter();
+    let (_, value) = fields.find(|(known, _)| known == name)?;
+    serde_json::from_str(value.get()).ok()
+}
+
+/// The properties of a JSON object in their order, values unread.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor).map(Fields)
     }
 }
 
@@ -125,6 +210,9 @@ pub(crate) fn key_hash(partition_key: &str, id: &str) -> u64 {
 struct FieldsAt<'a, 'p> {
     wanted: Vec<(usize, &'p [String])>,
     found: &'a mut Vec<Option<Value>>,
+    dropped: &'p [&'static str],
+    /// Set when one of `dropped` is there.
+    drops: &'a mut bool,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldsAt<'_, '_> {
@@ -144,6 +232,7 @@ impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
+            *self.drops |= key.starts_with('_') && self.dropped.contains(&key.as_str());
             let at_key = self
                 .wanted
                 .iter()
@@ -159,6 +248,8 @@ impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
                 map.next_value_seed(FieldsAt {
                     wanted,
                     found: self.found,
+                    dropped: &[],
+                    drops: self.drops,
                 })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -202,6 +293,51 @@ impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope>
     }
 }
 
+/// Encodes the records of a plain stream.
+pub trait EncodeRecords<'scope> {
+    /// Each record, given with its position, as the arrival of a document in the epoch in which it came. A record that is no
+    /// document ends the run with an error that says why.
+    fn encode_records(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)>;
+}
+
+impl<'scope, R: Serialize + Clone + 'static> EncodeRecords<'scope>
+    for StreamVec<'scope, u64, (u64, R)>
+{
+    fn encode_records(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
+        self.unary(Pipeline, "EncodeRecords", move |_cap, _info| {
+            move |input, output| {
+                input.for_each(|cap, records| {
+                    let epoch = *cap.time();
+                    let mut session = output.session(&cap);
+                    for (position, record) in records.drain(..) {
+                        match encoder.encode(&record) {
+                            Ok(document) => {
+                                session.give((
+                                    ViewDocument {
+                                        position,
+                                        ..document
+                                    },
+                                    epoch,
+                                    1,
+                                ));
+                            }
+                            Err(error) => ledger.fail(error),
+                        }
+                    }
+                });
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -235,6 +371,25 @@ mod tests {
             .encode(&json!({"id": "a"}))
             .expect("a document");
         assert_eq!(&*document.partition_key, r#"["a"]"#);
+    }
+
+    #[test]
+    fn what_belongs_to_the_service_is_taken_off() {
+        let row =
+            json!({"_ts": 1, "id": "a", "n": 1.50, "_epoch": 7, "_etag": "x", "in": {"_ts": 2}});
+        let body = |encoder: DocumentEncoder| -> Value {
+            let document = encoder.encode(&row).expect("a document");
+            serde_json::from_slice(&document.body).expect("JSON")
+        };
+        let plain = json!({"id": "a", "n": 1.50, "in": {"_ts": 2}});
+        assert_eq!(body(encoder(&["/in/_ts"])), plain);
+        let with_etag = json!({"id": "a", "n": 1.50, "_etag": "x", "in": {"_ts": 2}});
+        assert_eq!(body(encoder(&["/id"]).keep_etag()), with_etag);
+        let exact = br#"{"a":18446744073709551616.10,"_etag":""1"","b":[ 1 ]}"#;
+        let stripped = without_properties(exact, &["_etag"]).expect("an object");
+        assert_eq!(stripped, br#"{"a":18446744073709551616.10,"b":[ 1 ]}"#);
+        assert_eq!(string_property(exact, "_etag").as_deref(), Some("\"1\""));
+        assert_eq!(string_property(exact, "a"), None);
     }
 
     #[test]

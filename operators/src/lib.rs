@@ -8,6 +8,7 @@
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
+//! | write | a net change becomes an upsert, create, replace, patch or delete | [`strategy`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
@@ -26,6 +27,7 @@ pub mod reconcile;
 pub mod sink;
 pub mod source;
 pub mod stateful;
+pub mod strategy;
 pub mod target;
 pub mod unique;
 pub mod upsert;

@@ -129,10 +129,10 @@ impl Place {
     /// # Panics
     /// When they cannot be written.
     pub fn write(&self, documents: Vec<OrderDocument>) -> u64 {
-        let write = |document: OrderDocument| DocumentWrite {
-            partition_key: json!([document.order.region]).to_string(),
-            id: document.order.id.clone(),
-            body: Some(serde_json::to_vec(&document).expect("JSON").into()),
+        let write = |document: OrderDocument| {
+            let partition_key = json!([document.order.region]).to_string();
+            let body = serde_json::to_vec(&document).expect("JSON");
+            DocumentWrite::upsert(partition_key, document.order.id, body)
         };
         let batch = documents.into_iter().map(write).collect();
         let applied = self.runtime.block_on(self.orders.apply(batch));
