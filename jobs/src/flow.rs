@@ -366,8 +366,7 @@ impl<'scope> Flow<'scope> {
     /// ```
     /// use serde::{Deserialize, Serialize};
     /// use tidefeed::prelude::*;
-    /// use timely::dataflow::operators::Delay;
-    /// use timely::dataflow::operators::vec::Map;
+    /// use tidefeed::timely::dataflow::operators::vec::{Delay, Map};
     ///
     /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     /// # struct Order { id: String, customer: String, version: u64 }

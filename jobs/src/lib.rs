@@ -40,6 +40,8 @@ pub use tidefeed_runtime::checkpoint::CheckpointStore;
 pub use tidefeed_runtime::failpoint;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
+/// The engines below, for operators that the prelude does not have.
+pub use {differential_dataflow, timely};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {

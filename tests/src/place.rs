@@ -1,10 +1,11 @@
 //! Where the program `shop` runs: containers in an embedded server, a configuration file, a checkpoint directory.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidefeed::target::{DocumentWrite, Target};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
@@ -144,18 +145,20 @@ impl Place {
     /// # Panics
     /// When a container cannot be read.
     pub fn found(&self) -> Contents {
-        let read = async |sink: &str| {
+        let sinks = SINKS.map(|(sink, _)| sink);
+        let found = |sink: &str| (sink.to_owned(), self.contents(sink));
+        sinks.into_iter().map(found).collect()
+    }
+
+    /// What a sink's container holds.
+    ///
+    /// # Panics
+    /// When the container cannot be read.
+    pub fn contents(&self, sink: &str) -> BTreeMap<String, Value> {
+        self.runtime.block_on(async {
             let container = Container::open(&self.account, &self.database, sink).await;
             let reader = CosmosReader::new(container.expect("the container exists"));
             reader.documents().await.expect("readable")
-        };
-        let sinks = SINKS.map(|(sink, _)| sink);
-        self.runtime.block_on(async {
-            let mut found = Contents::new();
-            for sink in sinks {
-                found.insert(sink.to_owned(), read(sink).await);
-            }
-            found
         })
     }
 }

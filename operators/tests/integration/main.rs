@@ -13,3 +13,4 @@ mod faults;
 mod install;
 mod memory_conformance;
 mod stateful;
+mod strategies;

@@ -8,6 +8,7 @@
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `failpoints` | abort it before and after every step of its protocol |
 //! | `zombie` | freeze it until another run has taken over |
+//! | `patches` | let it add up by patches, and die |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
@@ -28,6 +29,8 @@ mod kill_anywhere;
 mod memory_job;
 #[cfg(unix)]
 mod mended;
+#[cfg(unix)]
+mod patches;
 mod shutdown;
 mod stateful;
 #[cfg(unix)]
