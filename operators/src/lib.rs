@@ -22,6 +22,7 @@ pub mod feed;
 pub mod fold;
 pub mod keyed;
 pub mod memory;
+mod properties;
 pub mod reader;
 pub mod reconcile;
 pub mod sink;

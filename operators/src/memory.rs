@@ -1,12 +1,14 @@
 //! A container in memory behind both ports, for tests and examples.
 //!
 //! It keeps a log per feed range, as the service does: an update moves its document to the end, and a reader sees the newest
-//! version only (LatestVersion). Each version has an etag of its own. Documents of one partition key that one [`apply`](Target::apply) writes share a position in
-//! the log, and a page never splits them.
+//! version only (LatestVersion). Each version has an etag of its own. Documents of one partition key that one
+//! [`apply`](Target::apply) writes share a position in the log, and a page never splits them.
 //!
 //! It also watches its users: it counts writes per key, and notes every write that begins while another one to the same key
 //! has not ended (invariant I5), in [`violations`](MemoryContainer::violations). Faults are injected by a seed: the same seed
 //! gives the same order of writes and the same failures.
+
+mod outcome;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -16,15 +18,14 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_json::Value;
-use tidefeed_runtime::{Context, ContinuationToken, Error, ErrorKind, FeedRangeId, Record, Result};
+use tidefeed_runtime::{ContinuationToken, Error, ErrorKind, FeedRangeId, Record, Result};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::feed::{ChangeFeed, Page, PageStream, Start};
 use crate::reconcile::StoredDocument;
-use crate::strategy::PatchWrite;
-use crate::target::{Applied, DocumentAction, DocumentWrite, EPOCH_PROPERTY, Target};
+use crate::target::{Applied, DocumentWrite, Target};
+use outcome::{Outcome, outcome};
 
 /// How a container in memory behaves.
 #[derive(Clone, Debug)]
@@ -447,64 +448,6 @@ impl State {
         let index = self.failures.iter().position(|failure| failure.at == at)?;
         Some(self.failures.remove(index).error)
     }
-}
-
-/// What a write does to a document.
-enum Outcome {
-    /// The document is this from now on; `None` if it is gone.
-    Body(Option<Bytes>),
-    /// Nothing.
-    Ignored,
-}
-
-/// What `action` does to a document, given with its etag.
-fn outcome(action: DocumentAction, before: Option<(&Bytes, String)>) -> Result<Outcome> {
-    let (body, etag) = before.unzip();
-    let has = |if_match: Option<Box<str>>| {
-        if_match.is_none_or(|wanted| etag.as_deref() == Some(&*wanted))
-    };
-    Ok(match action {
-        DocumentAction::Upsert(new) => Outcome::Body(Some(new)),
-        DocumentAction::Create(new) if body.is_none() => Outcome::Body(Some(new)),
-        DocumentAction::Replace {
-            body: new,
-            if_match,
-        } if body.is_some() && has(if_match.clone()) => Outcome::Body(Some(new)),
-        DocumentAction::Delete { if_match } if has(if_match.clone()) => Outcome::Body(None),
-        DocumentAction::Patch(patch) => match body {
-            Some(body) => patched(&patch, body)?,
-            None => match patch.create {
-                Some(new) => Outcome::Body(Some(new)),
-                None => Outcome::Ignored,
-            },
-        },
-        DocumentAction::Create(_)
-        | DocumentAction::Replace { .. }
-        | DocumentAction::Delete { .. } => Outcome::Ignored,
-    })
-}
-
-fn patched(patch: &PatchWrite, body: &[u8]) -> Result<Outcome> {
-    if patch.condition.is_some() {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "a container in memory knows no query language: leave out the condition of the patch",
-        ));
-    }
-    let mut document: Value =
-        serde_json::from_slice(body).context(ErrorKind::Data, || "the document is no JSON")?;
-    if let Some(epoch) = patch.epoch {
-        let smaller = |known: &Value| known.as_f64().is_some_and(|known| known < epoch as f64);
-        if !document.get(EPOCH_PROPERTY).is_none_or(smaller) {
-            return Ok(Outcome::Ignored);
-        }
-        document[EPOCH_PROPERTY] = Value::from(epoch);
-    }
-    for operation in &patch.operations {
-        let applied = operation.apply(&mut document);
-        applied.map_err(|what| Error::new(ErrorKind::Data, format!("a patch: {what}")))?;
-    }
-    Ok(Outcome::Body(Some(document.to_string().into())))
 }
 
 impl Log {

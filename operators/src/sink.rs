@@ -83,9 +83,9 @@ pub struct SinkParts {
 
 type Acknowledgement = (usize, usize, Result<Applied>);
 
-/// Writes the documents of a view to a target.
+/// Writes what the rows of a view, or the records of a plain stream, come to.
 pub trait UpsertDocuments<'scope> {
-    /// Brings the target to the view, epoch by epoch. Returns how the view changed, for the committer: this stream's frontier
+    /// Brings the target to the view, epoch by epoch, or writes what another rule says. Returns how the view changed, for the committer: this stream's frontier
     /// passes an epoch when every write of the epoch is acknowledged.
     fn upsert_documents(self, parts: SinkParts) -> StreamVec<'scope, u64, Report>;
 }

@@ -36,7 +36,7 @@ use std::fmt;
 use bytes::Bytes;
 use tidefeed_runtime::{Epoch, Error, ErrorKind, Result};
 
-use crate::document::{string_property, without_properties};
+use crate::properties::{string_property, without_properties};
 use crate::target::{DocumentAction, EPOCH_PROPERTY};
 
 /// How rows become writes. The module says what each does with rows that come and go.

@@ -136,7 +136,7 @@ pub fn config_text(database: &str, checkpoint: &str) -> String {
     );
     text +=
         &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
-    for (sink, key) in SINKS.into_iter().chain(LEDGER_SINKS) {
+    for (sink, key) in LEDGER_SINKS.into_iter().chain(SINKS) {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
         );

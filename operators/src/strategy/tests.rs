@@ -21,6 +21,9 @@ const SEEDS: u64 = 400;
 /// A document of the model, and whether it is still the one that was there at first.
 type Model = BTreeMap<String, (Value, bool)>;
 
+/// Which epochs may go at once: those before the returned one, or all.
+type Cut = fn(&WriteRule, Vec<u64>, Epoch) -> Option<u64>;
+
 /// A step of the history, by epoch and document.
 struct Event {
     epoch: u64,
@@ -202,6 +205,7 @@ fn run(
     rule: &WriteRule,
     container: &MemoryContainer,
     history: &[Event],
+    cut: Cut,
     random: &mut fastrand::Rng,
 ) {
     let (mut committed, mut sealed) = (0, 0);
@@ -214,7 +218,7 @@ fn run(
             // What is complete by now, and of that what may go at once.
             let frontier = random.u64(done + 1..=EPOCHS);
             let epochs: Vec<u64> = (done + 1..=frontier).collect();
-            let before = rule.fold_before(epochs.iter().copied(), rewrite_through);
+            let before = cut(rule, epochs, rewrite_through);
             let last = before.map_or(frontier, |before| before - 1);
             sealed = sealed.max(frontier);
             let folded = done + 1..=last;
@@ -254,6 +258,31 @@ fn contents(container: &MemoryContainer) -> BTreeMap<String, Value> {
     container.contents().iter().map(document).collect()
 }
 
+/// What a random history leaves in the container, and in the model. `cut` says which epochs may go at once, as
+/// [`WriteRule::fold_before`].
+fn outcome(rule: &WriteRule, creates: bool, seed: u64, cut: Cut) -> [BTreeMap<String, Value>; 2] {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let container = MemoryContainer::new(Default::default());
+    let mut model = Model::new();
+    // A view's container is empty at first.
+    for id in IDS.iter().filter(|_| !rule.keeps_view() && random.bool()) {
+        let document = json!({"id": id, "n": 100, "s": 9, "own": true});
+        container.upsert("[1]", id, document.to_string());
+        model.insert((*id).to_owned(), (document, true));
+    }
+    let etags = IDS.into_iter();
+    let etags = etags.filter_map(|id| Some((id, container.etag_of(&key(id))?)));
+    let etags: BTreeMap<_, _> = etags.collect();
+    let history = history(rule, &container, &mut random);
+    model_of(rule, &mut model, &etags, &history, creates);
+    run(rule, &container, &history, cut, &mut random);
+    let document = |(id, (document, _)): (String, (Value, bool))| (key(&id), document);
+    [
+        contents(&container),
+        model.into_iter().map(document).collect(),
+    ]
+}
+
 fn check(strategy: Strategy, creates: bool) {
     for rows in [RowKind::Collection, RowKind::Stream] {
         for seed in 0..SEEDS {
@@ -263,30 +292,25 @@ fn check(strategy: Strategy, creates: bool) {
                 stamp_epoch: seed % 3 == 0,
             };
             rule.validate().expect("a valid rule");
-            let mut random = fastrand::Rng::with_seed(seed);
-            let container = MemoryContainer::new(Default::default());
-            let mut model = Model::new();
-            // A view's container is empty at first.
-            for id in IDS.iter().filter(|_| !rule.keeps_view() && random.bool()) {
-                let document = json!({"id": id, "n": 100, "s": 9, "own": true});
-                container.upsert("[1]", id, document.to_string());
-                model.insert((*id).to_owned(), (document, true));
-            }
-            let etags = IDS
-                .into_iter()
-                .filter_map(|id| Some((id, container.etag_of(&key(id))?)));
-            let etags: BTreeMap<_, _> = etags.collect();
-            let history = history(&rule, &container, &mut random);
-            // In order of their JSON within one position, as records of a stream are.
-            model_of(&rule, &mut model, &etags, &history, creates);
-            run(&rule, &container, &history, &mut random);
-            let expected: BTreeMap<_, _> = model
-                .into_iter()
-                .map(|(id, (document, _))| (key(&id), document))
-                .collect();
-            assert_eq!(contents(&container), expected, "{rule}, seed {seed}");
+            let [found, expected] = outcome(&rule, creates, seed, WriteRule::fold_before);
+            assert_eq!(found, expected, "{rule}, seed {seed}");
         }
     }
+}
+
+/// Without the rule that replayed epochs are written by themselves some histories end wrong: so the model would show it.
+#[test]
+fn patches_that_fold_what_may_have_been_written_are_not_exact() {
+    let rule = WriteRule {
+        strategy: Strategy::Patch(PatchSpec::new().increment("/n").create_missing()),
+        ..WriteRule::default()
+    };
+    let is_wrong = |seed: &u64| {
+        let [found, expected] = outcome(&rule, true, *seed, |_, _, _| None);
+        found != expected
+    };
+    let wrong = (0..SEEDS).filter(is_wrong).count();
+    assert!(wrong > 10, "{wrong} of {SEEDS}");
 }
 
 #[test]
