@@ -29,6 +29,7 @@ use tidefeed_operators::cosmos::{
     Budget, BulkConfig, ContainerDeadLetters, ContainerSpec, Policy, Priority,
 };
 pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
+pub use tidefeed_operators::moves::Moves;
 use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
@@ -167,6 +168,9 @@ pub struct SinkConfig {
     pub priority: Option<Priority>,
     /// The container's throughput bucket that pays, 1 to 5; default none.
     pub throughput_bucket: Option<u8>,
+    /// How a row is written whose partition key changes: `in_order` (default) or `unordered`. See [`Moves`].
+    #[serde(default)]
+    pub moves: Moves,
     /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
     /// something is wrong with all of them then. Default none: the first ends the run.
     pub dead_letters_per_minute: Option<u32>,

@@ -178,12 +178,14 @@ impl<'a> Wiring<'a> {
             .max(Epoch(committed.0 + 1));
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
-        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
+        let moves = self.config.sink[name].moves;
+        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target), moves)));
         for worker in &mut self.workers {
             let sink = SinkParts {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
+                moves,
                 resumed: committed,
                 rebuild: scan.clone(),
                 rewrite_through,

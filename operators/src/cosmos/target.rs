@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::try_join_all;
 use tidefeed_runtime::{FeedRangeId, Fence, Result};
 
@@ -15,6 +16,7 @@ use super::bulk::operation::{Action, Summary, Write};
 use super::bulk::writer::BulkWriter;
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
+use super::point::read;
 use crate::dead_letter::DeadLetters;
 use crate::feed::{ChangeFeed, Start};
 use crate::reconcile::StoredDocument;
@@ -109,6 +111,12 @@ impl Target for CosmosTarget {
             }
         }
         Ok(true)
+    }
+
+    async fn find(&self, partition_key: &str, id: &str) -> Result<Option<Bytes>> {
+        let key = self.container.keys().parse(partition_key)?;
+        let found = read(&self.container, &Fence::unlimited(), &key, id).await?;
+        Ok(found.map(|document| document.to_string().into()))
     }
 
     /// All ranges at once, each from the beginning of its feed, which in LatestVersion mode holds every document there is.

@@ -28,6 +28,7 @@ mod kill_anywhere;
 mod memory_job;
 #[cfg(unix)]
 mod mended;
+mod moves;
 mod shutdown;
 mod stateful;
 #[cfg(unix)]
