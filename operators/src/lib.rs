@@ -8,6 +8,7 @@
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
+//! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
 //! | move | a row's new document is there before its old one goes | [`moves`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
@@ -23,6 +24,7 @@ pub mod fold;
 pub mod keyed;
 pub mod memory;
 pub mod moves;
+pub mod one_row;
 pub mod reader;
 pub mod reconcile;
 pub mod sink;
