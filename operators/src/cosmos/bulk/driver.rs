@@ -235,7 +235,7 @@ impl Driver {
             Output::Refresh(Refresh::Token) => {
                 let routes = self.routes.clone();
                 self.tasks.spawn(async move {
-                    routes.wire.renew_credentials().await;
+                    routes.renew_credentials().await;
                     Event::Renewed
                 });
             }
