@@ -231,16 +231,7 @@ impl Driver {
     }
 
     fn send(&mut self, request: Request) {
-        let mut metrics = self.shared.metrics.lock();
-        let name = request.range.as_str();
-        if !metrics.partitions.contains_key(name) {
-            metrics
-                .partitions
-                .insert(name.to_owned(), Default::default());
-        }
-        if let Some(partition) = metrics.partitions.get_mut(name) {
-            partition.in_flight += 1;
-        }
+        self.shared.metrics.lock().sent(request.range.as_str());
         let routes = self.routes.clone();
         self.tasks.spawn(async move {
             let start = Instant::now();

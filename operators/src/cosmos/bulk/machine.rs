@@ -122,9 +122,9 @@ impl<P: Pace> Machine<P> {
             let (more, less) = match self.order.push(operation, group, at, self.config.coalesce) {
                 Pushed::Released(slot) => {
                     released.push(slot);
-                    (self.order.get(slot).bytes, 0)
+                    (self.order.get(slot).operation.memory_bytes(), 0)
                 }
-                Pushed::Waiting(slot) => (self.order.get(slot).bytes, 0),
+                Pushed::Waiting(slot) => (self.order.get(slot).operation.memory_bytes(), 0),
                 Pushed::Superseded { bytes, replaced } => (bytes, replaced),
             };
             let held = &mut self.partitions[partition].held_bytes;
@@ -169,7 +169,7 @@ impl<P: Pace> Machine<P> {
         self.order.is_empty()
     }
 
-    /// Bytes of the operations under way. Who submits keeps them in bounds, see [`Admission`](super::admission::Admission).
+    /// What the operations under way take in memory. Who submits keeps them in bounds, see [`Admission`](super::admission::Admission).
     pub(crate) fn held(&self) -> Held {
         let of_partition = |partition: &Partition<P>| partition.held_bytes;
         Held {
@@ -178,7 +178,7 @@ impl<P: Pace> Machine<P> {
         }
     }
 
-    /// Bytes of all operations under way.
+    /// What all operations under way take in memory.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -277,8 +277,9 @@ impl<P: Pace> Machine<P> {
     }
 
     fn settle(&mut self, entry: &Entry, how: Settled) {
-        self.held_bytes -= entry.bytes;
-        self.partitions[entry.partition as usize].held_bytes -= entry.bytes;
+        let bytes = entry.operation.memory_bytes();
+        self.held_bytes -= bytes;
+        self.partitions[entry.partition as usize].held_bytes -= bytes;
         self.groups.settle(entry, how);
     }
 

@@ -65,7 +65,7 @@ impl<P: Pace> Machine<P> {
         for entry in self.order.iter_mut() {
             let at = map.position_of(&entry.operation.routing);
             entry.partition = u32::try_from(at).expect("fewer than 2^32 ranges");
-            self.partitions[at].held_bytes += entry.bytes;
+            self.partitions[at].held_bytes += entry.operation.memory_bytes();
         }
         self.map = map;
         self.version += 1;

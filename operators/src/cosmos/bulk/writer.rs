@@ -181,7 +181,7 @@ impl BulkWriter {
         let (admitted, admission) = oneshot::channel();
         let (done, result) = oneshot::channel();
         let submission = Submission {
-            bytes: operations.iter().map(Operation::size_bytes).sum(),
+            bytes: operations.iter().map(Operation::memory_bytes).sum(),
             operations,
             is_ordered_across_partitions: self.inner.order == WriteOrder::Id,
             admitted,
