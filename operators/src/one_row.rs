@@ -25,6 +25,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use differential_dataflow::AsCollection;
+use serde::Deserialize;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::{Epoch, Error, ErrorKind, Ledger, Result};
@@ -79,7 +80,19 @@ pub fn one_row_each<'scope>(
     both.expect("two parts were asked for")
 }
 
+/// What becomes of rows of a view that share a partition key and an id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DuplicateRows {
+    /// They end the run before anything of them is written. Costs 16 bytes and a count for each document.
+    #[default]
+    Fail,
+    /// The row whose JSON is the smallest is the document, the others are dead letters. Costs the view's rows in memory.
+    DeadLetters,
+}
+
 /// What keeps the surplus rows of a sink, on one worker.
+#[derive(Clone)]
 pub struct SurplusParts {
     /// The sink's name.
     pub sink: String,

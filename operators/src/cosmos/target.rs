@@ -3,7 +3,6 @@
 //! Every write is a whole document to upsert, or a delete that may find nothing, so repeating one is safe; when it may be
 //! followed by other content is the writer's rule 4. A call that is dropped withdraws what has not been sent.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,8 +16,9 @@ use super::bulk::writer::BulkWriter;
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
 use super::point::read;
+use super::reader::{for_each_stored, sample};
 use crate::dead_letter::DeadLetters;
-use crate::feed::{ChangeFeed, Start};
+use crate::feed::ChangeFeed;
 use crate::reconcile::StoredDocument;
 use crate::target::{Applied, DocumentWrite, Target};
 
@@ -95,22 +95,7 @@ impl Target for CosmosTarget {
     }
 
     async fn is_empty(&self) -> Result<bool> {
-        let one = FeedConfig {
-            page_size: NonZeroU32::MIN,
-            ..FeedConfig::default()
-        };
-        let feed = CosmosFeed::new(self.container.clone(), one)?;
-        for range in feed.ranges().await? {
-            let page = feed
-                .open(&range, Start::Beginning)
-                .await?
-                .next_page()
-                .await?;
-            if !page.records.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(sample(&self.container).await?.is_none())
     }
 
     async fn find(&self, partition_key: &str, id: &str) -> Result<Option<Bytes>> {
@@ -140,18 +125,14 @@ impl Target for CosmosTarget {
     }
 }
 
-/// What a range holds, up to where its feed says for the first time that there is nothing more.
+/// What a range holds.
 async fn stored(feed: &CosmosFeed, range: &FeedRangeId) -> Result<Vec<StoredDocument>> {
-    let mut pages = feed.open(range, Start::Beginning).await?;
     let mut documents = Vec::new();
-    loop {
-        let page = pages.next_page().await?;
-        for record in &page.records {
-            let body = record.body.as_deref().unwrap_or_default();
-            documents.push(StoredDocument::of_record(&record.key, body)?);
-        }
-        if page.caught_up {
-            return Ok(documents);
-        }
-    }
+    for_each_stored(feed, range, |record| {
+        let body = record.body.as_deref().unwrap_or_default();
+        documents.push(StoredDocument::of_record(&record.key, body)?);
+        Ok(())
+    })
+    .await?;
+    Ok(documents)
 }

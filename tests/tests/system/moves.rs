@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tidefeed::config::{SinkConfig, SourceConfig};
+use tidefeed::config::{JobConfig, Moves, SinkConfig, SourceConfig};
 use tidefeed::feed::ChangeFeed;
 use tidefeed::memory::MemoryContainer;
 use tidefeed::prelude::Result;
@@ -74,31 +74,44 @@ fn change_customers(shop: &Shop, random: &mut fastrand::Rng) {
     }
 }
 
+/// Runs the job beside orders that change, and returns the moves that the view's target saw begin with the delete.
+fn gone_in(config: JobConfig, seed: u64) -> Vec<String> {
+    let shop = Shop::new(seed);
+    let gone = Arc::default();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let watched = WatchedShop {
+        shop: shop.clone(),
+        gone: Arc::clone(&gone),
+    };
+    let job = Job::new("shop", config, watched, views)
+        .checkpoint_store(CheckpointStore::in_memory("shop"))
+        .start()
+        .expect("starts");
+    let view = &shop.views["by_customer"];
+    change_customers(&shop, &mut random);
+    tidefeed_tests::until("first batch", || view.batches() > 0);
+    change_customers(&shop, &mut random);
+    job.finish_when_caught_up();
+    let status = job.join().expect("ends well");
+    assert_eq!(shop.found(), shop.expected());
+    let moved = status.sinks["by_customer"].deletes;
+    assert!(moved > 0, "nothing moved: {status:?}");
+    std::mem::take(&mut *gone.lock())
+}
+
 #[test]
 fn a_document_that_moves_is_never_missing() {
     for workers in 1..=3 {
-        let shop = Shop::new(workers as u64);
-        let gone = Arc::default();
-        let mut random = fastrand::Rng::with_seed(workers as u64);
-        let watched = WatchedShop {
-            shop: shop.clone(),
-            gone: Arc::clone(&gone),
-        };
-        let job = Job::new("shop", config(workers), watched, views)
-            .checkpoint_store(CheckpointStore::in_memory("shop"))
-            .start()
-            .expect("starts");
-        let before = shop.views["by_customer"].batches();
-        change_customers(&shop, &mut random);
-        tidefeed_tests::until("first batch", || {
-            shop.views["by_customer"].batches() > before
-        });
-        change_customers(&shop, &mut random);
-        job.finish_when_caught_up();
-        let status = job.join().expect("ends well");
-        assert_eq!(shop.found(), shop.expected(), "{workers} workers");
-        assert_eq!(*gone.lock(), Vec::<String>::new(), "{workers} workers");
-        let moved = status.sinks["by_customer"].deletes;
-        assert!(moved > 0, "nothing moved: {status:?}");
+        let gone = gone_in(config(workers), workers as u64);
+        assert_eq!(gone, Vec::<String>::new(), "{workers} workers");
     }
+}
+
+/// What the option gives up, and what the test above would see.
+#[test]
+fn unordered_moves_may_begin_with_the_delete() {
+    let mut config = config(1);
+    let sink = config.sink.get_mut("by_customer").expect("a sink");
+    sink.moves = Moves::Unordered;
+    assert!(!gone_in(config, 1).is_empty());
 }
