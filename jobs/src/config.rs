@@ -19,18 +19,24 @@
 //! directory = "checkpoint"   # or url = "s3://bucket/prefix", with the credentials from the environment
 //! ```
 
+mod account;
+mod checkpoint;
+mod sink;
+
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidefeed_operators::cosmos::{
-    Budget, BulkConfig, ContainerDeadLetters, ContainerSpec, Policy, Priority,
-};
+use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
 pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
-use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
-use tidefeed_runtime::{CommitConfig, Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
+pub use tidefeed_operators::moves::Moves;
+pub use tidefeed_operators::one_row::DuplicateRows;
+use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
+
+pub use account::AccountConfig;
+pub use checkpoint::CheckpointConfig;
+pub use sink::SinkConfig;
 
 /// Everything that a job can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -62,25 +68,6 @@ pub struct Workers(pub usize);
 impl Default for Workers {
     fn default() -> Self {
         Workers(1)
-    }
-}
-
-/// Which account, and where its key is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AccountConfig {
-    /// The account's URL, for example `https://example.documents.azure.com`. Plain http is for loopback only.
-    pub endpoint: String,
-    /// The environment variable that holds the account key; default `COSMOS_KEY`. The key itself is never in a file.
-    pub key_env: String,
-}
-
-impl Default for AccountConfig {
-    fn default() -> Self {
-        AccountConfig {
-            endpoint: String::new(),
-            key_env: "COSMOS_KEY".to_owned(),
-        }
     }
 }
 
@@ -119,77 +106,6 @@ pub enum StartAt {
     Now,
 }
 
-/// One container to write.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SinkConfig {
-    /// The database.
-    pub database: String,
-    /// The container.
-    pub container: String,
-    /// The paths of the container's partition key, one to three; default `["/id"]`.
-    #[serde(default = "default_partition_key")]
-    pub partition_key: Vec<String>,
-    /// Create database and container if they do not exist; default true. An existing container is never changed: its
-    /// partition key must be the one above, and a difference in what follows is a warning.
-    #[serde(default = "default_true")]
-    pub create: bool,
-    /// The container's request units per second, `{ manual = 400 }` or `{ autoscale = 4000 }`; see [`Throughput`]. Default
-    /// none: serverless, or the database's shared throughput, or 400, as the account has it.
-    #[serde(default)]
-    pub throughput_ru: Option<Throughput>,
-    /// When documents expire, `{ seconds = 86400 }` or `"per_document"`; see [`DefaultTtl`]. Default none: never.
-    #[serde(default)]
-    pub default_ttl: Option<DefaultTtl>,
-    /// What of a document is indexed, `"none"` or `{ paths = { included = ["/total/?"], excluded = ["/*"] } }`; see
-    /// [`Indexing`]. Default none: everything. Less makes writes cheaper.
-    #[serde(default)]
-    pub indexing: Option<Indexing>,
-    /// Requests under way at once for each process; default 16, 1 to 1000. At most 4 of them go to one physical partition, and
-    /// the pace of each adapts to what it takes, so larger helps with many partitions only.
-    #[serde(default = "default_max_in_flight")]
-    pub max_in_flight: usize,
-    /// How long a write whose answer was lost may still take effect, in milliseconds; default 10000, at most 3600000. Until then
-    /// its document gets no other content. Above the 5 s for which Cosmos DB works on a request; less is for servers that
-    /// are known to be faster.
-    #[serde(default = "default_settle_ms")]
-    pub settle_ms: u64,
-    /// Which requests carry the writes; default `bulk`. See [`Policy`].
-    #[serde(default)]
-    pub policy: Policy,
-    /// The share of requests that may be throttled, above 0 and below 1; default 0.012. See [`BulkConfig::throttled_share`].
-    #[serde(default = "default_throttled_share")]
-    pub throttled_share: f64,
-    /// What each process may use of the container's throughput, as `{ ru_per_s = 400.0 }` or `{ fraction = 0.5 }`; default all
-    /// that it gets.
-    pub budget: Option<Budget>,
-    /// How Cosmos DB ranks the writes among others on the container, `high` or `low`; default its default.
-    pub priority: Option<Priority>,
-    /// The container's throughput bucket that pays, 1 to 5; default none.
-    pub throughput_bucket: Option<u8>,
-    /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
-    /// something is wrong with all of them then. Default none: the first ends the run.
-    pub dead_letters_per_minute: Option<u32>,
-    /// Put the epoch of its last change into each document that is written, as `"_epoch"`: milliseconds since 1970, growing from
-    /// change to change. Default false. Documents get it when they are next written, so switching it on writes nothing anew.
-    #[serde(default)]
-    pub stamp_epoch: bool,
-}
-
-impl SinkConfig {
-    /// The container as it should be.
-    pub(crate) fn container(&self) -> ContainerSpec {
-        ContainerSpec {
-            database: self.database.clone(),
-            container: self.container.clone(),
-            partition_key: self.partition_key.clone(),
-            throughput_ru: self.throughput_ru,
-            default_ttl: self.default_ttl,
-            indexing: self.indexing.clone(),
-        }
-    }
-}
-
 /// A container for the dead letters of this job and perhaps of others, partitioned by `/sink`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,99 +123,6 @@ impl DeadLettersConfig {
     }
 }
 
-/// Where and when checkpoints are written.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// The directory. This or `url` is needed, there is no default; `--checkpoint` overrides both.
-    pub directory: Option<PathBuf>,
-    /// The URL of a prefix in an object store, as `s3://bucket/prefix` or `az://container/prefix`; see [`Location`] for all
-    /// forms. Credentials come from the environment: see [`Settings`](tidefeed_runtime::checkpoint::Settings).
-    pub url: Option<String>,
-    /// See [`CommitConfig::interval_ms`].
-    pub interval_ms: Option<u64>,
-    /// See [`CommitConfig::retain`].
-    pub retain: Option<usize>,
-    /// See [`CommitConfig::compact_min_bytes`].
-    pub compact_min_bytes: Option<u64>,
-    /// Whether runs on other machines may use the same place, as on a file system over the network: then a lease that is
-    /// renewed in the checkpoint decides who runs, not the lock of a file. Default false; with a URL it is always so.
-    pub shared: bool,
-    /// See [`LeaseConfig::duration`], in milliseconds; default 10000, 100 to 3600000.
-    pub lease_ms: Option<u64>,
-    /// See [`LeaseConfig::settle`], in milliseconds; default 10000, at most 3600000.
-    pub settle_ms: Option<u64>,
-}
-
-impl CheckpointConfig {
-    /// Where the checkpoints are; `None` if neither directory nor URL is set.
-    ///
-    /// # Errors
-    /// `Config` if both are set, or the URL names no store.
-    pub fn location(&self) -> Result<Option<Location>> {
-        match (&self.directory, &self.url) {
-            (Some(_), Some(_)) => Err(Error::new(
-                ErrorKind::Config,
-                "checkpoint.directory and checkpoint.url are both set: remove one of the two",
-            )),
-            (Some(directory), None) => Ok(Some(Location::Directory(directory.clone()))),
-            (None, Some(url)) if !url.contains("://") => Err(Error::new(
-                ErrorKind::Config,
-                "checkpoint.url is no URL: write it like s3://bucket/prefix, or use checkpoint.directory",
-            )),
-            (None, Some(url)) => url.parse().map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Sets where the checkpoints are, whatever was set before: a URL if it has `://` in it, else a directory.
-    pub fn set_location(&mut self, place: &OsStr) {
-        let url = place.to_str().filter(|text| text.contains("://"));
-        self.directory = url.is_none().then(|| PathBuf::from(place));
-        self.url = url.map(str::to_owned);
-    }
-
-    /// The committer's part of it.
-    pub fn commit(&self) -> CommitConfig {
-        let default = CommitConfig::default();
-        CommitConfig {
-            interval_ms: self.interval_ms.unwrap_or(default.interval_ms),
-            retain: self.retain.unwrap_or(default.retain),
-            compact_min_bytes: self.compact_min_bytes.unwrap_or(default.compact_min_bytes),
-        }
-    }
-
-    /// The store at the configured place, for the job of this name.
-    ///
-    /// # Errors
-    /// `Config` when no place is configured, or it is none.
-    pub(crate) fn open(&self, job: &str) -> Result<CheckpointStore> {
-        let location = self.location()?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Config,
-                "no place for checkpoints: set checkpoint.directory or checkpoint.url in the configuration, or use \
-                 --checkpoint",
-            )
-        })?;
-        let store = CheckpointStore::open(&location, job)?;
-        Ok(match self.shared {
-            true => store.shared(),
-            false => store,
-        })
-    }
-
-    /// The lease's part of it.
-    pub fn lease(&self) -> LeaseConfig {
-        let default = LeaseConfig::default();
-        LeaseConfig {
-            duration: self
-                .lease_ms
-                .map_or(default.duration, Duration::from_millis),
-            settle: self.settle_ms.map_or(default.settle, Duration::from_millis),
-        }
-    }
-}
-
 fn default_page_size() -> u32 {
     1000
 }
@@ -309,22 +132,6 @@ fn default_poll_ms() -> u64 {
 fn default_poll_max_ms() -> u64 {
     1000
 }
-fn default_partition_key() -> Vec<String> {
-    vec!["/id".to_owned()]
-}
-fn default_true() -> bool {
-    true
-}
-fn default_max_in_flight() -> usize {
-    16
-}
-fn default_throttled_share() -> f64 {
-    BulkConfig::default().throttled_share
-}
-fn default_settle_ms() -> u64 {
-    10_000
-}
-
 impl JobConfig {
     /// Reads a configuration file.
     ///
@@ -410,7 +217,7 @@ impl JobConfig {
                 3_600_000,
                 "milliseconds",
             )?;
-            let sound = sink.container().validate();
+            let sound = sink.validate();
             sound.map_err(|error| error.wrap(format!("sink.{name}")))?;
         }
         if let Some(letters) = &self.dead_letters {
@@ -496,49 +303,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_says_what_its_container_is_to_be() {
-        let sink = |text: &str| {
-            let head = "[sink.v]\ndatabase = \"a\"\ncontainer = \"v\"\n";
-            let config = JobConfig::parse(&(head.to_owned() + text)).expect("parses");
-            config.validate().map(|()| config.sink["v"].container())
-        };
-        let text = "partition_key = [\"/tenant\", \"/id\"]\nthroughput_ru = { autoscale = 4000 }\n\
-                    default_ttl = { seconds = 60 }\nindexing = { paths = { excluded = [\"/*\"] } }\n";
-        let expected = ContainerSpec {
-            database: "a".into(),
-            container: "v".into(),
-            partition_key: vec!["/tenant".into(), "/id".into()],
-            throughput_ru: Some(Throughput::Autoscale(4000)),
-            default_ttl: Some(DefaultTtl::Seconds(60)),
-            indexing: Some(Indexing::Paths {
-                included: Vec::new(),
-                excluded: vec!["/*".into()],
-            }),
-        };
-        assert_eq!(sink(text).expect("sound"), expected);
-        let sparse = sink("default_ttl = \"per_document\"\n").expect("sound");
-        assert_eq!(sparse.default_ttl, Some(DefaultTtl::PerDocument));
-        assert_eq!(sparse.indexing, None);
-        for (text, says) in [
-            (
-                "throughput_ru = { manual = 450 }",
-                "sink.v: throughput_ru.manual is 450: it must be 400 to",
-            ),
-            (
-                "partition_key = [\"/a\", \"b\"]",
-                "sink.v: partition key path \"b\"",
-            ),
-            (
-                "indexing = \"none\"\ndefault_ttl = \"per_document\"",
-                "sink.v: default_ttl needs an index",
-            ),
-        ] {
-            let report = sink(text).expect_err("wrong").report();
-            assert!(report.starts_with(says), "{report}");
-        }
-    }
-
-    #[test]
     fn a_container_has_one_user() {
         let part = |kind: &str, name: &str, container: &str| {
             format!("[{kind}.{name}]\ndatabase = \"d\"\ncontainer = \"{container}\"\n")
@@ -558,38 +322,6 @@ mod tests {
                 report.starts_with(&format!("sink.b writes to d/x, which {user} uses")),
                 "{report}"
             );
-        }
-    }
-
-    #[test]
-    fn checkpoints_are_in_one_place() {
-        let location = |text: &str| {
-            let config = JobConfig::parse(&format!("[checkpoint]\n{text}")).expect("parses");
-            config.validate().and(config.checkpoint.location())
-        };
-        let url = location("url = \"s3://bucket/a\"").expect("a place");
-        assert_eq!(url.expect("set").to_string(), "s3://bucket/a");
-        assert_eq!(location("").expect("none"), None);
-        for (text, says) in [
-            (
-                "directory = \"x\"\nurl = \"s3://bucket/a\"",
-                "checkpoint.directory and checkpoint.url are both set",
-            ),
-            ("url = \"bucket/a\"", "checkpoint.url is no URL"),
-            ("url = \"ftp://bucket/a\"", "ftp://bucket/a is no store"),
-        ] {
-            let report = location(text).expect_err("wrong").report();
-            assert!(report.starts_with(says), "{report}");
-        }
-    }
-
-    #[test]
-    fn the_command_line_sets_one_place() {
-        let mut checkpoint = CheckpointConfig::default();
-        for place in ["a/b", "s3://bucket/a", "c"] {
-            checkpoint.set_location(OsStr::new(place));
-            let location = checkpoint.location().expect("one place").expect("set");
-            assert_eq!(location.to_string(), place);
         }
     }
 

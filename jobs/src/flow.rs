@@ -11,6 +11,7 @@ use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidefeed_operators::document::DocumentEncoder;
+use tidefeed_operators::one_row::SurplusParts;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
@@ -34,8 +35,16 @@ pub type View<'scope, R> = VecCollection<'scope, u64, R, isize>;
 /// What one worker's part of a running dataflow is made from.
 pub(crate) struct WorkerParts {
     pub(crate) sources: BTreeMap<String, SourceParts>,
-    pub(crate) sinks: BTreeMap<String, (SinkParts, DocumentEncoder)>,
+    pub(crate) sinks: BTreeMap<String, SinkWorker>,
     pub(crate) states: BTreeMap<String, StatefulParts>,
+}
+
+/// What one worker's part of a sink is made from.
+pub(crate) struct SinkWorker {
+    pub(crate) parts: SinkParts,
+    pub(crate) encoder: DocumentEncoder,
+    /// Set when rows that share a key are dead letters.
+    pub(crate) surplus: Option<SurplusParts>,
 }
 
 enum Mode<'scope> {

@@ -20,25 +20,14 @@
 //!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{
-    self, CheckpointStore, CommitWriter, Resume, RunIdentity, SealWriter, Share,
-};
-use tidefeed_runtime::committer::CommitSender;
-use tidefeed_runtime::dataflow::{Resumed, SinkStart};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, Resume, RunIdentity};
 use tidefeed_runtime::failpoint::Failpoints;
-use tidefeed_runtime::states::StateWriter;
-use tidefeed_runtime::{
-    Context, Epoch, ErrorKind, Fence, Ledger, Result, committer, loader, sealer,
-};
-use tokio::sync::{mpsc, watch};
+use tidefeed_runtime::{Context, ErrorKind, Result};
 use tracing::info;
 
 use crate::build::{Build, plan, run_dataflow};
@@ -47,13 +36,13 @@ use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
 use crate::decision::{Asked, Before, Decisions, SinkNow};
 use crate::ending::{LeaseKeeper, Writers, settle};
-use crate::flow::{Flow, WorkerParts};
+use crate::flow::Flow;
 use crate::plan::Plan;
 use crate::ranges::starts;
-use crate::running::{RunningJob, Shared};
-use crate::wire::{ReaderStart, Wiring};
+use crate::running::RunningJob;
+use crate::starting::{Checkpoint, Started};
 
-type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
+pub(crate) type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
 pub(crate) type Targets = BTreeMap<String, Arc<dyn Target>>;
 
 /// How long blocking work, as on files, may take to end with a job before it is abandoned.
@@ -61,13 +50,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A job: a name, a configuration, containers, and the code that builds its dataflow.
 pub struct Job {
-    name: String,
-    config: JobConfig,
-    connect: Arc<dyn Connect>,
+    pub(crate) name: String,
+    pub(crate) config: JobConfig,
+    pub(crate) connect: Arc<dyn Connect>,
     store: Option<CheckpointStore>,
     fresh: bool,
     rebuild: Vec<String>,
-    failpoints: Failpoints,
+    pub(crate) failpoints: Failpoints,
     build: Build,
 }
 
@@ -219,130 +208,6 @@ impl Job {
         }
     }
 
-    fn ledger(&self, plan: &Plan, resume: &Resume, fence: &Fence) -> Ledger {
-        let commit = resume.commit.as_ref();
-        let committed = commit.map_or(Epoch(0), |commit| commit.epoch);
-        let last = resume.last_sealed.unwrap_or(committed);
-        let ledger =
-            Ledger::fenced(committed, last, fence.clone()).with_failpoints(self.failpoints.clone());
-        let known = |source: &String| resume.tokens.contains_key(source);
-        if commit.is_some_and(|commit| !commit.loading) && plan.sources.keys().all(known) {
-            ledger.complete_load(committed);
-        }
-        ledger
-    }
-
-    /// Makes the parts of the run, which nobody has started yet.
-    async fn assemble(
-        &self,
-        plan: &Plan,
-        ledger: Ledger,
-        checkpoint: Checkpoint,
-        sinks: BTreeMap<String, SinkStart>,
-        feeds: Feeds,
-        targets: Targets,
-    ) -> Result<Started> {
-        let Checkpoint {
-            store,
-            resume,
-            seals,
-            states,
-            commits: commit_writer,
-        } = checkpoint;
-        let (parts, parts_received) = mpsc::unbounded_channel();
-        let (commits, commits_received) = mpsc::unbounded_channel();
-        let resumed = Resumed {
-            commit: resume.commit.clone(),
-            tokens: resume.tokens.clone(),
-            replayed_through: resume.last_sealed.unwrap_or(Epoch(0)),
-            sinks,
-        };
-        let shared = Shared {
-            ledger: ledger.clone(),
-            finish: Arc::new(watch::Sender::new(false)),
-            sources: plan
-                .sources
-                .keys()
-                .map(|name| (name.clone(), Arc::default()))
-                .collect(),
-            sinks: plan
-                .sinks
-                .keys()
-                .map(|name| (name.clone(), Arc::default()))
-                .collect(),
-            resumed,
-        };
-        let mut wiring = Wiring::new(&self.config, &shared, parts);
-        for (name, feed) in feeds {
-            wiring.source(&name, feed).await?;
-        }
-        let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
-        let letters = self.dead_letters(&store, ledger.fence()).await?;
-        for (name, target) in &targets {
-            target.guard(ledger.fence());
-            if let Some(letters) = &letters {
-                target.keep_dead_letters(name, letters.clone());
-            }
-            wiring.sink(name, target, &tasks)?;
-        }
-        let mut state_writer = StateWriter::default();
-        for name in plan.states.keys() {
-            wiring.state(name, &mut state_writer);
-        }
-        let (workers, readers, outlets) = wiring.finish();
-        let parts_per_epoch = self.config.workers.0 * plan.sources.len();
-        let load_config = self.config.load.clone();
-        let load_ledger = ledger.clone();
-        let loader = loader::run(
-            resume,
-            store,
-            Share::WHOLE,
-            outlets,
-            load_config,
-            load_ledger,
-        );
-        Ok(Started {
-            workers,
-            readers,
-            loader: Box::pin(loader),
-            sealer: Box::pin(sealer::run(
-                parts_received,
-                parts_per_epoch,
-                seals,
-                ledger.clone(),
-            )),
-            committer: Box::pin(committer::run(
-                commits_received,
-                self.config.checkpoint.commit(),
-                commit_writer,
-                ledger.clone(),
-            )),
-            states: Box::pin(state_writer.run(states, ledger)),
-            shared,
-            commits,
-            tasks,
-            targets,
-        })
-    }
-
-    /// Where refused documents go, if any sink sends them there.
-    async fn dead_letters(
-        &self,
-        store: &CheckpointStore,
-        fence: &Fence,
-    ) -> Result<Option<Arc<dyn DeadLetters>>> {
-        let mut sinks = self.config.sink.values();
-        if sinks.all(|sink| sink.dead_letters_per_minute.is_none()) {
-            return Ok(None);
-        }
-        let letters: Arc<dyn DeadLetters> = match &self.config.dead_letters {
-            Some(place) => self.connect.dead_letters(&self.name, place).await?,
-            None => Arc::new(StoredDeadLetters::new(store.letters())),
-        };
-        letters.guard(fence);
-        Ok(Some(letters))
-    }
-
     async fn connect_sources(&self, plan: &Plan) -> Result<Feeds> {
         let mut feeds = Feeds::new();
         for name in plan.sources.keys() {
@@ -476,29 +341,3 @@ fn opened_only(targets: &Targets) -> BTreeMap<String, Option<Arc<dyn Target>>> {
     let opened = |(name, target): (&String, &Arc<dyn Target>)| (name.clone(), Some(target.clone()));
     targets.iter().map(opened).collect()
 }
-
-/// Everything that a start has made.
-struct Started {
-    shared: Shared,
-    /// Not shared: the committer ends when the last sender, which is the commit operator's, is gone.
-    commits: CommitSender,
-    workers: Vec<WorkerParts>,
-    readers: Vec<ReaderStart>,
-    loader: Background,
-    sealer: Background,
-    committer: Background,
-    states: Background,
-    tasks: Tasks,
-    targets: Targets,
-}
-
-/// A checkpoint that this run has taken over.
-struct Checkpoint {
-    store: CheckpointStore,
-    resume: Resume,
-    seals: SealWriter,
-    states: SealWriter,
-    commits: CommitWriter,
-}
-
-type Background = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -21,6 +21,7 @@ mod job;
 mod plan;
 mod ranges;
 mod running;
+mod starting;
 mod wire;
 
 pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};

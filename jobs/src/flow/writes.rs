@@ -1,8 +1,9 @@
 //! The ends of a job's dataflow: what is written to containers.
 
 use serde::Serialize;
-use tidefeed_operators::document::{DocumentEncoder, EncodeDocuments, EncodeRecords};
-use tidefeed_operators::sink::{SinkParts, UpsertDocuments};
+use tidefeed_operators::document::{EncodeDocuments, EncodeRecords};
+use tidefeed_operators::one_row::{KeepSurplus, one_row_each};
+use tidefeed_operators::sink::UpsertDocuments;
 use tidefeed_operators::strategy::{RowKind, Strategy, WriteRule};
 use tidefeed_runtime::Result;
 use tidefeed_runtime::dataflow::Report;
@@ -10,7 +11,7 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use super::{Flow, Mode, View, differs};
+use super::{Flow, Mode, SinkWorker, View, differs};
 use crate::graph::sink_name;
 
 impl<'scope> Flow<'scope> {
@@ -18,8 +19,9 @@ impl<'scope> Flow<'scope> {
     /// epoch or less.
     ///
     /// Each row is a document: a JSON object with a string `id` and the fields of the container's partition key. Two rows
-    /// with the same partition key and id end the run with an error that names them. A row must have the same JSON form each
-    /// time it is written: keep maps in a `BTreeMap`, not in a `HashMap`.
+    /// with the same partition key and id end the run with an error that shows them, or become dead letters but for one, as the
+    /// sink's `duplicate_rows` says. A row must have the same JSON form each time it is written: keep maps in a `BTreeMap`,
+    /// not in a `HashMap`.
     ///
     /// # Errors
     /// `Config` when the job uses the sink twice.
@@ -34,7 +36,7 @@ impl<'scope> Flow<'scope> {
     /// Writes to the container of `[sink.name]` what `strategy` makes of the rows that come, change and go. [`Strategy`] and
     /// [`PatchSpec`](crate::PatchSpec) say what that is.
     ///
-    /// Each row is a document, as for [`upsert`](Self::upsert), and two rows with the same partition key and id end the run. Only
+    /// Each row is a document, as for [`upsert`](Self::upsert), with at most one under each partition key and id. Only
     /// [`Strategy::Upsert`] keeps the container equal to the rows. The others write into documents that are there already or are
     /// somebody else's, so:
     ///
@@ -80,13 +82,17 @@ impl<'scope> Flow<'scope> {
         rows: View<'scope, R>,
     ) -> Result<()> {
         let rows_are = RowKind::Collection;
-        let Some((parts, encoder)) = self.sink::<R, _>(name, strategy, rows_are, &rows.inner)?
-        else {
+        let Some(sink) = self.sink::<R, _>(name, strategy, rows_are, &rows.inner)? else {
             return Ok(());
         };
-        let ledger = parts.ledger.clone();
-        let documents = rows.inner.encode_documents(encoder, ledger);
-        self.report(documents.upsert_documents(parts));
+        let ledger = sink.parts.ledger.clone();
+        let mut documents = rows.inner.encode_documents(sink.encoder, ledger);
+        if let Some(parts) = sink.surplus {
+            let surplus;
+            (documents, surplus) = one_row_each(documents);
+            self.report(surplus.keep_surplus(parts));
+        }
+        self.report(documents.upsert_documents(sink.parts));
         Ok(())
     }
 
@@ -143,12 +149,12 @@ impl<'scope> Flow<'scope> {
         records: StreamVec<'scope, u64, (u64, R)>,
     ) -> Result<()> {
         let rows_are = RowKind::Stream;
-        let Some((parts, encoder)) = self.sink::<R, _>(name, strategy, rows_are, &records)? else {
+        let Some(sink) = self.sink::<R, _>(name, strategy, rows_are, &records)? else {
             return Ok(());
         };
-        let ledger = parts.ledger.clone();
-        let documents = records.encode_records(encoder, ledger);
-        self.report(documents.upsert_documents(parts));
+        let ledger = sink.parts.ledger.clone();
+        let documents = records.encode_records(sink.encoder, ledger);
+        self.report(documents.upsert_documents(sink.parts));
         Ok(())
     }
 
@@ -159,7 +165,7 @@ impl<'scope> Flow<'scope> {
         strategy: Strategy,
         rows: RowKind,
         input: &StreamVec<'scope, u64, D>,
-    ) -> Result<Option<(SinkParts, DocumentEncoder)>> {
+    ) -> Result<Option<SinkWorker>> {
         match &mut self.mode {
             Mode::Plan(plan) => {
                 let end = sink_name(name);
@@ -175,21 +181,15 @@ impl<'scope> Flow<'scope> {
                 Ok(None)
             }
             Mode::Run { parts, .. } => {
-                let (mut parts, encoder) = parts
-                    .sinks
-                    .remove(name)
-                    .ok_or_else(|| differs("sink", name))?;
-                let encoder = match strategy.reads_etag() {
-                    true => encoder.keep_etag(),
-                    false => encoder,
-                };
-                parts.rule = WriteRule {
-                    strategy,
-                    rows,
-                    ..parts.rule
-                };
-                parts.rule.validate()?;
-                Ok(Some((parts, encoder)))
+                let sink = parts.sinks.remove(name);
+                let mut sink = sink.ok_or_else(|| differs("sink", name))?;
+                if strategy.reads_etag() {
+                    sink.encoder = sink.encoder.keep_etag();
+                }
+                let rule = &mut sink.parts.rule;
+                (rule.strategy, rule.rows) = (strategy, rows);
+                rule.validate()?;
+                Ok(Some(sink))
             }
         }
     }

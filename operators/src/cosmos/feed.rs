@@ -79,31 +79,8 @@ impl CosmosFeed {
 #[async_trait]
 impl ChangeFeed for CosmosFeed {
     async fn ranges(&self) -> Result<Vec<FeedRangeId>> {
-        let mut retry = Retry::new(self.config.backoff.clone());
-        loop {
-            let options = ReadFeedRangesOptions::default().with_force_refresh(true);
-            match self
-                .container
-                .client()
-                .read_feed_ranges(Some(options))
-                .await
-            {
-                Ok(mut ranges) => {
-                    ranges.sort_by(|a, b| a.min_inclusive().cmp(b.min_inclusive()));
-                    return Ok(ranges.iter().map(range_id).collect());
-                }
-                Err(error) => {
-                    let failure = Failure::of(&error);
-                    if !failure.is_passing() {
-                        return Err(failure.into_error(format!(
-                            "cannot list the feed ranges of container {}",
-                            self.container
-                        )));
-                    }
-                    tokio::time::sleep(retry.wait_after(&failure, &self.container)).await;
-                }
-            }
-        }
+        let ranges = feed_ranges(&self.container, &self.config.backoff).await?;
+        Ok(ranges.iter().map(range_id).collect())
     }
 
     async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>> {
@@ -142,6 +119,33 @@ impl ChangeFeed for CosmosFeed {
             pages: None,
             quiet_polls: 0,
         }))
+    }
+}
+
+/// The feed ranges of a container as they are now, in key order. Passing faults are retried without limit.
+///
+/// # Errors
+/// What no retry can mend.
+pub(crate) async fn feed_ranges(
+    container: &Container,
+    backoff: &BackoffConfig,
+) -> Result<Vec<FeedRange>> {
+    let mut retry = Retry::new(backoff.clone());
+    loop {
+        let options = ReadFeedRangesOptions::default().with_force_refresh(true);
+        let failure = match container.client().read_feed_ranges(Some(options)).await {
+            Ok(mut ranges) => {
+                ranges.sort_by(|a, b| a.min_inclusive().cmp(b.min_inclusive()));
+                return Ok(ranges);
+            }
+            Err(error) => Failure::of(&error),
+        };
+        if !failure.is_passing() {
+            return Err(failure.into_error(format!(
+                "cannot list the feed ranges of container {container}"
+            )));
+        }
+        tokio::time::sleep(retry.wait_after(&failure, container)).await;
     }
 }
 
@@ -327,7 +331,8 @@ fn charge<T>(page: &FeedPage<T>) -> f64 {
 /// start over without a word; with the range in front a mix-up is found.
 const TOKEN_SEPARATOR: char = '@';
 
-fn range_id(range: &FeedRange) -> FeedRangeId {
+/// Its name: the bounds.
+pub(crate) fn range_id(range: &FeedRange) -> FeedRangeId {
     FeedRangeId(format!(
         "{}-{}",
         range.min_inclusive().to_hex(),

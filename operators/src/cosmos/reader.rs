@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tidefeed_runtime::{Context, ErrorKind, Result};
+use tidefeed_runtime::{Context, ErrorKind, FeedRangeId, Record, Result};
 
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
@@ -50,19 +50,32 @@ impl CosmosReader {
     /// When the container cannot be read, and what `each` returns.
     pub async fn for_each(&self, mut each: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         for range in self.feed.ranges().await? {
-            let mut pages = self.feed.open(&range, Start::Beginning).await?;
-            loop {
-                let page = pages.next_page().await?;
-                for record in page.records {
-                    let key = String::from_utf8_lossy(&record.key);
-                    each(&key, &record.body.unwrap_or_default())?;
-                }
-                if page.caught_up {
-                    break;
-                }
-            }
+            for_each_stored(&self.feed, &range, |record| {
+                let key = String::from_utf8_lossy(&record.key);
+                each(&key, &record.body.unwrap_or_default())
+            })
+            .await?;
         }
         Ok(())
+    }
+}
+
+/// Calls `each` with every document of a range, up to where its feed says for the first time that there is nothing more.
+///
+/// # Errors
+/// When the range cannot be read, and what `each` returns.
+pub(crate) async fn for_each_stored(
+    feed: &CosmosFeed,
+    range: &FeedRangeId,
+    mut each: impl FnMut(Record) -> Result<()>,
+) -> Result<()> {
+    let mut pages = feed.open(range, Start::Beginning).await?;
+    loop {
+        let page = pages.next_page().await?;
+        page.records.into_iter().try_for_each(&mut each)?;
+        if page.caught_up {
+            return Ok(());
+        }
     }
 }
 

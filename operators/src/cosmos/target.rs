@@ -7,7 +7,6 @@
 //! Repeating a write is safe: patches that it would do harm to are guarded by their epoch ([`crate::strategy::patch`]). When it may be
 //! followed by other content is the writer's rule 4. A call that is dropped withdraws what has not been sent.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,8 +21,10 @@ use super::bulk::operation::{Action, Summary, Write};
 use super::bulk::writer::BulkWriter;
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
+use super::point::read;
+use super::reader::{for_each_stored, sample};
 use crate::dead_letter::DeadLetters;
-use crate::feed::{ChangeFeed, Start};
+use crate::feed::ChangeFeed;
 use crate::reconcile::StoredDocument;
 use crate::strategy::{PatchOperation, PatchWrite};
 use crate::target::{Applied, DocumentAction, DocumentWrite, EPOCH_PROPERTY, Target};
@@ -186,22 +187,13 @@ impl Target for CosmosTarget {
     }
 
     async fn is_empty(&self) -> Result<bool> {
-        let one = FeedConfig {
-            page_size: NonZeroU32::MIN,
-            ..FeedConfig::default()
-        };
-        let feed = CosmosFeed::new(self.container.clone(), one)?;
-        for range in feed.ranges().await? {
-            let page = feed
-                .open(&range, Start::Beginning)
-                .await?
-                .next_page()
-                .await?;
-            if !page.records.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(sample(&self.container).await?.is_none())
+    }
+
+    async fn find(&self, partition_key: &str, id: &str) -> Result<Option<Bytes>> {
+        let key = self.container.keys().parse(partition_key)?;
+        let found = read(&self.container, &Fence::unlimited(), &key, id).await?;
+        Ok(found.map(|document| document.to_string().into()))
     }
 
     /// All ranges at once, each from the beginning of its feed, which in LatestVersion mode holds every document there is.
@@ -225,20 +217,16 @@ impl Target for CosmosTarget {
     }
 }
 
-/// What a range holds, up to where its feed says for the first time that there is nothing more.
+/// What a range holds.
 async fn stored(feed: &CosmosFeed, range: &FeedRangeId) -> Result<Vec<StoredDocument>> {
-    let mut pages = feed.open(range, Start::Beginning).await?;
     let mut documents = Vec::new();
-    loop {
-        let page = pages.next_page().await?;
-        for record in &page.records {
-            let body = record.body.as_deref().unwrap_or_default();
-            documents.push(StoredDocument::of_record(&record.key, body)?);
-        }
-        if page.caught_up {
-            return Ok(documents);
-        }
-    }
+    for_each_stored(feed, range, |record| {
+        let body = record.body.as_deref().unwrap_or_default();
+        documents.push(StoredDocument::of_record(&record.key, body)?);
+        Ok(())
+    })
+    .await?;
+    Ok(documents)
 }
 
 #[cfg(test)]

@@ -8,13 +8,19 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use axum::serve::Listener;
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{HttpClient, Url, new_http_client};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tidefeed_emulator::Emulator;
 use tidefeed_operators::cosmos::AccountConfig;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::server::TlsStream;
 
 /// What to do with a request for documents.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,49 @@ pub struct Batch {
 
 type Script = Box<dyn FnMut(Kind) -> Verdict + Send>;
 
+/// Takes connections under a certificate of its own.
+struct SelfSigned {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl SelfSigned {
+    fn over(listener: TcpListener) -> Self {
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        SelfSigned {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        }
+    }
+}
+
+impl Listener for SelfSigned {
+    type Io = TlsStream<TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // A client that only knocks, or does not like the certificate, is none.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 /// The proxy and what it saw.
 pub struct FaultyServer {
     shared: Arc<Shared>,
@@ -77,8 +126,23 @@ struct Shared {
 
 impl FaultyServer {
     pub async fn start(emulator: Emulator) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        Self::serve(emulator, listener, endpoint)
+    }
+
+    /// Speaks https, with a certificate that nobody has signed.
+    pub async fn start_self_signed(emulator: Emulator) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("https://{}", listener.local_addr().unwrap());
+        Self::serve(emulator, SelfSigned::over(listener), endpoint)
+    }
+
+    fn serve<L>(emulator: Emulator, listener: L, endpoint: String) -> Self
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let shared = Arc::new(Shared {
             client: new_http_client(None),
             upstream: emulator.endpoint().trim_end_matches('/').to_owned(),

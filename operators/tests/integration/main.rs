@@ -12,5 +12,6 @@ mod faults;
 #[allow(dead_code)] // Shared; Python is for others.
 mod install;
 mod memory_conformance;
+mod self_signed;
 mod stateful;
 mod strategies;

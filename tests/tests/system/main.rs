@@ -2,7 +2,7 @@
 //!
 //! | tests | what they do to a job |
 //! |---|---|
-//! | `memory_job`, `first_load`, `contract`, `stateful` | run it over containers in memory |
+//! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
@@ -21,6 +21,7 @@ mod changed_jobs;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
+mod duplicate_rows;
 #[cfg(unix)]
 mod failpoints;
 mod first_load;
@@ -29,6 +30,7 @@ mod kill_anywhere;
 mod memory_job;
 #[cfg(unix)]
 mod mended;
+mod moves;
 #[cfg(unix)]
 mod patches;
 mod shutdown;

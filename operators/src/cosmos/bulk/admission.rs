@@ -1,6 +1,6 @@
 //! Who may come in: memory is bounded, and a slow partition does not take the room of the others.
 //!
-//! 1. What is under way has at most `max_bytes`. A submission that is larger comes in by itself.
+//! 1. What is under way has at most `max_bytes`: what it takes in memory, with what is kept around the documents. A submission that is larger comes in by itself.
 //! 2. A physical partition that holds half of that takes nothing more until it has less.
 //! 3. Submissions come in as they came. One that waits for a partition lets those pass that have nothing to do with any
 //!    partition for which an earlier one waits: so two submissions for one document never change places.
@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of operations under way.
+/// What operations under way take in memory, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     /// In total.

@@ -20,8 +20,9 @@ pub struct BulkConfig {
     /// The most requests in flight in total, which is also the most connections, 1 or more. Default 64, a guess. Less than
     /// two for each physical partition makes partitions wait for each other.
     pub max_connections: NonZeroUsize,
-    /// The most bytes of operations that are held, waiting and in flight. Default 64 MiB, a guess. Larger evens out longer
-    /// pauses of the service, and folds more.
+    /// The most memory for operations that are held, waiting and in flight, with what is kept around each: about 500 bytes
+    /// beside its document and its keys. Requests in flight are copies beside that, each of `max_batch_bytes` at most. Default
+    /// 64 MiB, a guess. Larger evens out longer pauses of the service, and folds more.
     pub max_buffered_bytes: usize,
     /// The most operations in a request, 1 to 100. Default 100, the service's limit.
     pub max_operations: usize,

@@ -4,22 +4,21 @@
 //! ends come back here. It ends when all writers are gone and nothing is under way.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admission::{Admission, Places};
+use super::calls::{Call, Shared, Submission};
 use super::classify::Refresh;
 use super::flow::Flow;
-use super::letters::Letters;
 use super::machine::Machine;
-use super::metrics::{BulkMetrics, Exchange, Sampler};
-use super::operation::{Answer, GroupId, Lost, Operation, Request, RequestId, Summary};
+use super::metrics::{Exchange, Sampler};
+use super::operation::{Answer, GroupId, Lost, Request, RequestId, Summary};
 use super::output::{Letter, LetterId, Output};
 use super::routes::Routes;
 use super::routing::{RangeId, RoutingMap};
@@ -29,27 +28,6 @@ use crate::cosmos::retry::random;
 
 /// How often the container's throughput is read again.
 const THROUGHPUT_EVERY: Duration = Duration::from_secs(60);
-
-/// What callers ask for.
-pub(super) enum Call {
-    Submit(Submission),
-    Withdraw(GroupId),
-    /// Tell what became of everything that has come in since the last time, once it is done.
-    Flush(oneshot::Sender<Result<Summary>>),
-    /// Nothing is sent any more.
-    Close,
-}
-
-/// Operations that are acknowledged together.
-pub(super) struct Submission {
-    pub(super) operations: Vec<Operation>,
-    pub(super) bytes: usize,
-    /// Whether operations in different partitions may have to follow each other.
-    pub(super) is_ordered_across_partitions: bool,
-    /// Told when they have come in. Gone if nobody wants them any more.
-    pub(super) admitted: oneshot::Sender<GroupId>,
-    pub(super) done: oneshot::Sender<Result<Summary>>,
-}
 
 /// The end of a task.
 enum Event {
@@ -65,20 +43,10 @@ enum Event {
     Throughput(Option<f64>),
 }
 
-/// What the driver shares with the writers.
-#[derive(Default)]
-pub(super) struct Shared {
-    pub(super) metrics: Mutex<BulkMetrics>,
-    /// Why nothing more is written.
-    pub(super) reason: Mutex<Option<Reason>>,
-    /// Where refused writes go, once that is known.
-    pub(super) letters: OnceLock<Letters>,
-}
-
 pub(super) struct Driver {
-    machine: Machine<Flow>,
-    routes: Arc<Routes>,
-    shared: Arc<Shared>,
+    pub(super) machine: Machine<Flow>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) shared: Arc<Shared>,
     start: Instant,
     admission: Admission<Submission>,
     tasks: JoinSet<Event>,
@@ -89,7 +57,7 @@ pub(super) struct Driver {
     flushes: Vec<(GroupId, oneshot::Sender<Result<Summary>>)>,
     /// What became of all groups since the last flush.
     since_flush: Summary,
-    sampler: Sampler,
+    pub(super) sampler: Sampler,
     is_broken: bool,
     outputs: Vec<Output>,
 }
@@ -151,7 +119,7 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -235,7 +203,7 @@ impl Driver {
             Output::Refresh(Refresh::Token) => {
                 let routes = self.routes.clone();
                 self.tasks.spawn(async move {
-                    routes.wire.renew_credentials().await;
+                    routes.renew_credentials().await;
                     Event::Renewed
                 });
             }
@@ -263,16 +231,7 @@ impl Driver {
     }
 
     fn send(&mut self, request: Request) {
-        let mut metrics = self.shared.metrics.lock();
-        let name = request.range.as_str();
-        if !metrics.partitions.contains_key(name) {
-            metrics
-                .partitions
-                .insert(name.to_owned(), Default::default());
-        }
-        if let Some(partition) = metrics.partitions.get_mut(name) {
-            partition.in_flight += 1;
-        }
+        self.shared.metrics.lock().sent(request.range.as_str());
         let routes = self.routes.clone();
         self.tasks.spawn(async move {
             let start = Instant::now();
@@ -338,48 +297,6 @@ impl Driver {
                     self.stop(Reason::error(&error));
                 }
             }
-        }
-    }
-
-    fn observe(&mut self, range: &RangeId, exchange: &Exchange, answer: &Result<Answer, NoAnswer>) {
-        if let Some(metrics) = self
-            .shared
-            .metrics
-            .lock()
-            .partitions
-            .get_mut(range.as_str())
-        {
-            metrics.ended(exchange, answer);
-        }
-        if !self.sampler.takes(self.now(), exchange.took, answer) {
-            return;
-        }
-        let (container, took) = (self.routes.container(), exchange.took);
-        let operations = exchange.operations;
-        match answer {
-            Ok(Answer {
-                status,
-                sub_status,
-                activity_id,
-                charge_ru,
-                message,
-                ..
-            }) => tracing::info!(
-                %container, %range, operations, ?took, status, sub_status, %activity_id, charge_ru, %message,
-                "a request of bulk writes was slow or failed"
-            ),
-            Err(NoAnswer { lost, error }) => tracing::info!(
-                %container, %range, operations, ?took, ?lost, error = %error.report(),
-                "a request of bulk writes was not answered"
-            ),
-        }
-    }
-
-    fn note_pace(&mut self, range: &RangeId) {
-        let mut metrics = self.shared.metrics.lock();
-        let metrics = metrics.partitions.get_mut(range.as_str());
-        if let (Some(metrics), Some(pace)) = (metrics, self.machine.figures(self.now(), range)) {
-            metrics.pace = pace;
         }
     }
 

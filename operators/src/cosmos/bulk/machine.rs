@@ -1,4 +1,5 @@
-//! The whole protocol: what goes in and what comes out, see the [rules](super).
+//! The whole protocol: what goes in and what comes out, see the [rules](super). What answers mean is in `answer.rs`, what the
+//! container's ranges are in `ranges.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -7,16 +8,12 @@ use std::time::Duration;
 use super::admission::Held;
 use super::classify::{Classifier, Refresh};
 use super::config::{BulkConfig, Policy};
-use super::flow::Figures;
 use super::groups::{Groups, Settled};
 use super::operation::{GroupId, Operation, Refusal, Request, RequestId};
 use super::order::{Entry, KeyOrder, Pushed, Slot, State};
 use super::output::{LetterId, Output};
-use super::partition::{Batch, Next, Pace, Partition, Share};
-use super::routing::{RangeId, RoutingKey, RoutingMap};
-
-/// The shortest time between two readings of the map: a split takes longer than that, and reading it costs the account.
-const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+use super::partition::{Batch, Next, Pace, Partition};
+use super::routing::{RangeId, RoutingMap};
 
 /// A request in flight.
 #[derive(Debug)]
@@ -36,11 +33,11 @@ pub(super) struct Sent<S> {
 pub(crate) struct Machine<P: Pace> {
     pub(super) config: BulkConfig,
     pub(super) classifier: Classifier,
-    pace: P::Config,
-    provisioned_ru_per_s: Option<f64>,
+    pub(super) pace: P::Config,
+    pub(super) provisioned_ru_per_s: Option<f64>,
     pub(super) order: KeyOrder,
     pub(super) groups: Groups,
-    map: RoutingMap,
+    pub(super) map: RoutingMap,
     /// How many maps there were.
     pub(super) version: u64,
     /// In the order of the map.
@@ -54,10 +51,10 @@ pub(crate) struct Machine<P: Pace> {
     pub(super) later: BinaryHeap<Reverse<(Duration, Slot)>>,
     /// Released operations that wait for a map.
     pub(super) adrift: Vec<Slot>,
-    wanted: Option<Refresh>,
-    reading: Option<Refresh>,
+    pub(super) wanted: Option<Refresh>,
+    pub(super) reading: Option<Refresh>,
     /// The earliest time of the next reading.
-    read_from: Duration,
+    pub(super) read_from: Duration,
     pub(super) letters: BTreeMap<LetterId, (Slot, Refusal)>,
     pub(super) letter_count: u64,
     /// The minute of the last letters, and how many it has.
@@ -125,9 +122,9 @@ impl<P: Pace> Machine<P> {
             let (more, less) = match self.order.push(operation, group, at, self.config.coalesce) {
                 Pushed::Released(slot) => {
                     released.push(slot);
-                    (self.order.get(slot).bytes, 0)
+                    (self.order.get(slot).operation.memory_bytes(), 0)
                 }
-                Pushed::Waiting(slot) => (self.order.get(slot).bytes, 0),
+                Pushed::Waiting(slot) => (self.order.get(slot).operation.memory_bytes(), 0),
                 Pushed::Superseded { bytes, replaced } => (bytes, replaced),
             };
             let held = &mut self.partitions[partition].held_bytes;
@@ -172,7 +169,7 @@ impl<P: Pace> Machine<P> {
         self.order.is_empty()
     }
 
-    /// Bytes of the operations under way. Who submits keeps them in bounds, see [`Admission`](super::admission::Admission).
+    /// What the operations under way take in memory. Who submits keeps them in bounds, see [`Admission`](super::admission::Admission).
     pub(crate) fn held(&self) -> Held {
         let of_partition = |partition: &Partition<P>| partition.held_bytes;
         Held {
@@ -181,75 +178,9 @@ impl<P: Pace> Machine<P> {
         }
     }
 
-    /// Where the pace of a partition stands.
-    pub(crate) fn figures(&self, now: Duration, range: &RangeId) -> Option<Figures> {
-        let at = self.map.position(range)?;
-        Some(self.partitions[at].pace.figures(now))
-    }
-
-    /// Bytes of all operations under way.
+    /// What all operations under way take in memory.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
-    }
-
-    /// The position of the physical partition of `key`, as long as the map stays.
-    pub(crate) fn position_of(&self, key: &RoutingKey) -> usize {
-        self.map.position_of(key)
-    }
-
-    /// The container has so many request units a second now; `None` if that is not known.
-    pub(crate) fn provisioned(&mut self, ru_per_s: Option<f64>) {
-        self.provisioned_ru_per_s = ru_per_s;
-        for (range, partition) in self.map.ranges().iter().zip(&mut self.partitions) {
-            let share = share(ru_per_s, range.throughput_fraction, self.map.ranges().len());
-            partition.pace.share(share);
-        }
-    }
-
-    /// The ranges have been read again. Operations go to where they belong now; ranges that have stayed keep their pace.
-    pub(crate) fn new_map(&mut self, now: Duration, map: RoutingMap) {
-        let old = std::mem::take(&mut self.partitions);
-        let mut old: HashMap<RangeId, Partition<P>> = old
-            .into_iter()
-            .map(|partition| (partition.range.clone(), partition))
-            .collect();
-        let ranges = map.ranges();
-        for range in ranges {
-            let share = share(
-                self.provisioned_ru_per_s,
-                range.throughput_fraction,
-                ranges.len(),
-            );
-            let mut partition = match old.remove(&range.id) {
-                Some(mut partition) => {
-                    partition.pace.share(share);
-                    partition
-                }
-                None => {
-                    let pace = P::new(&self.pace, share, now);
-                    Partition::new(range.id.clone(), pace)
-                }
-            };
-            partition.held_bytes = 0;
-            partition.is_stale = false;
-            self.partitions.push(partition);
-        }
-        for entry in self.order.iter_mut() {
-            let at = map.position_of(&entry.operation.routing);
-            entry.partition = u32::try_from(at).expect("fewer than 2^32 ranges");
-            self.partitions[at].held_bytes += entry.bytes;
-        }
-        self.map = map;
-        self.version += 1;
-        self.reading = None;
-        // Hash maps have no order, and the same calls are to end the same way.
-        let mut orphaned: Vec<_> = old.into_values().collect();
-        orphaned.sort_unstable_by(|a, b| a.range.cmp(&b.range));
-        let orphans = orphaned.iter_mut().flat_map(Partition::drain);
-        for slot in self.adrift.drain(..).chain(orphans) {
-            let at = self.order.get(slot).partition;
-            self.partitions[at as usize].push_again(slot);
-        }
     }
 
     /// Does what is due, and appends what the driver is to do. To be called after every other call, and at the latest at the
@@ -274,27 +205,6 @@ impl<P: Pace> Machine<P> {
         let later_at = self.later.peek().map(|Reverse((due, _))| *due);
         let times = [self.order.next_wake(), later_at, read_at, send_at];
         times.into_iter().flatten().min()
-    }
-
-    /// Asks for what must be read again, or says when.
-    fn refresh(&mut self, now: Duration) -> Option<Duration> {
-        self.wanted?;
-        if self.reading.is_some() || self.is_ending {
-            return None;
-        }
-        if now < self.read_from {
-            return Some(self.read_from);
-        }
-        self.read_from = now + REFRESH_PAUSE;
-        self.reading = self.wanted.take();
-        self.out.extend(self.reading.map(Output::Refresh));
-        None
-    }
-
-    pub(super) fn want(&mut self, refresh: Refresh) {
-        if self.reading < Some(refresh) {
-            self.wanted = self.wanted.max(Some(refresh));
-        }
     }
 
     /// Starts requests, one for each partition in turn, until none can start. Returns when the next one can.
@@ -367,19 +277,15 @@ impl<P: Pace> Machine<P> {
     }
 
     fn settle(&mut self, entry: &Entry, how: Settled) {
-        self.held_bytes -= entry.bytes;
-        self.partitions[entry.partition as usize].held_bytes -= entry.bytes;
+        let bytes = entry.operation.memory_bytes();
+        self.held_bytes -= bytes;
+        self.partitions[entry.partition as usize].held_bytes -= bytes;
         self.groups.settle(entry, how);
     }
 
     fn enqueue(&mut self, now: Duration, slot: Slot) {
         let at = self.order.get(slot).partition;
         self.partitions[at as usize].push(now, slot);
-    }
-
-    pub(super) fn partition_of(&mut self, range: &RangeId) -> Option<&mut Partition<P>> {
-        let at = self.map.position(range)?;
-        Some(&mut self.partitions[at])
     }
 
     /// Drops what is not in flight and not wanted.
@@ -398,14 +304,5 @@ impl<P: Pace> Machine<P> {
         for slot in released {
             self.enqueue(now, slot);
         }
-    }
-}
-
-/// What a range has of its container: what the service says, or as much as every other.
-fn share(provisioned_ru_per_s: Option<f64>, fraction: Option<f64>, ranges: usize) -> Share {
-    let fraction = fraction.unwrap_or(1.0 / ranges as f64);
-    Share {
-        fraction,
-        ru_per_s: provisioned_ru_per_s.map(|ru| ru * fraction),
     }
 }

@@ -22,7 +22,7 @@ pub struct BulkMetrics {
     pub partitions: BTreeMap<String, PartitionMetrics>,
     /// What became of the operations that are done.
     pub done: Summary,
-    /// Bytes of operations under way.
+    /// What the operations under way take in memory, about.
     pub held_bytes: usize,
     /// How often the ranges have been read after the first time: the service had said that they have changed.
     pub map_reads: u64,
@@ -65,6 +65,20 @@ impl BulkMetrics {
         let mut total = PartitionMetrics::default();
         self.partitions.values().for_each(|one| total.add(one));
         total
+    }
+
+    /// A request to this partition has started.
+    pub(super) fn sent(&mut self, partition: &str) {
+        match self.partitions.get_mut(partition) {
+            Some(known) => known.in_flight += 1,
+            None => {
+                let first = PartitionMetrics {
+                    in_flight: 1,
+                    ..PartitionMetrics::default()
+                };
+                self.partitions.insert(partition.to_owned(), first);
+            }
+        }
     }
 }
 

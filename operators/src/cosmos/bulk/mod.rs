@@ -58,20 +58,25 @@
 
 mod admission;
 mod answer;
+mod calls;
+mod check;
 pub(crate) mod classify;
 pub(crate) mod config;
 mod driver;
 mod encode;
 mod epk;
 pub(crate) mod flow;
+mod gate;
 mod groups;
 mod letters;
 pub(crate) mod machine;
 pub(crate) mod metrics;
+mod observe;
 pub(crate) mod operation;
 mod order;
 pub(crate) mod output;
 pub(crate) mod partition;
+mod ranges;
 mod routes;
 pub(crate) mod routing;
 mod sdk;

@@ -137,30 +137,53 @@ pub struct Operation {
     pub routing: RoutingKey,
     /// What it is ordered with.
     pub order: OrderKey,
+    /// Kept, because it is asked for with every request and reading the keys again costs time.
+    pub(super) size_bytes: usize,
 }
 
 /// What the request wraps around an operation, at most: names, braces, commas, and the longest action.
 const OVERHEAD_BYTES: usize = 96;
 
+/// What an operation takes in memory beside what its size in a request counts: about 400 bytes with 64-bit pointers, by the sizes
+/// of the types. Allocations are counted as they are rounded up, and tables as half empty, as they are after they have grown.
+const MEMORY_BYTES: usize = {
+    /// What the allocator adds to a block, on average: sizes come in steps.
+    const BLOCK: usize = 16;
+    /// A body's counter, which it shares with its copies.
+    const SHARED_BODY: usize = 4 * size_of::<usize>();
+    // Behind an `Arc`, which has two counters.
+    let operation = 2 * size_of::<usize>() + size_of::<Operation>() + BLOCK;
+    // Partition key, id, body.
+    let texts = 3 * BLOCK + SHARED_BODY;
+    operation + texts + super::order::BYTES_FOR_EACH - OVERHEAD_BYTES
+};
+
 impl Operation {
     /// An operation that is ordered with those on the same document.
     pub(crate) fn new(write: Write, routing: RoutingKey) -> Self {
+        let size_bytes = OVERHEAD_BYTES
+            + escaped_len(&write.key.partition_key)
+            + escaped_len(&write.key.id)
+            + write.if_match.as_deref().map_or(0, escaped_len)
+            + write.action.body().map_or(0, Bytes::len);
         Operation {
             order: OrderKey::of_document(&routing, &write.key.id),
             key: write.key,
             action: write.action,
             if_match: write.if_match,
             routing,
+            size_bytes,
         }
     }
 
     /// Upper bound of its size in a request, in bytes.
     pub fn size_bytes(&self) -> usize {
-        OVERHEAD_BYTES
-            + escaped_len(&self.key.partition_key)
-            + escaped_len(&self.key.id)
-            + self.if_match.as_deref().map_or(0, escaped_len)
-            + self.action.body().map_or(0, Bytes::len)
+        self.size_bytes
+    }
+
+    /// About what it takes in memory while it is under way, in bytes: its texts, and what is kept around them.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.size_bytes + MEMORY_BYTES
     }
 
     /// Whether its effect depends on nothing but itself, so that a newer one can take its place.
@@ -343,6 +366,14 @@ mod tests {
         );
         assert!(operation.size_bytes() >= encoded.len());
         assert!(operation.size_bytes() < encoded.len() + 32);
+    }
+
+    /// What the setting's documentation says of it.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_operation_takes_about_500_bytes_beside_its_texts() {
+        let beside = MEMORY_BYTES + OVERHEAD_BYTES;
+        assert!((450..550).contains(&beside), "{beside}");
     }
 
     #[test]

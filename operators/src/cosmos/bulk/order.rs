@@ -12,7 +12,7 @@
 //! 3. After an attempt that may still take effect, the same content can be sent again at once: it lands on itself. What
 //!    comes after it in the chain waits until the chain is quiet, also if it comes later: the old attempt could land on it.
 //!
-//! Memory: about 100 bytes for an operation, beside the operation itself.
+//! Memory: [`BYTES_FOR_EACH`] operation, beside the operation itself.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::{self, OccupiedEntry};
@@ -70,6 +70,11 @@ struct Chain {
     waits: bool,
 }
 
+/// What is kept for an operation here and in the queue of its partition, in bytes: its entry, its chain, if it has one of its
+/// own, and a place in the queue. The three grow by doubling, so a third of their room is empty on average.
+pub(crate) const BYTES_FOR_EACH: usize =
+    (size_of::<Entry>() + size_of::<(OrderKey, Chain)>() + 2 * size_of::<Slot>()) * 3 / 2;
+
 /// What became of a pushed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -79,9 +84,9 @@ pub(crate) enum Pushed {
     Waiting(Slot),
     /// It took the place of an older one.
     Superseded {
-        /// Its size.
+        /// What it takes in memory.
         bytes: usize,
-        /// The size of the older one.
+        /// What the older one took.
         replaced: usize,
     },
 }
@@ -126,18 +131,19 @@ impl KeyOrder {
         partition: u32,
         coalesce: bool,
     ) -> Pushed {
-        let bytes = operation.size_bytes();
         let chain = self.chains.entry(operation.order).or_default();
         if let Some((_, last)) = chain.ends
             && coalesce
             && self.slab[last.0].gives_way_to(&operation)
         {
-            let replaced = self.slab[last.0].replace(operation, bytes, group);
+            let bytes = operation.memory_bytes();
+            let replaced = self.slab[last.0].replace(operation, group);
             return Pushed::Superseded { bytes, replaced };
         }
         // A chain without operations is there only while it is not quiet.
         let is_released = chain.ends.is_none() && chain.quiet_from.is_zero();
         let slot = Slot(self.slab.insert(Entry {
+            bytes: operation.size_bytes(),
             operation: Arc::new(operation),
             state: if is_released {
                 State::Ready
@@ -147,7 +153,6 @@ impl KeyOrder {
             group,
             superseded: Vec::new(),
             partition,
-            bytes,
             ambiguous: false,
             attempts: 0,
             company: u8::MAX,
@@ -292,15 +297,15 @@ impl Entry {
             && self.operation.key == newer.key
     }
 
-    /// Puts a newer operation in the place of this one. Returns the size of the old one.
-    fn replace(&mut self, newer: Operation, bytes: usize, group: usize) -> usize {
+    /// Puts a newer operation in the place of this one. Returns what the old one took in memory.
+    fn replace(&mut self, newer: Operation, group: usize) -> usize {
         match self.superseded.last_mut() {
             Some((last, count)) if *last == self.group => *count += 1,
             _ => self.superseded.push((self.group, 1)),
         }
         self.group = group;
-        self.operation = Arc::new(newer);
-        std::mem::replace(&mut self.bytes, bytes)
+        self.bytes = newer.size_bytes();
+        std::mem::replace(&mut self.operation, Arc::new(newer)).memory_bytes()
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum Next {
 pub(crate) struct Partition<P> {
     pub(crate) range: RangeId,
     pub(crate) pace: P,
-    /// Bytes of operations on its documents, wherever they are.
+    /// What the operations on its documents take in memory, wherever they are.
     pub(crate) held_bytes: usize,
     /// The service says that the range has changed: nothing is sent before the map has been read again.
     pub(crate) is_stale: bool,

@@ -1,20 +1,25 @@
 //! Where requests go, and what is read about the container.
+//!
+//! Where our own connections cannot go (a proxy, a certificate that nobody has signed) everything goes through the SDK, the
+//! reading of the ranges included. The SDK does not tell their names, so there they are named by their bounds.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidefeed_runtime::{Context, ErrorKind, Fence, Result};
+use azure_data_cosmos::feed::FeedRange;
+use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 use tokio::time::sleep;
 
 use super::classify::Refresh;
 use super::config::BulkConfig;
 use super::operation::{Action, Answer, Lost, Operation, Request, Route};
-use super::routing::RoutingMap;
+use super::routing::{RangeId, RangeRecord, RoutingKey, RoutingMap};
 use super::sdk;
 use super::wire::{Gate, NoAnswer, Signer, Wire, WireConfig};
 use crate::cosmos::account::Identity;
 use crate::cosmos::backoff::Backoff;
 use crate::cosmos::container::Container;
+use crate::cosmos::feed::{feed_ranges, range_id};
 use crate::cosmos::retry::random;
 
 /// How long the ranges may be in disorder while they are read: a split changes them in moments.
@@ -22,7 +27,8 @@ const DISORDER: Duration = Duration::from_millis(100);
 
 /// The ways to one container.
 pub(super) struct Routes {
-    pub(super) wire: Wire,
+    /// `None` where only the SDK gets through.
+    wire: Option<Wire>,
     container: Container,
     /// Until it is known, the run may write.
     fence: Arc<OnceLock<Fence>>,
@@ -40,20 +46,10 @@ impl Routes {
         gate: Gate,
         fence: Arc<OnceLock<Fence>>,
     ) -> Result<Self> {
-        let account = container.account();
-        let signer = match account.identity() {
-            Identity::Key(key) => Signer::with_key(key.clone()),
-            Identity::Entra(credential) => Signer::with_token(credential.clone()),
+        let wire = match container.account().is_direct() {
+            true => Some(wire(&container, config, gate)?),
+            false => None,
         };
-        let wire = WireConfig {
-            max_connections: config.max_connections.get(),
-            preferred_regions: account.preferred_regions().to_vec(),
-            priority: config.priority,
-            throughput_bucket: config.throughput_bucket,
-            ..WireConfig::default()
-        };
-        let (database, name) = (container.database(), container.name());
-        let wire = Wire::new(account.url(), database, name, signer, gate, wire)?;
         Ok(Routes {
             wire,
             container,
@@ -78,7 +74,19 @@ impl Routes {
                 let batch = sdk::transactional(&self.container, operations);
                 self.guarded(batch).await
             }
-            _ => self.wire.send(&request.range, operations).await,
+            _ => match &self.wire {
+                Some(wire) => wire.send(&request.range, operations).await,
+                None => Err(NoAnswer::unsent(Error::internal(
+                    "a batch for a physical partition does not go through the SDK",
+                ))),
+            },
+        }
+    }
+
+    /// Signs the next request anew, after the service has refused one. The SDK does that for its own.
+    pub(super) async fn renew_credentials(&self) {
+        if let Some(wire) = &self.wire {
+            wire.renew_credentials().await;
         }
     }
 
@@ -124,11 +132,19 @@ impl Routes {
     }
 
     async fn read(&self, refresh: Refresh) -> Result<Option<RoutingMap>> {
-        if refresh == Refresh::Account {
-            self.wire.find_writable().await?;
-        }
-        let ranges = self.wire.ranges().await?;
-        match RoutingMap::of(ranges.records) {
+        let records = match &self.wire {
+            Some(wire) => {
+                if refresh == Refresh::Account {
+                    wire.find_writable().await?;
+                }
+                wire.ranges().await?.records
+            }
+            None => {
+                let ranges = feed_ranges(&self.container, &self.config.backoff).await?;
+                ranges.iter().map(record).collect::<Result<_>>()?
+            }
+        };
+        match RoutingMap::of(records) {
             Ok(map) => Ok(Some(map)),
             Err(why) => {
                 tracing::debug!(container = %self.container, %why, "the ranges changed while they were read");
@@ -156,4 +172,37 @@ impl Routes {
             format!("the ranges of container {} cannot be read", self.container)
         })?
     }
+}
+
+fn wire(container: &Container, config: &BulkConfig, gate: Gate) -> Result<Wire> {
+    let account = container.account();
+    let signer = match account.identity() {
+        Identity::Key(key) => Signer::with_key(key.clone()),
+        Identity::Entra(credential) => Signer::with_token(credential.clone()),
+    };
+    let wire = WireConfig {
+        max_connections: config.max_connections.get(),
+        preferred_regions: account.preferred_regions().to_vec(),
+        priority: config.priority,
+        throughput_bucket: config.throughput_bucket,
+        ..WireConfig::default()
+    };
+    let (database, name) = (container.database(), container.name());
+    Wire::new(account.url(), database, name, signer, gate, wire)
+}
+
+/// A range as the SDK describes it. It has gone over from its parents already, and its share of the throughput is not known.
+fn record(range: &FeedRange) -> Result<RangeRecord> {
+    let id = range_id(range);
+    let bound = |hex: String| {
+        RoutingKey::from_hex(&hex)
+            .ok_or_else(|| Error::internal(format!("feed range {id} has a bound that is no key")))
+    };
+    Ok(RangeRecord {
+        lower: bound(range.min_inclusive().to_hex())?,
+        upper: bound(range.max_exclusive().to_hex())?,
+        id: RangeId::from(&*id.0),
+        parents: Vec::new(),
+        throughput_fraction: None,
+    })
 }

@@ -7,22 +7,30 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 /// An effective partition key, or a bound between ranges of them.
+///
+/// One of a container with one partition key path has 16 bytes, which need no allocation.
 ///
 /// Zero bytes at the end have no meaning: the service sends the same bound with and without them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RoutingKey(Box<[u8]>);
+pub struct RoutingKey(SmallVec<[u8; 16]>);
 
 impl RoutingKey {
     /// The key with these bytes.
-    pub fn new(mut bytes: Vec<u8>) -> Self {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self::trimmed(SmallVec::from_vec(bytes))
+    }
+
+    fn trimmed(mut bytes: SmallVec<[u8; 16]>) -> Self {
         // Without them, the order of the bytes is the order of the keys, however they were padded.
         let len = bytes
             .iter()
             .rposition(|&byte| byte != 0)
             .map_or(0, |at| at + 1);
         bytes.truncate(len);
-        RoutingKey(bytes.into())
+        RoutingKey(bytes)
     }
 
     /// The key that the service writes as this hexadecimal text, of either case. `None` if it is no such text.
@@ -34,7 +42,7 @@ impl RoutingKey {
         if !pairs.remainder().is_empty() {
             return None;
         }
-        pairs.map(byte).collect::<Option<Vec<u8>>>().map(Self::new)
+        pairs.map(byte).collect::<Option<_>>().map(Self::trimmed)
     }
 }
 

@@ -1,29 +1,30 @@
 //! The writer that callers hold.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::calls::{Call, Shared, Submission};
+use super::check::check;
 use super::classify::Classifier;
 use super::config::{BulkConfig, Policy, WriteOrder};
-use super::driver::{Call, Driver, Parts, Shared, Submission};
+use super::driver::{Driver, Parts};
 use super::epk::Hasher;
 use super::flow::{Flow, FlowConfig};
+use super::gate::gate;
 use super::letters::Letters;
 use super::machine::Machine;
 use super::metrics::BulkMetrics;
 use super::operation::{Action, GroupId, Operation, OrderKey, Summary, Write};
 use super::routes::Routes;
 use super::routing::RoutingMap;
-use super::wire::Gate;
 use crate::cosmos::container::Container;
 use crate::dead_letter::DeadLetters;
 use crate::document::DocumentEncoder;
@@ -180,7 +181,7 @@ impl BulkWriter {
         let (admitted, admission) = oneshot::channel();
         let (done, result) = oneshot::channel();
         let submission = Submission {
-            bytes: operations.iter().map(Operation::size_bytes).sum(),
+            bytes: operations.iter().map(Operation::memory_bytes).sum(),
             operations,
             is_ordered_across_partitions: self.inner.order == WriteOrder::Id,
             admitted,
@@ -312,15 +313,6 @@ impl Shared {
     }
 }
 
-fn gate(fence: Arc<OnceLock<Fence>>, is_halted: Arc<AtomicBool>) -> Gate {
-    Gate::new(move || {
-        if is_halted.load(Ordering::SeqCst) {
-            return Err(Error::internal("the writer was closed"));
-        }
-        fence.get().map_or(Ok(()), Fence::check)
-    })
-}
-
 fn machine(
     config: BulkConfig,
     classifier: Classifier,
@@ -336,28 +328,4 @@ fn machine(
     };
     // The driver's clock starts with it.
     Machine::new(config, classifier, flow, map, throughput, Duration::ZERO)
-}
-
-/// A body is spliced into a request with others, so it must be whole; and it names its document once more.
-fn check(write: &Write) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Named<'a> {
-        #[serde(borrow)]
-        id: Option<Cow<'a, str>>,
-    }
-    let id = &*write.key.id;
-    if id.is_empty() || id.contains(['/', '\\', '?', '#']) {
-        return Err(format!("the id {id:?} is empty or has one of / \\ ? #"));
-    }
-    let Some(body) = write.action.body() else {
-        return Ok(());
-    };
-    let named: Named<'_> = serde_json::from_slice(body)
-        .map_err(|error| format!("its body is no JSON object, see byte {}", error.column()))?;
-    match (&write.action, named.id) {
-        (Action::Patch { .. }, _) => Ok(()),
-        (_, Some(named)) if named == id => Ok(()),
-        (_, Some(named)) => Err(format!("its body has the id {named:?}")),
-        (_, None) => Err("its body has no id".to_owned()),
-    }
 }

@@ -1,0 +1,172 @@
+//! Makes the parts of a run, which [`Job::start`] sets going.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
+use tidefeed_runtime::bridge::Tasks;
+use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter, Share};
+use tidefeed_runtime::committer::CommitSender;
+use tidefeed_runtime::dataflow::{Resumed, SinkStart};
+use tidefeed_runtime::states::StateWriter;
+use tidefeed_runtime::{Epoch, Fence, Ledger, Result, committer, loader, sealer};
+use tokio::sync::{mpsc, watch};
+
+use crate::flow::WorkerParts;
+use crate::job::{Feeds, Job, Targets};
+use crate::plan::Plan;
+use crate::running::Shared;
+use crate::wire::{ReaderStart, Wiring};
+
+/// Everything that a start has made.
+pub(crate) struct Started {
+    pub(crate) shared: Shared,
+    /// Not shared: the committer ends when the last sender, which is the commit operator's, is gone.
+    pub(crate) commits: CommitSender,
+    pub(crate) workers: Vec<WorkerParts>,
+    pub(crate) readers: Vec<ReaderStart>,
+    pub(crate) loader: Background,
+    pub(crate) sealer: Background,
+    pub(crate) committer: Background,
+    pub(crate) states: Background,
+    pub(crate) tasks: Tasks,
+    pub(crate) targets: Targets,
+}
+
+/// A checkpoint that this run has taken over.
+pub(crate) struct Checkpoint {
+    pub(crate) store: CheckpointStore,
+    pub(crate) resume: Resume,
+    pub(crate) seals: SealWriter,
+    pub(crate) states: SealWriter,
+    pub(crate) commits: CommitWriter,
+}
+
+pub(crate) type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Job {
+    pub(crate) fn ledger(&self, plan: &Plan, resume: &Resume, fence: &Fence) -> Ledger {
+        let commit = resume.commit.as_ref();
+        let committed = commit.map_or(Epoch(0), |commit| commit.epoch);
+        let last = resume.last_sealed.unwrap_or(committed);
+        let ledger =
+            Ledger::fenced(committed, last, fence.clone()).with_failpoints(self.failpoints.clone());
+        let known = |source: &String| resume.tokens.contains_key(source);
+        if commit.is_some_and(|commit| !commit.loading) && plan.sources.keys().all(known) {
+            ledger.complete_load(committed);
+        }
+        ledger
+    }
+
+    /// Makes the parts of the run, which nobody has started yet.
+    pub(crate) async fn assemble(
+        &self,
+        plan: &Plan,
+        ledger: Ledger,
+        checkpoint: Checkpoint,
+        sinks: BTreeMap<String, SinkStart>,
+        feeds: Feeds,
+        targets: Targets,
+    ) -> Result<Started> {
+        let Checkpoint {
+            store,
+            resume,
+            seals,
+            states,
+            commits: commit_writer,
+        } = checkpoint;
+        let (parts, parts_received) = mpsc::unbounded_channel();
+        let (commits, commits_received) = mpsc::unbounded_channel();
+        let resumed = Resumed {
+            commit: resume.commit.clone(),
+            tokens: resume.tokens.clone(),
+            replayed_through: resume.last_sealed.unwrap_or(Epoch(0)),
+            sinks,
+        };
+        let shared = Shared {
+            ledger: ledger.clone(),
+            finish: Arc::new(watch::Sender::new(false)),
+            sources: plan
+                .sources
+                .keys()
+                .map(|name| (name.clone(), Arc::default()))
+                .collect(),
+            sinks: plan
+                .sinks
+                .keys()
+                .map(|name| (name.clone(), Arc::default()))
+                .collect(),
+            resumed,
+        };
+        let mut wiring = Wiring::new(&self.config, &shared, parts);
+        for (name, feed) in feeds {
+            wiring.source(&name, feed).await?;
+        }
+        let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
+        let letters = self.dead_letters(&store, ledger.fence()).await?;
+        for (name, target) in &targets {
+            target.guard(ledger.fence());
+            if let Some(letters) = &letters {
+                target.keep_dead_letters(name, letters.clone());
+            }
+            wiring.sink(name, target, letters.as_ref(), &tasks)?;
+        }
+        let mut state_writer = StateWriter::default();
+        for name in plan.states.keys() {
+            wiring.state(name, &mut state_writer);
+        }
+        let (workers, readers, outlets) = wiring.finish();
+        let parts_per_epoch = self.config.workers.0 * plan.sources.len();
+        let load_config = self.config.load.clone();
+        let load_ledger = ledger.clone();
+        let loader = loader::run(
+            resume,
+            store,
+            Share::WHOLE,
+            outlets,
+            load_config,
+            load_ledger,
+        );
+        Ok(Started {
+            workers,
+            readers,
+            loader: Box::pin(loader),
+            sealer: Box::pin(sealer::run(
+                parts_received,
+                parts_per_epoch,
+                seals,
+                ledger.clone(),
+            )),
+            committer: Box::pin(committer::run(
+                commits_received,
+                self.config.checkpoint.commit(),
+                commit_writer,
+                ledger.clone(),
+            )),
+            states: Box::pin(state_writer.run(states, ledger)),
+            shared,
+            commits,
+            tasks,
+            targets,
+        })
+    }
+
+    /// Where refused documents go, if any sink sends them there.
+    async fn dead_letters(
+        &self,
+        store: &CheckpointStore,
+        fence: &Fence,
+    ) -> Result<Option<Arc<dyn DeadLetters>>> {
+        let mut sinks = self.config.sink.values();
+        if sinks.all(|sink| sink.dead_letters_per_minute.is_none()) {
+            return Ok(None);
+        }
+        let letters: Arc<dyn DeadLetters> = match &self.config.dead_letters {
+            Some(place) => self.connect.dead_letters(&self.name, place).await?,
+            None => Arc::new(StoredDeadLetters::new(store.letters())),
+        };
+        letters.guard(fence);
+        Ok(Some(letters))
+    }
+}
