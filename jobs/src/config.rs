@@ -32,7 +32,7 @@ use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
 pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, Auth};
 pub use checkpoint::CheckpointConfig;
 pub use sink::SinkConfig;
 
@@ -167,6 +167,7 @@ impl JobConfig {
     /// # Errors
     /// `Config`, naming the key and what is allowed.
     pub fn validate(&self) -> Result<()> {
+        self.account.validate()?;
         self.epoch.validate()?;
         self.load.validate()?;
         self.checkpoint.commit().validate()?;

@@ -39,6 +39,7 @@ mod bulk;
 mod container;
 mod dead_letters;
 mod document;
+mod entra;
 mod failure;
 mod feed;
 mod indexing;
@@ -50,6 +51,9 @@ mod redeliver;
 mod retry;
 mod status;
 mod target;
+
+/// What a credential of one's own implements; it is `azure_core`'s.
+pub use azure_core::credentials::TokenCredential;
 
 pub use account::{Account, AccountConfig, AccountKey, Credential};
 pub use backoff::{Backoff, BackoffConfig};

@@ -3,6 +3,7 @@
 //! | tests | what they do to a job |
 //! |---|---|
 //! | `memory_job`, `first_load`, `contract`, `stateful` | run it over containers in memory |
+//! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
@@ -20,6 +21,7 @@ mod changed_jobs;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
+mod entra;
 #[cfg(unix)]
 mod failpoints;
 mod first_load;
