@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use tidefeed_operators::cosmos::{self as adapter, TokenCredential};
 use tidefeed_operators::dead_letter::{DeadLetters, LetterBox, Redeliver};
 use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::config::{AccountConfig, DeadLettersConfig, SinkConfig, SourceConfig};
+use crate::config::{AccountConfig, DeadLettersConfig, ProgressConfig, SinkConfig, SourceConfig};
 use crate::connect::Connect;
 
 /// The containers of one Cosmos DB account. It connects when the first container is opened.
@@ -191,6 +192,14 @@ impl Connect for Cosmos {
         let container = adapter::Container::create_if_absent(account, &place.spec()).await;
         let container = container.map_err(|error| error.wrap("dead letters"))?;
         Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
+    }
+
+    async fn progress(&self, job: &str, place: &ProgressConfig) -> Result<Arc<dyn ProgressMarks>> {
+        let account = self.account().await?;
+        let container = adapter::Container::create_if_absent(account, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("progress"))?;
+        let progress = adapter::ContainerProgress::open(&container, job, place.settle()).await;
+        Ok(Arc::new(progress.map_err(|error| error.wrap("progress"))?))
     }
 }
 

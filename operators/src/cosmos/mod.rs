@@ -7,6 +7,7 @@
 //!                                                                       |-- CosmosTarget  (port Target, over a BulkWriter)
 //!                                                                       |-- CosmosReader  (whole contents, for checks)
 //!                                                                       |-- ContainerDeadLetters (port DeadLetters)
+//!                                                                       |-- ContainerProgress    (port ProgressMarks)
 //!                                                                       `-- Redelivery    (port Redeliver)
 //! ```
 //!
@@ -45,6 +46,7 @@ mod feed;
 mod indexing;
 mod partition_key;
 mod point;
+mod progress;
 mod provision;
 mod reader;
 mod redeliver;
@@ -68,6 +70,7 @@ pub use container::Container;
 pub use dead_letters::ContainerDeadLetters;
 pub use feed::{CosmosFeed, FeedConfig};
 pub use indexing::Indexing;
+pub use progress::ContainerProgress;
 pub use provision::{ContainerSpec, DefaultTtl, Throughput};
 pub use reader::{CosmosReader, sample};
 pub use redeliver::Redelivery;
