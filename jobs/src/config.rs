@@ -31,6 +31,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
 pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
+pub use tidefeed_operators::moves::Moves;
+pub use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
 pub use account::{AccountConfig, Auth};
@@ -220,7 +222,7 @@ impl JobConfig {
                 3_600_000,
                 "milliseconds",
             )?;
-            let sound = sink.container().validate();
+            let sound = sink.validate();
             sound.map_err(|error| error.wrap(format!("sink.{name}")))?;
         }
         if let Some(letters) = &self.dead_letters {

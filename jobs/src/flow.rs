@@ -9,6 +9,7 @@ use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidefeed_operators::document::{DocumentEncoder, EncodeDocuments};
+use tidefeed_operators::one_row::{KeepSurplus, SurplusParts, one_row_each};
 use tidefeed_operators::sink::{SinkParts, UpsertDocuments};
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
@@ -32,8 +33,16 @@ pub type View<'scope, R> = VecCollection<'scope, u64, R, isize>;
 /// What one worker's part of a running dataflow is made from.
 pub(crate) struct WorkerParts {
     pub(crate) sources: BTreeMap<String, SourceParts>,
-    pub(crate) sinks: BTreeMap<String, (SinkParts, DocumentEncoder)>,
+    pub(crate) sinks: BTreeMap<String, SinkWorker>,
     pub(crate) states: BTreeMap<String, StatefulParts>,
+}
+
+/// What one worker's part of a sink is made from.
+pub(crate) struct SinkWorker {
+    pub(crate) parts: SinkParts,
+    pub(crate) encoder: DocumentEncoder,
+    /// Set when rows that share a key are dead letters.
+    pub(crate) surplus: Option<SurplusParts>,
 }
 
 enum Mode<'scope> {
@@ -272,7 +281,8 @@ impl<'scope> Flow<'scope> {
     /// epoch or less.
     ///
     /// Each row is a document: a JSON object with a string `id` and the fields of the container's partition key. Two rows
-    /// with the same partition key and id end the run with an error that names them. A row must have the same JSON form each
+    /// with the same partition key and id end the run with an error that shows them, or become dead letters but for one, as the
+    /// sink's `duplicate_rows` says. A row must have the same JSON form each
     /// time it is written: keep maps in a `BTreeMap`, not in a `HashMap`.
     ///
     /// # Errors
@@ -294,16 +304,20 @@ impl<'scope> Flow<'scope> {
                 )
             }
             Mode::Run { parts, reports, .. } => {
-                let (parts, encoder) = parts
-                    .sinks
-                    .remove(name)
-                    .ok_or_else(|| differs("sink", name))?;
+                let sink = parts.sinks.remove(name);
+                let SinkWorker {
+                    parts,
+                    encoder,
+                    surplus,
+                } = sink.ok_or_else(|| differs("sink", name))?;
                 let ledger = parts.ledger.clone();
-                reports.push(
-                    rows.inner
-                        .encode_documents(encoder, ledger)
-                        .upsert_documents(parts),
-                );
+                let mut documents = rows.inner.encode_documents(encoder, ledger);
+                if let Some(surplus_parts) = surplus {
+                    let surplus;
+                    (documents, surplus) = one_row_each(documents);
+                    reports.push(surplus.keep_surplus(surplus_parts));
+                }
+                reports.push(documents.upsert_documents(parts));
                 Ok(())
             }
         }

@@ -114,7 +114,7 @@ impl Job {
             if let Some(letters) = &letters {
                 target.keep_dead_letters(name, letters.clone());
             }
-            wiring.sink(name, target, &tasks)?;
+            wiring.sink(name, target, letters.as_ref(), &tasks)?;
         }
         let mut progress = None;
         if let Some(place) = self.progress(ledger.fence()).await? {

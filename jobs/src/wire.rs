@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tidefeed_operators::dead_letter::DeadLetters;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::feed::{ChangeFeed, Start};
+use tidefeed_operators::one_row::{DuplicateRows, SurplusParts};
 use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
@@ -20,7 +22,7 @@ use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 
 use crate::config::{JobConfig, StartAt};
-use crate::flow::WorkerParts;
+use crate::flow::{SinkWorker, WorkerParts};
 use crate::ranges::{RangeStart, starts};
 use crate::running::Shared;
 
@@ -165,9 +167,20 @@ impl<'a> Wiring<'a> {
         &mut self,
         name: &str,
         target: &Arc<dyn Target>,
+        letters: Option<&Arc<dyn DeadLetters>>,
         tasks: &Tasks,
     ) -> Result<()> {
-        let encoder = DocumentEncoder::new(name, &self.config.sink[name].partition_key)?;
+        let config = &self.config.sink[name];
+        let encoder = DocumentEncoder::new(name, &config.partition_key)?;
+        let keeps = (config.duplicate_rows == DuplicateRows::DeadLetters).then_some(letters);
+        let surplus = keeps.flatten().map(|letters| SurplusParts {
+            sink: name.to_owned(),
+            letters: Arc::clone(letters),
+            per_minute: config.dead_letters_per_minute.unwrap_or_default(),
+            tasks: tasks.clone(),
+            resumed: self.shared.ledger.committed_through(),
+            ledger: self.shared.ledger.clone(),
+        });
         // What new keyed state makes of the collection comes right after the commit. A run that ended before its first commit
         // may have written it, also if it had sealed nothing.
         let committed = self.shared.ledger.committed_through();
@@ -178,21 +191,26 @@ impl<'a> Wiring<'a> {
             .max(Epoch(committed.0 + 1));
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
-        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target))));
+        let moves = config.moves;
+        let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target), moves)));
         for worker in &mut self.workers {
-            let sink = SinkParts {
+            let parts = SinkParts {
                 name: name.to_owned(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
+                moves,
                 resumed: committed,
                 rebuild: scan.clone(),
                 rewrite_through,
                 ledger: self.shared.ledger.clone(),
                 counters: Arc::clone(&self.shared.sinks[name]),
             };
-            worker
-                .sinks
-                .insert(name.to_owned(), (sink, encoder.clone()));
+            let sink = SinkWorker {
+                parts,
+                encoder: encoder.clone(),
+                surplus: surplus.clone(),
+            };
+            worker.sinks.insert(name.to_owned(), sink);
         }
         Ok(())
     }

@@ -4,13 +4,11 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use tidefeed_runtime::Ledger;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
-use xxhash_rust::xxh3::Xxh3Default;
 
 /// A view's row as it is written: identity and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,14 +109,6 @@ pub fn partition_key_json(values: impl IntoIterator<Item = Value>) -> String {
         None => value,
     };
     Value::Array(values.into_iter().map(one_form).collect()).to_string()
-}
-
-/// Which worker's a document is.
-pub(crate) fn key_hash(partition_key: &str, id: &str) -> u64 {
-    let mut hasher = Xxh3Default::new();
-    partition_key.hash(&mut hasher);
-    id.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Reads the values at a few paths of a JSON object and skips the rest without building it.

@@ -8,11 +8,14 @@
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
+//! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
+//! | move | a row's new document is there before its old one goes | [`moves`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
 //! The ports to the outside are [`feed`] and [`target`], [`dead_letter`] for what a target refuses for good, and [`progress`] for
-//! how far the views are. `cosmos` implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements them in memory, for tests.
+//! how far the views are. `cosmos` implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements
+//! the first three in memory, for tests.
 
 pub mod cosmos;
 pub mod dead_letter;
@@ -21,6 +24,8 @@ pub mod feed;
 pub mod fold;
 pub mod keyed;
 pub mod memory;
+pub mod moves;
+pub mod one_row;
 pub mod progress;
 pub mod reader;
 pub mod reconcile;

@@ -326,6 +326,10 @@ impl Target for MemoryContainer {
         Ok(self.contents().is_empty())
     }
 
+    async fn find(&self, partition_key: &str, id: &str) -> Result<Option<Bytes>> {
+        Ok(self.contents().remove(&key_of(partition_key, id)))
+    }
+
     async fn contents(&self) -> Result<Vec<StoredDocument>> {
         let contents = MemoryContainer::contents(self);
         let stored =

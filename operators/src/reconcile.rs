@@ -29,8 +29,9 @@ use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Result};
 use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::document::{key_hash, partition_key_json};
+use crate::document::partition_key_json;
 use crate::fold::{ViewUpdate, fold};
+use crate::moves::Moves;
 use crate::target::{DocumentWrite, SERVICE_PROPERTIES, Target};
 
 /// Partition key and id.
@@ -169,14 +170,16 @@ fn hash_text(text: &str, hasher: &mut Xxh3Default) {
 /// What a container held before this run wrote to it, read once for all workers of a process.
 pub struct ContainerScan {
     target: Arc<dyn Target>,
+    moves: Moves,
     shares: OnceCell<Mutex<Vec<Vec<StoredDocument>>>>,
 }
 
 impl ContainerScan {
     /// A scan of `target`, which begins when the first worker asks for its share.
-    pub fn new(target: Arc<dyn Target>) -> Self {
+    pub fn new(target: Arc<dyn Target>, moves: Moves) -> Self {
         ContainerScan {
             target,
+            moves,
             shares: OnceCell::new(),
         }
     }
@@ -188,7 +191,7 @@ impl ContainerScan {
     pub async fn take_share(&self, worker: usize, peers: usize) -> Result<Vec<StoredDocument>> {
         let scan = async || {
             let contents = self.target.contents().await?;
-            Ok::<_, Error>(Mutex::new(shares(contents, peers)))
+            Ok::<_, Error>(Mutex::new(shares(contents, self.moves, peers)))
         };
         let shares = self.shares.get_or_try_init(scan).await?;
         Ok(shares
@@ -200,10 +203,10 @@ impl ContainerScan {
 }
 
 /// Documents by worker, as timely's exchange deals out the rows of a view.
-fn shares(contents: Vec<StoredDocument>, peers: usize) -> Vec<Vec<StoredDocument>> {
+fn shares(contents: Vec<StoredDocument>, moves: Moves, peers: usize) -> Vec<Vec<StoredDocument>> {
     let mut shares = vec![Vec::new(); peers];
     for document in contents {
-        let hash = key_hash(&document.partition_key, &document.id);
+        let hash = moves.hash(&document.partition_key, &document.id);
         shares[(hash % peers as u64) as usize].push(document);
     }
     shares
@@ -319,15 +322,15 @@ mod tests {
         let contents: Vec<_> = (0..100)
             .map(|n| stored(&json!([n, n.to_string()]), &json!({})))
             .collect();
-        for peers in 1..=3 {
-            let shares = shares(contents.clone(), peers);
+        for (peers, moves) in (1..=3).zip([Moves::InOrder, Moves::Unordered].into_iter().cycle()) {
+            let shares = shares(contents.clone(), moves, peers);
             let mut all: Vec<_> = shares.concat();
             all.sort();
             let mut expected = contents.clone();
             expected.sort();
             assert_eq!(all, expected);
             for (worker, share) in shares.iter().enumerate() {
-                let mine = |d: &StoredDocument| key_hash(&d.partition_key, &d.id) % peers as u64;
+                let mine = |d: &StoredDocument| moves.hash(&d.partition_key, &d.id) % peers as u64;
                 assert!(share.iter().all(|d| mine(d) == worker as u64));
             }
         }

@@ -6,7 +6,8 @@
 //! 2. Epochs at or before the commit that the run resumed from are in the container already: they only rebuild the view's hash.
 //! 3. No write leaves before the rebuilt views were compared with the commit (I8).
 //! 4. All epochs that are complete by then are folded together, so a slow target gets only the newest value of a document.
-//! 5. One batch is under way at a time, with at most one write per document: that is I5.
+//! 5. One batch is under way at a time, with at most one write per document: that is I5. Of a row that moves to another
+//!    partition key the old document goes when the new one is there ([`Moves`]).
 //! 6. A view has at most one row under each key, in every epoch; a second one ends the run before anything of it is written.
 //! 7. The capabilities of a batch's epochs are dropped when every write is acknowledged, never sooner (I4).
 //!
@@ -33,11 +34,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::document::key_hash;
 use crate::fold::{ViewUpdate, fold};
+use crate::moves::Moves;
 use crate::reconcile::{ContainerScan, HeldView, reconcile};
 use crate::target::{Applied, DocumentWrite, Target};
-use crate::unique::LiveRows;
+use crate::unique::{LiveRows, SeveralRows};
 
 /// What a sink has written so far.
 #[derive(Debug, Default)]
@@ -62,6 +63,8 @@ pub struct SinkParts {
     pub target: Arc<dyn Target>,
     /// Runs the writes.
     pub tasks: Tasks,
+    /// How rows are written whose partition key changes.
+    pub moves: Moves,
     /// The epoch of the commit that the run resumes from; 0 on a fresh start.
     pub resumed: Epoch,
     /// The newest epoch that an earlier run sealed, and so may have written in part; 0 on a fresh start.
@@ -85,7 +88,9 @@ pub trait UpsertDocuments<'scope> {
 
 impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
     fn upsert_documents(self, parts: SinkParts) -> StreamVec<'scope, u64, Report> {
-        let by_key = Exchange::new(|(row, ..): &ViewUpdate| key_hash(&row.partition_key, &row.id));
+        let moves = parts.moves;
+        let by_key =
+            Exchange::new(move |(row, ..): &ViewUpdate| moves.hash(&row.partition_key, &row.id));
         let name = format!("Upsert: {}", parts.name);
         let scope = self.scope();
         self.unary_frontier(by_key, &name, move |cap, info| {
@@ -105,6 +110,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 waiting: BTreeMap::new(),
                 under_way: None,
                 live: LiveRows::default(),
+                broken: false,
                 share: (scope.index(), scope.peers()),
                 // Dropped here unless the sink is rebuilt.
                 rebuild: scan.map(|scan| Rebuild {
@@ -181,6 +187,8 @@ struct Sink {
     under_way: Option<Vec<Capability<u64>>>,
     /// Live rows of this worker's share of the view.
     live: LiveRows,
+    /// Set when two of them share a key: nothing more is written.
+    broken: bool,
     /// This worker's index, and how many share the view.
     share: (usize, usize),
     rebuild: Option<Rebuild>,
@@ -231,7 +239,10 @@ impl Sink {
     /// Reports each epoch below the frontier once, and lets go of those that the container already holds.
     fn report(&mut self, bound: Option<u64>, mut give: impl FnMut(&Capability<u64>, Report)) {
         let complete = |epoch: &u64| bound.is_none_or(|bound| *epoch < bound);
-        for (_, waiting) in self
+        if self.broken {
+            return;
+        }
+        for (epoch, waiting) in self
             .waiting
             .iter_mut()
             .take_while(|(epoch, _)| complete(epoch))
@@ -239,8 +250,9 @@ impl Sink {
             if std::mem::replace(&mut waiting.reported, true) {
                 continue;
             }
-            if let Err(error) = self.live.apply(&waiting.updates) {
-                return self.fail(error);
+            if let Err(conflict) = self.live.apply(&waiting.updates) {
+                let epoch = *epoch;
+                return self.several_rows(epoch, conflict);
             }
             let (rows, hash) = view_change(&waiting.updates);
             let sink = self.parts.name.clone();
@@ -264,6 +276,29 @@ impl Sink {
         }
     }
 
+    /// Ends the run, with both rows in the error: what has come and is not written yet has the other, or the container.
+    fn several_rows(&mut self, epoch: u64, mut conflict: SeveralRows) {
+        self.broken = true;
+        for (_, before) in self.waiting.range(..epoch) {
+            conflict.look_in(&before.updates);
+        }
+        if conflict.is_whole() {
+            return self.fail(conflict.into_error());
+        }
+        let target = Arc::clone(&self.parts.target);
+        let name = format!("the end of sink {}", self.parts.name);
+        let found = async move {
+            // Without it the error is as true.
+            if let Ok(Some(row)) = target.find(&conflict.partition_key, &conflict.id).await {
+                conflict.add(row);
+            }
+            (0, 0, Err(conflict.into_error()))
+        };
+        self.parts
+            .tasks
+            .spawn_into(name, self.sender.clone(), found);
+    }
+
     /// Moves the capability of a rebuild along with the frontier, until the time has come to bring the container in line.
     fn hold(&mut self, bound: Option<u64>) {
         let ledger = &self.parts.ledger;
@@ -277,6 +312,7 @@ impl Sink {
         // Without a frontier nothing more can be loaded.
         let loaded = bound.is_none_or(|bound| ledger.loaded_by(Epoch(bound.saturating_sub(1))));
         if loaded
+            && !self.broken
             && ledger.writable()
             && !ledger.stopped()
             && let Some(view) = rebuild.view.take()
@@ -289,7 +325,7 @@ impl Sink {
     fn start_batch(&mut self, bound: Option<u64>) {
         let ledger = &self.parts.ledger;
         let busy = self.under_way.is_some() || self.rebuild.is_some();
-        if busy || !ledger.writable() || ledger.stopped() {
+        if busy || self.broken || !ledger.writable() || ledger.stopped() {
             return;
         }
         let (caps, updates) = self.take_complete(bound);
@@ -313,7 +349,7 @@ impl Sink {
     fn send(&self, writes: Vec<DocumentWrite>) {
         let target = Arc::clone(&self.parts.target);
         let name = format!("the write of sink {}", self.parts.name);
-        let write = apply(target, self.parts.ledger.clone(), writes);
+        let write = apply(target, self.parts.ledger.clone(), self.parts.moves, writes);
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), write);
@@ -324,6 +360,7 @@ impl Sink {
         let (worker, peers) = self.share;
         let target = Arc::clone(&self.parts.target);
         let ledger = self.parts.ledger.clone();
+        let moves = self.parts.moves;
         let sender = self.sender.clone();
         let mut end = ledger.end();
         let name = format!("the rebuild of sink {}", self.parts.name);
@@ -342,7 +379,7 @@ impl Sink {
             };
             let acknowledgement = match differences {
                 Ok(writes) if writes.is_empty() => (0, 0, Ok(Applied::default())),
-                Ok(writes) => apply(target, ledger, writes).await,
+                Ok(writes) => apply(target, ledger, moves, writes).await,
                 Err(error) => (0, 0, Err(error)),
             };
             sender.send(acknowledgement).await;
@@ -353,12 +390,21 @@ impl Sink {
 async fn apply(
     target: Arc<dyn Target>,
     ledger: Ledger,
+    moves: Moves,
     writes: Vec<DocumentWrite>,
 ) -> Acknowledgement {
     let upserts = writes.iter().filter(|write| write.body.is_some()).count();
     let deletes = writes.len() - upserts;
     ledger.failpoints().before(Step::SinkWrite);
-    let applied = ledger.fence().guard(target.apply(writes)).await;
+    let in_order = async {
+        let (first, then) = moves.split(writes);
+        let mut applied = target.apply(first).await?;
+        if !then.is_empty() {
+            applied += target.apply(then).await?;
+        }
+        Ok(applied)
+    };
+    let applied = ledger.fence().guard(in_order).await;
     ledger.failpoints().after(Step::SinkWrite);
     (upserts, deletes, applied.and_then(|applied| applied))
 }

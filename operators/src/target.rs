@@ -80,6 +80,16 @@ pub trait Target: Send + Sync + 'static {
         Ok(true)
     }
 
+    /// A document that the container holds, as it was written; for errors that say what is in the way.
+    ///
+    /// The default says that there is none, for targets that cannot tell.
+    ///
+    /// # Errors
+    /// When the container cannot be read.
+    async fn find(&self, _partition_key: &str, _id: &str) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
     /// Every document that the container held when this was called. Asked only while nobody writes to the container: by a
     /// sink that is to be rebuilt, before its first write. Which documents come is not to depend on how the container is
     /// split into partitions.

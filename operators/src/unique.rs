@@ -6,11 +6,15 @@
 
 use std::collections::HashMap;
 
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use tidefeed_runtime::{Error, ErrorKind};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::document::ViewDocument;
 use crate::fold::ViewUpdate;
+
+/// The most of a row that an error shows.
+const SHOWN_BYTES: usize = 500;
 
 /// Live rows by key.
 #[derive(Debug, Default)]
@@ -22,8 +26,8 @@ impl LiveRows {
     /// Takes in all updates of one epoch.
     ///
     /// # Errors
-    /// `Data` when a key has several rows at the end of the epoch, naming it and one of the rows.
-    pub fn apply(&mut self, updates: &[ViewUpdate]) -> Result<()> {
+    /// When a key has several rows at the end of the epoch, with those that came in it.
+    pub fn apply(&mut self, updates: &[ViewUpdate]) -> Result<(), SeveralRows> {
         let keys: Vec<u128> = updates.iter().map(|(row, ..)| key_hash(row)).collect();
         for (key, (_, _, diff)) in keys.iter().zip(updates) {
             *self.counts.entry(*key).or_default() += diff;
@@ -32,7 +36,7 @@ impl LiveRows {
             match self.counts.get(key).copied() {
                 Some(0) => drop(self.counts.remove(key)),
                 Some(count) if count > 1 && *diff > 0 => {
-                    return Err(several_rows(document, updates));
+                    return Err(SeveralRows::of(document, updates));
                 }
                 _ => {}
             }
@@ -48,27 +52,75 @@ fn key_hash(document: &ViewDocument) -> u128 {
     hasher.digest128()
 }
 
-fn several_rows(document: &ViewDocument, updates: &[ViewUpdate]) -> Error {
-    let same = |other: &ViewDocument| {
-        (&other.partition_key, &other.id) == (&document.partition_key, &document.id)
-    };
-    let come = updates
-        .iter()
-        .filter(|(other, _, diff)| *diff > 0 && same(other));
-    let rows: Vec<_> = come
-        .take(2)
-        .map(|(row, ..)| String::from_utf8_lossy(&row.body))
-        .collect();
-    Error::new(
-        ErrorKind::Data,
-        format!(
-            "several rows of the view share partition key {} and id {:?}, such as {}: make the id unique, or reduce the \
-             rows to one",
-            document.partition_key,
-            document.id,
-            rows.join(" and "),
-        ),
-    )
+/// Rows of a view that share a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeveralRows {
+    /// The partition key as a JSON array.
+    pub partition_key: Box<str>,
+    /// The id.
+    pub id: Box<str>,
+    /// The first two rows that are known, as JSON. One is missing if it came in an earlier epoch: bodies are not kept.
+    rows: Vec<Bytes>,
+}
+
+impl SeveralRows {
+    fn of(document: &ViewDocument, updates: &[ViewUpdate]) -> Self {
+        let ViewDocument {
+            partition_key, id, ..
+        } = document;
+        let mut conflict = SeveralRows {
+            partition_key: partition_key.clone(),
+            id: id.clone(),
+            rows: Vec::new(),
+        };
+        conflict.look_in(updates);
+        conflict
+    }
+
+    /// True when both rows are known.
+    pub fn is_whole(&self) -> bool {
+        self.rows.len() > 1
+    }
+
+    /// Takes rows of the key that came with `updates`, until both are known.
+    pub fn look_in(&mut self, updates: &[ViewUpdate]) {
+        for (row, _, diff) in updates {
+            let same = (&row.partition_key, &row.id) == (&self.partition_key, &self.id);
+            for _ in 0..if same { *diff } else { 0 } {
+                self.add(Bytes::copy_from_slice(&row.body));
+            }
+        }
+    }
+
+    /// Takes a row, until both are known.
+    pub fn add(&mut self, row: Bytes) {
+        if !self.is_whole() {
+            self.rows.push(row);
+        }
+    }
+
+    /// The error that names the key and the rows.
+    pub fn into_error(self) -> Error {
+        let rows: Vec<_> = self.rows.iter().map(|row| shown(row)).collect();
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "several rows of the view share partition key {} and id {:?}, such as {}: make the id unique, or reduce the \
+                 rows to one",
+                self.partition_key,
+                self.id,
+                rows.join(" and "),
+            ),
+        )
+    }
+}
+
+/// A row as an error shows it: all of it, unless it is long.
+fn shown(row: &[u8]) -> String {
+    match row.get(..SHOWN_BYTES) {
+        Some(start) => format!("{}..", String::from_utf8_lossy(start)),
+        None => String::from_utf8_lossy(row).into_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -98,8 +150,13 @@ mod tests {
     fn a_second_row_is_found_in_whatever_epoch_it_comes() {
         let mut rows = LiveRows::default();
         rows.apply(&[row("a", "1", 1)]).expect("one row");
-        let error = rows.apply(&[row("a", "2", 1)]).expect_err("two rows");
-        assert!(error.report().contains("id \"a\""), "{}", error.report());
-        assert!(LiveRows::default().apply(&[row("a", "1", 2)]).is_err());
+        let mut conflict = rows.apply(&[row("a", "2", 1)]).expect_err("two rows");
+        conflict.look_in(&[row("b", "3", 1), row("a", "0", -1)]);
+        assert!(!conflict.is_whole(), "the other row is in the container");
+        conflict.add("1".into());
+        let report = conflict.into_error().report();
+        assert!(report.contains("id \"a\", such as 2 and 1:"), "{report}");
+        let twice = LiveRows::default().apply(&[row("a", "1", 2)]);
+        assert!(twice.is_err_and(|conflict| conflict.is_whole()));
     }
 }

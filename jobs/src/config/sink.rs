@@ -4,6 +4,9 @@ use serde::Deserialize;
 use tidefeed_operators::cosmos::{
     Budget, BulkConfig, ContainerSpec, DefaultTtl, Indexing, Policy, Priority, Throughput,
 };
+use tidefeed_operators::moves::Moves;
+use tidefeed_operators::one_row::DuplicateRows;
+use tidefeed_runtime::{Error, ErrorKind, Result};
 
 /// One container to write.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -53,12 +56,31 @@ pub struct SinkConfig {
     pub priority: Option<Priority>,
     /// The container's throughput bucket that pays, 1 to 5; default none.
     pub throughput_bucket: Option<u8>,
+    /// How a row is written whose partition key changes: `in_order` (default) or `unordered`. See [`Moves`].
+    #[serde(default)]
+    pub moves: Moves,
+    /// What becomes of rows that share a partition key and an id: they `fail` the run (default), or all but one go to the
+    /// `dead_letters`. See [`DuplicateRows`].
+    #[serde(default)]
+    pub duplicate_rows: DuplicateRows,
     /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
     /// something is wrong with all of them then. Default none: the first ends the run.
     pub dead_letters_per_minute: Option<u32>,
 }
 
 impl SinkConfig {
+    /// Checks what belongs together.
+    pub(super) fn validate(&self) -> Result<()> {
+        let to_letters = self.duplicate_rows == DuplicateRows::DeadLetters;
+        if to_letters && self.dead_letters_per_minute.is_none() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "duplicate_rows is \"dead_letters\" and dead_letters_per_minute is not set: say how many are bearable",
+            ));
+        }
+        self.container().validate()
+    }
+
     /// The container as it should be.
     pub(crate) fn container(&self) -> ContainerSpec {
         ContainerSpec {
@@ -119,6 +141,10 @@ mod tests {
         assert_eq!(sparse.default_ttl, Some(DefaultTtl::PerDocument));
         assert_eq!(sparse.indexing, None);
         for (text, says) in [
+            (
+                "duplicate_rows = \"dead_letters\"",
+                "sink.v: duplicate_rows is \"dead_letters\" and",
+            ),
             (
                 "throughput_ru = { manual = 450 }",
                 "sink.v: throughput_ru.manual is 450: it must be 400 to",

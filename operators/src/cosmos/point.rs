@@ -2,7 +2,8 @@
 
 use std::future::Future;
 
-use azure_data_cosmos::CosmosError;
+use azure_data_cosmos::{CosmosError, PartitionKey};
+use serde_json::Value;
 use tidefeed_runtime::{Fence, Result};
 
 use super::backoff::BackoffConfig;
@@ -10,6 +11,7 @@ use super::container::Container;
 use super::failure::Failure;
 use super::retry::Retry;
 use super::status::Disposition;
+use crate::target::SERVICE_PROPERTIES;
 
 /// Sends a request while `fence` is open. Passing faults are repeated without limit; `Ok(Err(..))` is a failure that is about
 /// the document, and that the caller may take for a success.
@@ -40,4 +42,34 @@ where
             _ => return Ok(Err(failure)),
         }
     }
+}
+
+/// The document that the container holds, as it was written: without what the service adds to it.
+///
+/// # Errors
+/// As [`send`], and when the service refuses to read it.
+pub(super) async fn read(
+    container: &Container,
+    fence: &Fence,
+    key: &PartitionKey,
+    id: &str,
+) -> Result<Option<Value>> {
+    let failed = |failure: Failure| {
+        failure.into_error(format!(
+            "cannot read document {id} of container {container}"
+        ))
+    };
+    let client = container.client();
+    let answer = match send(container, fence, || client.read_item(key.clone(), id, None)).await? {
+        Ok(answer) => answer,
+        Err(failure) if failure.disposition == Disposition::NoDocument => return Ok(None),
+        Err(failure) => return Err(failed(failure)),
+    };
+    let mut document: Value = answer
+        .into_model()
+        .map_err(|error| failed(Failure::of(&error)))?;
+    if let Some(members) = document.as_object_mut() {
+        members.retain(|name, _| !SERVICE_PROPERTIES.contains(&name.as_str()));
+    }
+    Ok(Some(document))
 }

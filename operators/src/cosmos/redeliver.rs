@@ -11,10 +11,9 @@ use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 
 use super::container::Container;
 use super::failure::Failure;
-use super::point::send;
+use super::point::{read, send};
 use super::status::Disposition;
 use crate::dead_letter::{DeadLetter, LetterAction, Redeliver, Redelivered};
-use crate::target::SERVICE_PROPERTIES;
 
 /// A container for letters that are tried again.
 #[derive(Clone, Debug)]
@@ -41,24 +40,7 @@ impl Redelivery {
 
     /// The document that the container holds, as the letter's document would be read.
     async fn held(&self, letter: &DeadLetter, key: &PartitionKey) -> Result<Option<Value>> {
-        let client = self.container.client();
-        let read = || client.read_item(key.clone(), &letter.id, None);
-        let answer = match self.send(read).await? {
-            Ok(answer) => answer,
-            Err(failure) if failure.disposition == Disposition::NoDocument => return Ok(None),
-            Err(failure) => {
-                let context = format!("cannot read document {} of {}", letter.id, self.container);
-                return Err(failure.into_error(context));
-            }
-        };
-        let mut document: Value = answer.into_model().map_err(|error| {
-            let context = format!("cannot read document {} of {}", letter.id, self.container);
-            Failure::of(&error).into_error(context)
-        })?;
-        if let Some(members) = document.as_object_mut() {
-            members.retain(|name, _| !SERVICE_PROPERTIES.contains(&name.as_str()));
-        }
-        Ok(Some(document))
+        read(&self.container, &self.fence, key, &letter.id).await
     }
 
     async fn write(

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::try_join_all;
 use tidefeed_runtime::{FeedRangeId, Fence, Result};
 
@@ -14,6 +15,7 @@ use super::bulk::operation::{Action, Summary, Write};
 use super::bulk::writer::BulkWriter;
 use super::container::Container;
 use super::feed::{CosmosFeed, FeedConfig};
+use super::point::read;
 use super::reader::{for_each_stored, sample};
 use crate::dead_letter::DeadLetters;
 use crate::feed::ChangeFeed;
@@ -94,6 +96,12 @@ impl Target for CosmosTarget {
 
     async fn is_empty(&self) -> Result<bool> {
         Ok(sample(&self.container).await?.is_none())
+    }
+
+    async fn find(&self, partition_key: &str, id: &str) -> Result<Option<Bytes>> {
+        let key = self.container.keys().parse(partition_key)?;
+        let found = read(&self.container, &Fence::unlimited(), &key, id).await?;
+        Ok(found.map(|document| document.to_string().into()))
     }
 
     /// All ranges at once, each from the beginning of its feed, which in LatestVersion mode holds every document there is.

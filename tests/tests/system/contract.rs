@@ -1,5 +1,6 @@
 //! What a job's code, its configuration and its checkpoint promise each other.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -81,7 +82,8 @@ fn a_second_row_under_an_id_ends_the_run() {
         |flow: &mut Flow<'_>| {
             let orders = flow.change_feed::<Order>("orders")?;
             // The forgotten `distinct`: one row for each order.
-            flow.upsert("totals", orders.map(|o| Row { id: o.region }))
+            let row = |o: Order| BTreeMap::from([("id", o.region), ("order", o.id)]);
+            flow.upsert("totals", orders.map(row))
         },
     )
     .checkpoint_store(store.clone())
@@ -94,13 +96,8 @@ fn a_second_row_under_an_id_ends_the_run() {
     until("end", || job.ended());
     let error = job.join().expect_err("two rows under one id");
     assert_eq!(error.kind(), ErrorKind::Data);
-    assert!(
-        error
-            .report()
-            .contains("share partition key [\"r1\"] and id \"r1\""),
-        "{}",
-        error.report()
-    );
+    let both = r#"share partition key ["r1"] and id "r1", such as {"id":"r1","order":"o2"} and {"id":"r1","order":"o1"}:"#;
+    assert!(error.report().contains(both), "{}", error.report());
     assert_eq!(view.writes(), 1, "the second row was not written");
 }
 

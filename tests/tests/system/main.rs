@@ -2,7 +2,7 @@
 //!
 //! | tests | what they do to a job |
 //! |---|---|
-//! | `memory_job`, `first_load`, `contract`, `stateful` | run it over containers in memory |
+//! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
 //! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `shutdown` | stop it, and let what it depends on fail |
@@ -22,6 +22,7 @@ mod changed_jobs;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
+mod duplicate_rows;
 mod entra;
 #[cfg(unix)]
 mod failpoints;
@@ -31,6 +32,7 @@ mod kill_anywhere;
 mod memory_job;
 #[cfg(unix)]
 mod mended;
+mod moves;
 #[cfg(unix)]
 mod progress;
 mod shutdown;

@@ -364,8 +364,8 @@ async fn a_new_container_gets_advice_with_its_first_acknowledged_write() {
     let account = connect(&server).await;
     let log = Log::default();
     let _guard = log.capture();
-    let container = Container::create_if_absent(&account, &keyed(&["/id"]));
-    let container = container.await.unwrap();
+    let spec = keyed(&["/id"]);
+    let container = Container::create_if_absent(&account, &spec).await.unwrap();
     let writer = BulkWriter::open(&container, BulkConfig::default());
     let writer = writer.await.unwrap();
     let hints = || log.lines_with("every write pays for 40 indexed paths");
