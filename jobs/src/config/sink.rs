@@ -106,7 +106,7 @@ fn default_max_in_flight() -> usize {
 fn default_throttled_share() -> f64 {
     BulkConfig::default().throttled_share
 }
-fn default_settle_ms() -> u64 {
+pub(super) fn default_settle_ms() -> u64 {
     10_000
 }
 

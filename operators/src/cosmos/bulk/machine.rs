@@ -45,6 +45,8 @@ pub(crate) struct Machine<P: Pace> {
     /// Whose turn it is.
     turn: usize,
     held_bytes: usize,
+    /// Operations that are done, and not because they were dropped.
+    acknowledged: u64,
     pub(super) sent: HashMap<RequestId, Sent<P::Sent>>,
     requests: u64,
     /// Released operations that wait by themselves.
@@ -88,6 +90,7 @@ impl<P: Pace> Machine<P> {
             partitions: Vec::new(),
             turn: 0,
             held_bytes: 0,
+            acknowledged: 0,
             sent: HashMap::new(),
             requests: 0,
             later: BinaryHeap::new(),
@@ -176,6 +179,26 @@ impl<P: Pace> Machine<P> {
             bytes: self.held_bytes,
             partitions: self.partitions.iter().map(of_partition).collect(),
         }
+    }
+
+    /// How many operations were acknowledged so far: carried out, turned away by their condition, or kept as dead letters.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether operations are under way that may still be carried out.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.is_ending && !self.is_idle()
+    }
+
+    /// The partitions that operations are for, with how many. Looks at every operation.
+    pub(crate) fn loads(&self) -> Vec<(RangeId, usize)> {
+        let mut loads = vec![0; self.partitions.len()];
+        for entry in self.order.iter() {
+            loads[entry.partition as usize] += 1;
+        }
+        let ranges = self.partitions.iter().map(|one| one.range.clone());
+        ranges.zip(loads).filter(|(_, load)| *load > 0).collect()
     }
 
     /// What all operations under way take in memory.
@@ -280,6 +303,7 @@ impl<P: Pace> Machine<P> {
         let bytes = entry.operation.memory_bytes();
         self.held_bytes -= bytes;
         self.partitions[entry.partition as usize].held_bytes -= bytes;
+        self.acknowledged += u64::from(!matches!(how, Settled::Unwritten));
         self.groups.settle(entry, how);
     }
 
