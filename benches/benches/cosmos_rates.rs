@@ -46,11 +46,7 @@ fn writes(count: usize, partitions: usize) -> Vec<DocumentWrite> {
     (0..count)
         .map(|n| {
             let (pk, id, document) = document(n, partitions);
-            DocumentWrite {
-                partition_key: json!([pk]).to_string(),
-                id,
-                body: Some(document.to_string().into()),
-            }
+            DocumentWrite::upsert(json!([pk]).to_string(), id, document.to_string())
         })
         .collect()
 }
@@ -126,11 +122,7 @@ async fn adapter_writes(account: &Account, count: usize, rates: &mut Rates) -> O
         }
     }
     let nothing = (0..count / 4)
-        .map(|n| DocumentWrite {
-            partition_key: json!([format!("none{n}")]).to_string(),
-            id: "none".into(),
-            body: None,
-        })
+        .map(|n| DocumentWrite::delete(json!([format!("none{n}")]).to_string(), "none"))
         .collect();
     let container = create(account, "adapter_points_1").await?;
     let name = "adapter_absent_deletes_16";

@@ -41,11 +41,7 @@ pub fn key(number: usize) -> String {
 /// The document of this number.
 pub fn document(number: usize) -> DocumentWrite {
     let key = key(number);
-    DocumentWrite {
-        partition_key: json!([key]).to_string(),
-        id: id(number),
-        body: Some(text(&key, number).into()),
-    }
+    DocumentWrite::upsert(json!([key]).to_string(), id(number), text(&key, number))
 }
 
 /// A new container with so many documents, written in batches.
@@ -87,7 +83,8 @@ mod tests {
     #[test]
     fn documents_have_one_size() {
         for number in [0, 9_999, 499_999] {
-            let body = document(number).body.expect("a document");
+            let write = document(number);
+            let body = write.action.document().expect("a document");
             assert_eq!(body.len(), DOCUMENT_BYTES);
             let document: serde_json::Value = serde_json::from_slice(&body).expect("json");
             assert_eq!(document["n"], number);

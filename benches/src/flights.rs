@@ -44,11 +44,9 @@ pub fn flight(number: u64, key: u64) -> Record {
 /// The flight of this number as it is written to a container whose partition key is the carrier.
 pub fn flight_document(number: usize) -> DocumentWrite {
     let number = number as u64;
-    DocumentWrite {
-        partition_key: format!("[\"C{}\"]", number % 17),
-        id: format!("flight-{number}"),
-        body: flight(number, number).body,
-    }
+    let body = flight(number, number).body.unwrap_or_default();
+    let partition_key = format!("[\"C{}\"]", number % 17);
+    DocumentWrite::upsert(partition_key, format!("flight-{number}"), body)
 }
 
 /// What the benchmarks' dataflows read of a flight.

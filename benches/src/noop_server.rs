@@ -60,7 +60,7 @@ impl Recording {
             ("x-ms-documentdb-is-upsert", "true"),
             ("prefer", "return=minimal"),
         ];
-        let body = write.body.unwrap_or_default();
+        let body = write.action.document().cloned().unwrap_or_default();
         recording.add(
             &mut client,
             "POST",

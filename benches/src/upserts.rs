@@ -49,8 +49,9 @@ impl Upserts {
         self.next += documents;
         let values: Outcome<Vec<Value>> = (first..self.next)
             .map(|number| {
-                let body = document(number).body.unwrap_or_default();
-                Ok(serde_json::from_slice(&body)?)
+                let write = document(number);
+                let body = write.action.document().map_or(&[][..], |body| body);
+                Ok(serde_json::from_slice(body)?)
             })
             .collect();
         let (values, taken) = (Arc::new(values?), Arc::new(AtomicUsize::new(0)));

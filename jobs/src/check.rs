@@ -72,8 +72,10 @@ pub struct SinkReport {
 pub enum SinkFate {
     /// It is carried on.
     Continue,
-    /// Its container is empty and is filled.
+    /// Its container is empty and is filled; or it holds documents of its own, which the sink writes into.
     New,
+    /// It writes into documents of the container's own, from the commit on.
+    Begin,
     /// Its container is brought in line with the view.
     Rebuild,
     /// The start is refused because of it.
@@ -162,6 +164,7 @@ fn fate(decision: &Decision) -> (SinkFate, Option<String>) {
     match decision {
         Decision::Continue => (SinkFate::Continue, None),
         Decision::Start => (SinkFate::New, None),
+        Decision::Begin(reason) => (SinkFate::Begin, Some(reason.to_string())),
         Decision::Rebuild(reason) => (SinkFate::Rebuild, Some(reason.to_string())),
         Decision::Refuse(reason) => (SinkFate::Refused, Some(reason.to_string())),
     }
@@ -212,6 +215,7 @@ impl SinkFate {
         match self {
             SinkFate::Continue => "continues",
             SinkFate::New => "is new, its container is filled",
+            SinkFate::Begin => "begins, and writes what changes after the commit",
             SinkFate::Rebuild => "is rebuilt, its container brought in line with the view",
             SinkFate::Refused => "is refused",
             SinkFate::Gone => "is gone, its container is left alone",

@@ -11,6 +11,16 @@
 //! | of a run that starts from nothing, with `--fresh` | holds documents | rebuilt |
 //! | of a run that starts from nothing, without `--fresh` | holds documents | refused, until `--rebuild` names it |
 //!
+//! That is for sinks that keep their containers equal to a view. A sink with another strategy, or of a plain stream, writes into a
+//! container that holds documents of its own. So what it holds is nothing to lose and nothing to bring in line:
+//!
+//! | the sink, of another strategy | its container | becomes |
+//! |---|---|---|
+//! | named by `--rebuild`, but not by `--rebuild all` | any | an error: there is nothing to bring it in line with |
+//! | is the same as in the checkpoint | any | carried on |
+//! | has changed, or is new to a job with a checkpoint | any | begun: written from the commit on, rows of before are not |
+//! | of a run that starts from nothing | any | started: written as the load goes on |
+//!
 //! A sink of the checkpoint that the job no longer has is left alone, and so is its container. Should it come back, it is new.
 //! "The same" is the fingerprint's word (`graph.rs`): a changed closure shows only when the rebuilt view is compared with
 //! the commit (I8).
@@ -40,9 +50,24 @@ impl Asked {
     }
 
     /// # Errors
-    /// `Config` when a name is of no sink of the job.
-    pub(crate) fn check<'a>(&self, sinks: impl Iterator<Item = &'a String>) -> Result<()> {
+    /// `Config` when a name is of no sink of the job, or of one without a view.
+    pub(crate) fn check<'a>(
+        &self,
+        sinks: impl Iterator<Item = &'a String>,
+        keeps_view: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let sinks: BTreeSet<&str> = sinks.map(String::as_str).collect();
+        let without_view = |name: &&String| sinks.contains(name.as_str()) && !keeps_view(name);
+        if let Some(name) = self.0.iter().find(without_view) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "--rebuild {name}: the sink does not keep its container equal to a view, so there is nothing to bring it \
+                     in line with; leave it out, or, if its code has changed, give the sink another name: then it is written \
+                     from the last commit on"
+                ),
+            ));
+        }
         let unknown = |name: &&String| *name != ALL && !sinks.contains(name.as_str());
         match self.0.iter().find(unknown) {
             None => Ok(()),
@@ -84,6 +109,17 @@ struct Facts<'a> {
     pending: bool,
     asked: bool,
     empty: bool,
+    keeps_view: bool,
+}
+
+/// A sink of the job that starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SinkNow {
+    pub(crate) fingerprint: String,
+    /// Whether its container is empty, as far as that matters.
+    pub(crate) empty: bool,
+    /// Whether its container is to be equal to a view.
+    pub(crate) keeps_view: bool,
 }
 
 /// What becomes of a sink.
@@ -91,8 +127,10 @@ struct Facts<'a> {
 pub(crate) enum Decision {
     /// Its container holds the view as of the checkpoint.
     Continue,
-    /// Its container is empty and the run starts from nothing.
+    /// Its container is empty or holds documents of its own, and the run starts from nothing.
     Start,
+    /// It writes into documents of the container's own, from the commit on.
+    Begin(Reason),
     /// Its container is brought in line with the view.
     Rebuild(Reason),
     /// The job does not start.
@@ -130,7 +168,15 @@ impl fmt::Display for Reason {
 }
 
 fn decide(facts: Facts<'_>) -> Decision {
-    use Decision::{Continue, Rebuild, Refuse, Start};
+    use Decision::{Begin, Continue, Rebuild, Refuse, Start};
+    if !facts.keeps_view {
+        return match facts.then {
+            _ if facts.from_nothing => Start,
+            Some(then) if then == facts.now => Continue,
+            Some(then) => Begin(change(then, facts.now)),
+            None => Begin(Reason::New),
+        };
+    }
     if facts.asked {
         return Rebuild(Reason::Asked);
     }
@@ -176,26 +222,27 @@ pub(crate) struct Decisions {
 impl Decisions {
     /// Decides on every sink of `now`, given with its fingerprint and whether its container is empty.
     pub(crate) fn of(
-        now: &BTreeMap<String, (String, bool)>,
+        now: &BTreeMap<String, SinkNow>,
         before: &Before,
         asked: &Asked,
         fresh: bool,
     ) -> Self {
-        let decision = |name: &String, fingerprint: &str, empty: bool| {
+        let decision = |name: &String, now: &SinkNow| {
             decide(Facts {
                 from_nothing: before.nothing,
                 fresh,
                 then: before.sinks.get(name).map(String::as_str),
-                now: fingerprint,
+                now: &now.fingerprint,
                 pending: before.pending.contains(name),
                 asked: asked.names(name),
-                empty,
+                empty: now.empty,
+                keeps_view: now.keeps_view,
             })
         };
         Decisions {
             sinks: now
                 .iter()
-                .map(|(name, (now, empty))| (name.clone(), decision(name, now, *empty)))
+                .map(|(name, now)| (name.clone(), decision(name, now)))
                 .collect(),
             gone: before
                 .sinks
@@ -223,7 +270,7 @@ impl Decisions {
                 rebuilding: matches!(decision, Decision::Rebuild(_)),
                 checked: match decision {
                     Decision::Rebuild(Reason::Pending) => under_way(sink),
-                    Decision::Rebuild(_) => false,
+                    Decision::Rebuild(_) | Decision::Begin(_) => false,
                     Decision::Continue | Decision::Start | Decision::Refuse(_) => true,
                 },
             };
@@ -305,7 +352,7 @@ mod tests {
     fn every_combination_is_decided_as_the_table_says() {
         let thens = [None, Some(NOW), Some(OTHER_GRAPH), Some(OTHER_CONTAINER)];
         let mut seen = 0;
-        for bits in 0..32u32 {
+        for bits in 0..64u32 {
             let bit = |at: u32| bits >> at & 1 == 1;
             for then in thens {
                 let facts = Facts {
@@ -316,10 +363,21 @@ mod tests {
                     pending: bit(2),
                     asked: bit(3),
                     empty: bit(4),
+                    keeps_view: !bit(5),
                 };
                 let same = !facts.from_nothing && then == Some(NOW);
                 let consent = facts.asked || facts.pending;
                 let decided = decide(facts);
+                seen += 1;
+                if !facts.keeps_view {
+                    let expected = match (facts.from_nothing, same) {
+                        (true, _) => "Start",
+                        (false, true) => "Continue",
+                        (false, false) => "Begin",
+                    };
+                    assert!(format!("{decided:?}").starts_with(expected), "{facts:?}");
+                    continue;
+                }
                 // Documents that may be others than the view's are touched only by consent, or by starting over.
                 let refused = matches!(decided, Decision::Refuse(_));
                 let over = facts.from_nothing && facts.fresh;
@@ -332,10 +390,9 @@ mod tests {
                 let fills = facts.from_nothing && facts.empty;
                 assert_eq!(plain, !consent && (same || fills), "{facts:?}");
                 assert_eq!(decided == Decision::Continue, !consent && same, "{facts:?}");
-                seen += 1;
             }
         }
-        assert_eq!(seen, 128);
+        assert_eq!(seen, 256);
     }
 
     #[test]
@@ -348,6 +405,7 @@ mod tests {
             pending: false,
             asked: false,
             empty: false,
+            keeps_view: true,
         };
         let refused = |then| match decide(Facts { then, ..facts }) {
             Decision::Refuse(reason) => reason,
@@ -363,7 +421,14 @@ mod tests {
 
     #[test]
     fn a_refusal_names_every_sink_and_what_to_type() {
-        let now = ["a", "b", "c"].map(|sink| (sink.to_owned(), (NOW.to_owned(), false)));
+        let now = ["a", "b", "c"].map(|sink| {
+            let now = SinkNow {
+                fingerprint: NOW.to_owned(),
+                empty: false,
+                keeps_view: true,
+            };
+            (sink.to_owned(), now)
+        });
         let before = Before {
             nothing: false,
             sinks: [("a", OTHER_GRAPH), ("b", NOW), ("d", NOW)]
@@ -396,8 +461,15 @@ mod tests {
     #[test]
     fn a_sink_that_is_not_there_cannot_be_asked_for() {
         let sinks = ["a".to_owned()];
-        let check = |name: &str| Asked::new([name]).check(sinks.iter());
+        let check = |name: &str| Asked::new([name]).check(sinks.iter(), |_| true);
         assert!(check("a").is_ok() && check("all").is_ok());
         assert_eq!(check("b").expect_err("unknown").kind(), ErrorKind::Config);
+        let check = |name: &str| Asked::new([name]).check(sinks.iter(), |_| false);
+        assert!(check("all").is_ok());
+        let error = check("a").expect_err("nothing to rebuild").report();
+        assert!(
+            error.contains("--rebuild a: the sink does not keep"),
+            "{error}"
+        );
     }
 }

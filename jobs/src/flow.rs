@@ -1,5 +1,7 @@
 //! What a job's code is given to build its dataflow with.
 
+mod writes;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,9 +10,9 @@ use bytes::Bytes;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidefeed_operators::document::{DocumentEncoder, EncodeDocuments};
-use tidefeed_operators::one_row::{KeepSurplus, SurplusParts, one_row_each};
-use tidefeed_operators::sink::{SinkParts, UpsertDocuments};
+use tidefeed_operators::document::DocumentEncoder;
+use tidefeed_operators::one_row::SurplusParts;
+use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
 use tidefeed_operators::upsert::UpsertToCollection;
@@ -22,7 +24,7 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilderSession, opera
 use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::{Scope, StreamVec};
 
-use crate::graph::{sink_name, source_name, table_name};
+use crate::graph::{source_name, table_name};
 use crate::plan::{Plan, table_hash};
 
 /// A collection of a job: rows with how often each occurs, as they change from epoch to epoch.
@@ -273,52 +275,6 @@ impl<'scope> Flow<'scope> {
                 let (outputs, written) = rows.stateful(parts, step);
                 reports.push(written);
                 Ok(outputs)
-            }
-        }
-    }
-
-    /// Keeps the container of `[sink.name]` equal to `rows`: a new or changed row is upserted, a removed one deleted, once per
-    /// epoch or less.
-    ///
-    /// Each row is a document: a JSON object with a string `id` and the fields of the container's partition key. Two rows
-    /// with the same partition key and id end the run with an error that shows them, or become dead letters but for one, as the
-    /// sink's `duplicate_rows` says. A row must have the same JSON form each
-    /// time it is written: keep maps in a `BTreeMap`, not in a `HashMap`.
-    ///
-    /// # Errors
-    /// `Config` when the job uses the sink twice.
-    pub fn upsert<R: Serialize + Clone + 'static>(
-        &mut self,
-        name: &str,
-        rows: View<'scope, R>,
-    ) -> Result<()> {
-        match &mut self.mode {
-            Mode::Plan(plan) => {
-                rows.inner
-                    .sink(Pipeline, &sink_name(name), |(_input, _frontier)| {});
-                Plan::note(
-                    "sink",
-                    &mut plan.borrow_mut().sinks,
-                    name,
-                    std::any::type_name::<R>(),
-                )
-            }
-            Mode::Run { parts, reports, .. } => {
-                let sink = parts.sinks.remove(name);
-                let SinkWorker {
-                    parts,
-                    encoder,
-                    surplus,
-                } = sink.ok_or_else(|| differs("sink", name))?;
-                let ledger = parts.ledger.clone();
-                let mut documents = rows.inner.encode_documents(encoder, ledger);
-                if let Some(surplus_parts) = surplus {
-                    let surplus;
-                    (documents, surplus) = one_row_each(documents);
-                    reports.push(surplus.keep_surplus(surplus_parts));
-                }
-                reports.push(documents.upsert_documents(parts));
-                Ok(())
             }
         }
     }

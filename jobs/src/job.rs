@@ -35,7 +35,7 @@ use crate::build::{Build, plan, run_dataflow};
 use crate::check::{CheckReport, RefusalReport, SourceReport};
 use crate::config::{JobConfig, SinkConfig};
 use crate::connect::Connect;
-use crate::decision::{Asked, Before, Decisions};
+use crate::decision::{Asked, Before, Decisions, SinkNow};
 use crate::ending::{LeaseKeeper, Writers, settle};
 use crate::flow::Flow;
 use crate::plan::Plan;
@@ -288,7 +288,7 @@ impl Job {
         targets: &BTreeMap<String, Option<Arc<dyn Target>>>,
     ) -> Result<(CheckReport, Decisions)> {
         let asked = Asked::new(self.rebuild.iter().cloned());
-        asked.check(plan.sinks.keys())?;
+        asked.check(plan.sinks.keys(), |sink| plan.keeps_view(sink))?;
         let mut sources = BTreeMap::new();
         for (name, feed) in feeds {
             let saved = resume.tokens.get(name).cloned().unwrap_or_default();
@@ -306,14 +306,20 @@ impl Job {
         let fingerprints = plan.fingerprint(&self.config).sinks;
         let mut sinks = BTreeMap::new();
         for (name, fingerprint) in &fingerprints {
+            let keeps_view = plan.keeps_view(name);
             let empty = match targets.get(name) {
-                Some(Some(target)) if before.needs_look(name, fingerprint) => {
+                Some(Some(target)) if keeps_view && before.needs_look(name, fingerprint) => {
                     target.is_empty().await?
                 }
                 Some(Some(_)) => false,
                 _ => true,
             };
-            sinks.insert(name.clone(), (fingerprint.clone(), empty));
+            let now = SinkNow {
+                fingerprint: fingerprint.clone(),
+                empty,
+                keeps_view,
+            };
+            sinks.insert(name.clone(), now);
         }
         let decisions = Decisions::of(&sinks, &before, &asked, self.fresh);
         let report = CheckReport::new(&self.name, resume, sources, &decisions, &fingerprints);

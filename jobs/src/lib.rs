@@ -35,16 +35,19 @@ pub use cosmos::Cosmos;
 pub use flow::{Flow, View};
 pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
+pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
 #[doc(hidden)]
 pub use tidefeed_runtime::failpoint;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
+/// The engines below, for operators that the prelude does not have.
+pub use {differential_dataflow, timely};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {
-    pub use crate::{Flow, Result, View};
+    pub use crate::{Flow, PatchSpec, Result, Strategy, View};
     pub use differential_dataflow::operators::*;
 }
 

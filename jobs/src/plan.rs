@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tidefeed_operators::strategy::WriteRule;
 use tidefeed_runtime::checkpoint::Fingerprint;
 use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::states::state_source;
@@ -18,6 +19,8 @@ pub struct Plan {
     pub sources: BTreeMap<String, &'static str>,
     /// Sinks, each with the type of its rows.
     pub sinks: BTreeMap<String, &'static str>,
+    /// What sinks write that do not keep their containers equal to a view, in words.
+    pub strategies: BTreeMap<String, String>,
     /// Tables, each with the hash of its rows.
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
@@ -44,6 +47,24 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// Notes a sink, the type of its rows, and what it writes for them.
+    ///
+    /// # Errors
+    /// `Config` when the name is used already, or the strategy cannot be carried out.
+    pub(crate) fn note_sink(
+        &mut self,
+        name: &str,
+        rows: &'static str,
+        rule: &WriteRule,
+    ) -> Result<()> {
+        let valid = rule.validate();
+        valid.map_err(|error| error.wrap(format!("sink {name}")))?;
+        if !rule.keeps_view() {
+            self.strategies.insert(name.to_owned(), rule.to_string());
+        }
+        Plan::note("sink", &mut self.sinks, name, rows)
     }
 
     /// Takes note of what each sink depends on.
@@ -103,8 +124,13 @@ impl Plan {
         })
     }
 
-    /// What a run is compared by with the one that it resumes from: sources by their containers, sinks by their containers and
-    /// the operators that they depend on, tables by their rows.
+    /// Whether the sink's container is to be equal to a view.
+    pub(crate) fn keeps_view(&self, sink: &str) -> bool {
+        !self.strategies.contains_key(sink)
+    }
+
+    /// What a run is compared by with the one that it resumes from: sources by their containers, sinks by their containers,
+    /// strategies and the operators that they depend on, tables by their rows.
     ///
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
     /// same is checked by their hashes (I8), and that is also what finds a changed closure.
@@ -117,9 +143,11 @@ impl Plan {
         };
         let sink = |name: &String| {
             let graph = self.graphs.get(name).map_or("", String::as_str);
+            let strategy = self.strategies.get(name);
+            let strategy = strategy.map_or(String::new(), |strategy| format!(", {strategy}"));
             config.sink.get(name).map_or(String::new(), |s| {
                 format!(
-                    "{}/{} by {}, graph {graph}",
+                    "{}/{} by {}{strategy}, graph {graph}",
                     s.database,
                     s.container,
                     s.partition_key.join(",")

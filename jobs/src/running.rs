@@ -44,10 +44,12 @@ pub struct JobStatus {
 /// Figures of one sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SinkStatus {
-    /// Documents upserted.
+    /// Documents upserted, created, replaced or patched.
     pub upserts: u64,
     /// Documents deleted.
     pub deletes: u64,
+    /// Writes that their own condition turned away, as their strategy wants it.
+    pub ignored: u64,
     /// Requests sent, retries included.
     pub requests: u64,
     /// Requests answered with throttling.
@@ -95,6 +97,7 @@ impl RunningJob {
         let sink = |counters: &SinkCounters| SinkStatus {
             upserts: read(&counters.upserts),
             deletes: read(&counters.deletes),
+            ignored: read(&counters.ignored),
             requests: read(&counters.requests),
             throttled: read(&counters.throttled),
             charge_ru: read(&counters.charge_milli_ru) as f64 / 1000.0,

@@ -14,6 +14,7 @@ use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::StatefulParts;
+use tidefeed_operators::strategy::WriteRule;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{ByteBudget, Inbox, InboxSender, Tasks};
 use tidefeed_runtime::loader::Outlets;
@@ -192,10 +193,15 @@ impl<'a> Wiring<'a> {
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
         let moves = config.moves;
+        let rule = WriteRule {
+            stamp_epoch: config.stamp_epoch,
+            ..WriteRule::default()
+        };
         let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target), moves)));
         for worker in &mut self.workers {
             let parts = SinkParts {
                 name: name.to_owned(),
+                rule: rule.clone(),
                 target: Arc::clone(target),
                 tasks: tasks.clone(),
                 moves,

@@ -10,6 +10,9 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::properties::without_properties;
+use crate::target::{EPOCH_PROPERTY, SERVICE_PROPERTIES};
+
 /// A view's row as it is written: identity and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewDocument {
@@ -19,6 +22,8 @@ pub struct ViewDocument {
     pub id: Box<str>,
     /// The whole document as JSON.
     pub body: Box<[u8]>,
+    /// Where the record stands among those of its epoch, in a plain stream; 0 in a view.
+    pub position: u64,
 }
 
 /// Turns rows into documents of one container.
@@ -28,6 +33,8 @@ pub struct DocumentEncoder {
     what: String,
     /// The id first, then each path of the partition key, split at its slashes.
     paths: Vec<Vec<String>>,
+    /// Properties that are taken off.
+    dropped: Vec<&'static str>,
 }
 
 impl DocumentEncoder {
@@ -37,14 +44,24 @@ impl DocumentEncoder {
     /// `Config` when a path does not begin with a slash.
     pub fn new(sink: &str, partition_key_paths: &[String]) -> Result<Self> {
         let setting = format!("sink.{sink}.partition_key");
-        Self::of(
+        let encoder = Self::of(
             format!("a row of sink {sink}"),
             &setting,
             partition_key_paths,
-        )
+        )?;
+        Ok(DocumentEncoder {
+            dropped: reserved().collect(),
+            ..encoder
+        })
     }
 
-    /// An encoder of `what`, whose partition key is configured as `setting`.
+    /// The same encoder, which leaves `_etag` in the rows: for strategies that read it there.
+    pub fn keep_etag(mut self) -> Self {
+        self.dropped.retain(|name| *name != "_etag");
+        self
+    }
+
+    /// An encoder of `what`, whose partition key is configured as `setting`. It takes no properties off.
     pub(crate) fn of(what: String, setting: &str, partition_key_paths: &[String]) -> Result<Self> {
         let mut paths = vec![vec!["id".to_owned()]];
         for path in partition_key_paths {
@@ -56,10 +73,14 @@ impl DocumentEncoder {
             };
             paths.push(fields.split('/').map(str::to_owned).collect());
         }
-        Ok(DocumentEncoder { what, paths })
+        Ok(DocumentEncoder {
+            what,
+            paths,
+            dropped: Vec::new(),
+        })
     }
 
-    /// The row as a document.
+    /// The row as a document, without the properties that are the service's or the sink's own.
     ///
     /// # Errors
     /// `Data` when the row is not a JSON object, or has no string `id`.
@@ -74,9 +95,12 @@ impl DocumentEncoder {
             .enumerate()
             .map(|(at, path)| (at, path.as_slice()))
             .collect();
+        let mut drops = false;
         FieldsAt {
             wanted,
             found: &mut found,
+            dropped: &self.dropped,
+            drops: &mut drops,
         }
         .deserialize(&mut serde_json::Deserializer::from_slice(&body))
         .map_err(|error| wrong("is no JSON object").with_source(error))?;
@@ -89,12 +113,22 @@ impl DocumentEncoder {
         // An absent component is what Cosmos DB calls undefined, which its JSON form writes as an empty object.
         let components =
             found.map(|value| value.unwrap_or_else(|| Value::Object(Default::default())));
+        let stripped = match drops {
+            true => without_properties(&body, &self.dropped),
+            false => None,
+        };
         Ok(ViewDocument {
             partition_key: partition_key_json(components).into(),
             id: id.into(),
-            body: body.into(),
+            body: stripped.unwrap_or(body).into(),
+            position: 0,
         })
     }
+}
+
+/// Properties that rows cannot have in a container.
+fn reserved() -> impl Iterator<Item = &'static str> {
+    SERVICE_PROPERTIES.into_iter().chain([EPOCH_PROPERTY])
 }
 
 /// The values of a partition key as a JSON array, in one form for each key: a service keeps numbers as 64-bit floats, so `2`
@@ -115,6 +149,9 @@ pub fn partition_key_json(values: impl IntoIterator<Item = Value>) -> String {
 struct FieldsAt<'a, 'p> {
     wanted: Vec<(usize, &'p [String])>,
     found: &'a mut Vec<Option<Value>>,
+    dropped: &'p [&'static str],
+    /// Set when one of `dropped` is there.
+    drops: &'a mut bool,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldsAt<'_, '_> {
@@ -134,6 +171,7 @@ impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
+            *self.drops |= key.starts_with('_') && self.dropped.contains(&key.as_str());
             let at_key = self
                 .wanted
                 .iter()
@@ -149,6 +187,8 @@ impl<'de> Visitor<'de> for FieldsAt<'_, '_> {
                 map.next_value_seed(FieldsAt {
                     wanted,
                     found: self.found,
+                    dropped: &[],
+                    drops: self.drops,
                 })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -192,6 +232,51 @@ impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope>
     }
 }
 
+/// Encodes the records of a plain stream.
+pub trait EncodeRecords<'scope> {
+    /// Each record, given with its position, as the arrival of a document in the epoch in which it came. A record that is no
+    /// document ends the run with an error that says why.
+    fn encode_records(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)>;
+}
+
+impl<'scope, R: Serialize + Clone + 'static> EncodeRecords<'scope>
+    for StreamVec<'scope, u64, (u64, R)>
+{
+    fn encode_records(
+        self,
+        encoder: DocumentEncoder,
+        ledger: Ledger,
+    ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
+        self.unary(Pipeline, "EncodeRecords", move |_cap, _info| {
+            move |input, output| {
+                input.for_each(|cap, records| {
+                    let epoch = *cap.time();
+                    let mut session = output.session(&cap);
+                    for (position, record) in records.drain(..) {
+                        match encoder.encode(&record) {
+                            Ok(document) => {
+                                session.give((
+                                    ViewDocument {
+                                        position,
+                                        ..document
+                                    },
+                                    epoch,
+                                    1,
+                                ));
+                            }
+                            Err(error) => ledger.fail(error),
+                        }
+                    }
+                });
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -225,6 +310,20 @@ mod tests {
             .encode(&json!({"id": "a"}))
             .expect("a document");
         assert_eq!(&*document.partition_key, r#"["a"]"#);
+    }
+
+    #[test]
+    fn what_belongs_to_the_service_is_taken_off() {
+        let row =
+            json!({"_ts": 1, "id": "a", "n": 1.50, "_epoch": 7, "_etag": "x", "in": {"_ts": 2}});
+        let body = |encoder: DocumentEncoder| -> Value {
+            let document = encoder.encode(&row).expect("a document");
+            serde_json::from_slice(&document.body).expect("JSON")
+        };
+        let plain = json!({"id": "a", "n": 1.50, "in": {"_ts": 2}});
+        assert_eq!(body(encoder(&["/in/_ts"])), plain);
+        let with_etag = json!({"id": "a", "n": 1.50, "_etag": "x", "in": {"_ts": 2}});
+        assert_eq!(body(encoder(&["/id"]).keep_etag()), with_etag);
     }
 
     #[test]

@@ -1,16 +1,17 @@
-//! Folds a view's updates of one or several epochs to one net change per document.
+//! Folds the updates of one or several epochs to one net change per document.
 //!
-//! Per document, with its updates ordered by epoch: *before* is the row that the first changing epoch retracts, *after* the
-//! row that the last changing epoch leaves. Equal means no write; otherwise *after* is upserted, or the document deleted if
-//! there is none.
+//! A document's updates become its steps, in order: for a collection one for each epoch that changes it, from the row that the
+//! epoch retracts to the row that it leaves; for a plain stream one for each record, by epoch, position and JSON bytes, whatever
+//! worker it came from. What is written for the steps is the strategy's to say ([`WriteRule::write`]).
 //!
-//! One exception. Epochs that an earlier run may already have written in part are replayed after a crash, and folding
-//! may hide what that run wrote in between: a row inserted in one epoch and deleted in the next folds to nothing,
-//! though the insert may be in the container. So a document touched at or before `rewrite_through` is always written.
+//! Epochs that an earlier run may already have written in part are replayed after a crash, and folding may hide what that run
+//! wrote in between: a row inserted in one epoch and deleted in the next folds to nothing, though the insert may be in the
+//! container. `rewrite_through` tells the strategies which epochs these are.
 
-use tidefeed_runtime::Epoch;
+use tidefeed_runtime::{Epoch, Result};
 
 use crate::document::ViewDocument;
+use crate::strategy::{RowKind, Step, WriteRule};
 use crate::target::DocumentWrite;
 
 /// One update of a view at an epoch.
@@ -18,48 +19,74 @@ pub type ViewUpdate = (ViewDocument, u64, isize);
 
 /// The writes that bring a container from before the updates to after them, at most one per document.
 ///
-/// Every epoch leaves at most one row under each key; [`LiveRows`](crate::unique::LiveRows) sees to that.
-pub fn fold(mut updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Vec<DocumentWrite> {
-    // Identity first, then time, then body: the updates of a document stand together, in order of time.
+/// Every epoch of a collection leaves at most one row under each key; [`LiveRows`](crate::unique::LiveRows) sees to that.
+///
+/// # Errors
+/// `Data` when a row does not have what its strategy needs, naming the document.
+pub fn fold(
+    updates: Vec<ViewUpdate>,
+    rule: &WriteRule,
+    rewrite_through: Epoch,
+) -> Result<Vec<DocumentWrite>> {
+    let mut writes = Vec::new();
+    let mut failed = None;
+    for_each_document(updates, rule.rows, |document, steps| {
+        match rule.write(steps, rewrite_through) {
+            Ok(None) => {}
+            Ok(Some(action)) => {
+                writes.push(DocumentWrite::new(
+                    &*document.partition_key,
+                    &*document.id,
+                    action,
+                ));
+            }
+            Err(error) => failed = Some(error.wrap(format!("document {}", document.id))),
+        }
+    });
+    failed.map_or(Ok(writes), Err)
+}
+
+/// Calls `visit` with each document that the updates change, and its steps.
+pub(crate) fn for_each_document(
+    mut updates: Vec<ViewUpdate>,
+    rows: RowKind,
+    mut visit: impl FnMut(&ViewDocument, &[Step<'_>]),
+) {
+    // Identity first, then time, position and body: the updates of a document stand together, in order.
     updates.sort_unstable_by(|(a, t, _), (b, u, _)| {
-        (&a.partition_key, &a.id, t, &a.body).cmp(&(&b.partition_key, &b.id, u, &b.body))
+        (&a.partition_key, &a.id, t, a.position, &a.body).cmp(&(
+            &b.partition_key,
+            &b.id,
+            u,
+            b.position,
+            &b.body,
+        ))
     });
     let same_document = |a: &ViewUpdate, b: &ViewUpdate| {
         (&a.0.partition_key, &a.0.id) == (&b.0.partition_key, &b.0.id)
     };
-    updates
-        .chunk_by(same_document)
-        .filter_map(|updates| {
-            let body = net_change(updates, rewrite_through)?;
-            let document = &updates[0].0;
-            Some(DocumentWrite {
-                partition_key: document.partition_key.to_string(),
-                id: document.id.to_string(),
-                body: body.map(bytes::Bytes::copy_from_slice),
-            })
-        })
-        .collect()
-}
-
-/// What the updates of one document come to: `None` for no write, `Some(None)` for a delete.
-fn net_change(updates: &[ViewUpdate], rewrite_through: Epoch) -> Option<Option<&[u8]>> {
-    let mut before = None;
-    let mut after = None;
-    let mut rewrite = false;
-    for epoch in updates.chunk_by(|(_, t, _), (_, u, _)| t == u) {
-        let (gone, come) = step(epoch);
-        if gone.is_none() && come.is_none() {
-            continue;
+    let mut steps = Vec::new();
+    for updates in updates.chunk_by(same_document) {
+        match rows {
+            RowKind::Collection => {
+                let epochs = updates.chunk_by(|(_, t, _), (_, u, _)| t == u);
+                steps.extend(epochs.filter_map(step));
+            }
+            RowKind::Stream => steps.extend(updates.iter().map(|(record, epoch, _)| Step {
+                epoch: *epoch,
+                gone: None,
+                come: Some(&record.body),
+            })),
         }
-        before.get_or_insert(gone);
-        after = Some(come);
-        rewrite |= epoch[0].1 <= rewrite_through.0;
+        if !steps.is_empty() {
+            visit(&updates[0].0, &steps);
+        }
+        steps.clear();
     }
-    after.filter(|after| before != Some(*after) || rewrite)
 }
 
-/// The rows that one epoch retracts and leaves; both `None` if its updates cancel out.
-fn step(updates: &[ViewUpdate]) -> (Option<&[u8]>, Option<&[u8]>) {
+/// The rows that one epoch retracts and leaves; `None` if its updates cancel out.
+fn step(updates: &[ViewUpdate]) -> Option<Step<'_>> {
     let (mut gone, mut come) = (None, None);
     for row in updates.chunk_by(|(a, ..), (b, ..)| a.body == b.body) {
         let body = &*row[0].0.body;
@@ -69,7 +96,8 @@ fn step(updates: &[ViewUpdate]) -> (Option<&[u8]>, Option<&[u8]>) {
             ..0 => gone = Some(body),
         }
     }
-    (gone, come)
+    let epoch = updates[0].1;
+    (gone.is_some() || come.is_some()).then_some(Step { epoch, gone, come })
 }
 
 #[cfg(test)]
@@ -77,6 +105,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::target::DocumentAction;
 
     const NEVER: Epoch = Epoch(0);
 
@@ -85,16 +114,23 @@ mod tests {
             partition_key: "[1]".into(),
             id: id.into(),
             body: body.as_bytes().into(),
+            position: 0,
         };
         (document, time, diff)
     }
 
     fn folded(updates: Vec<ViewUpdate>, rewrite_through: Epoch) -> Vec<(String, Option<String>)> {
-        let text =
-            |body: bytes::Bytes| String::from_utf8(body.to_vec()).expect("test bodies are text");
-        fold(updates, rewrite_through)
+        let written = |action| match action {
+            DocumentAction::Upsert(body) => {
+                Some(String::from_utf8(body.to_vec()).expect("test bodies are text"))
+            }
+            DocumentAction::Delete { if_match: None } => None,
+            other => panic!("{other:?} is no upsert and no delete"),
+        };
+        fold(updates, &WriteRule::default(), rewrite_through)
+            .expect("upserts always fold")
             .into_iter()
-            .map(|write| (write.id, write.body.map(text)))
+            .map(|write| (write.id, written(write.action)))
             .collect()
     }
 

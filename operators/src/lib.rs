@@ -10,6 +10,7 @@
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
 //! | move | a row's new document is there before its old one goes | [`moves`] |
+//! | write | a net change becomes an upsert, create, replace, patch or delete | [`strategy`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
@@ -27,11 +28,13 @@ pub mod memory;
 pub mod moves;
 pub mod one_row;
 pub mod progress;
+mod properties;
 pub mod reader;
 pub mod reconcile;
 pub mod sink;
 pub mod source;
 pub mod stateful;
+pub mod strategy;
 pub mod target;
 pub mod unique;
 pub mod upsert;

@@ -1,12 +1,14 @@
 //! A container in memory behind both ports, for tests and examples.
 //!
 //! It keeps a log per feed range, as the service does: an update moves its document to the end, and a reader sees the newest
-//! version only (LatestVersion). Documents of one partition key that one [`apply`](Target::apply) writes share a position in
-//! the log, and a page never splits them.
+//! version only (LatestVersion). Each version has an etag of its own. Documents of one partition key that one
+//! [`apply`](Target::apply) writes share a position in the log, and a page never splits them.
 //!
 //! It also watches its users: it counts writes per key, and notes every write that begins while another one to the same key
 //! has not ended (invariant I5), in [`violations`](MemoryContainer::violations). Faults are injected by a seed: the same seed
 //! gives the same order of writes and the same failures.
+
+mod outcome;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -23,6 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::feed::{ChangeFeed, Page, PageStream, Start};
 use crate::reconcile::StoredDocument;
 use crate::target::{Applied, DocumentWrite, Target};
+use outcome::{Outcome, outcome};
 
 /// How a container in memory behaves.
 #[derive(Clone, Debug)]
@@ -156,40 +159,57 @@ impl MemoryContainer {
 
     /// Writes one document. `partition_key` is a JSON array without spaces.
     pub fn upsert(&self, partition_key: &str, id: &str, body: impl Into<Bytes>) {
-        self.write_at_once(vec![DocumentWrite {
-            partition_key: partition_key.to_owned(),
-            id: id.to_owned(),
-            body: Some(body.into()),
-        }]);
+        self.write_at_once(vec![DocumentWrite::upsert(partition_key, id, body)]);
     }
 
     /// Removes one document, if it is there.
     pub fn delete(&self, partition_key: &str, id: &str) {
-        self.write_at_once(vec![DocumentWrite {
-            partition_key: partition_key.to_owned(),
-            id: id.to_owned(),
-            body: None,
-        }]);
+        self.write_at_once(vec![DocumentWrite::delete(partition_key, id)]);
     }
 
-    /// Writes documents at once: those of one partition key share a position in the feed.
+    /// Writes documents at once: those of one partition key share a position in the feed. Writes that their own condition turns
+    /// away change nothing.
+    ///
+    /// # Panics
+    /// When a patch cannot be carried out; [`apply`](Target::apply) returns an error.
     pub fn write_at_once(&self, writes: Vec<DocumentWrite>) {
+        self.write_all(writes)
+            .expect("the caller's patches can be carried out");
+    }
+
+    /// Carries out the writes, up to the first that cannot be. Returns how many were ignored.
+    fn write_all(&self, writes: Vec<DocumentWrite>) -> Result<u64> {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
         let mut positions = HashMap::new();
+        let mut ignored = 0;
         for write in writes {
             let range = self.range_of(&write.partition_key);
             let log = &mut state.logs[range];
-            let position = *positions
-                .entry(write.partition_key.clone())
-                .or_insert_with(|| {
-                    log.last += 1;
-                    log.last
-                });
             let key = key_of(&write.partition_key, &write.id);
-            log.append(position, key.clone(), write.body, now, &self.shared.options);
+            let body = match outcome(write.action, log.document(&key)) {
+                Ok(Outcome::Body(body)) => body,
+                Ok(Outcome::Ignored) => {
+                    ignored += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.wrap(key)),
+            };
+            let position = *positions.entry(write.partition_key).or_insert_with(|| {
+                log.last += 1;
+                log.last
+            });
+            log.append(position, key.clone(), body, now, &self.shared.options);
             *state.writes.entry(key).or_default() += 1;
         }
+        Ok(ignored)
+    }
+
+    /// The etag of the document with this key; `None` if there is none.
+    pub fn etag_of(&self, key: &str) -> Option<String> {
+        let state = self.shared.state.lock();
+        let mut found = state.logs.iter().filter_map(|log| log.document(key));
+        found.next().map(|(_, etag)| etag)
     }
 
     /// Every document by key, `["EWR","id7"]`.
@@ -206,7 +226,7 @@ impl MemoryContainer {
         contents
     }
 
-    /// How often the document with this key was written or deleted.
+    /// How often the document with this key was written or deleted. Ignored writes do not count.
     pub fn writes_of(&self, key: &str) -> u64 {
         self.shared
             .state
@@ -353,12 +373,13 @@ impl Target for MemoryContainer {
             }
             failure
         };
+        let requests = batch.len() as u64;
         let applied = Applied {
-            requests: batch.len() as u64,
+            requests,
             throttled: 0,
-            charge_ru: batch.len() as f64,
+            charge_ru: requests as f64,
+            ignored: self.write_all(batch)?,
         };
-        self.write_at_once(batch);
         match failure {
             None => Ok(applied),
             Some(kind) => Err(Error::new(kind, "the batch failed as asked for")),
@@ -434,6 +455,13 @@ impl State {
 }
 
 impl Log {
+    /// A document that is there, and its etag.
+    fn document(&self, key: &str) -> Option<(&Bytes, String)> {
+        let at @ (position, place) = self.newest.get(key)?;
+        let body = self.entries[at].body.as_ref()?;
+        Some((body, format!("\"{position}-{place}\"")))
+    }
+
     fn append(
         &mut self,
         position: u64,
@@ -578,11 +606,7 @@ mod tests {
     #[tokio::test]
     async fn overlapping_writes_to_one_document_are_noticed() {
         let container = MemoryContainer::new(MemoryOptions::default());
-        let write = |id: &str| DocumentWrite {
-            partition_key: "[1]".into(),
-            id: id.into(),
-            body: Some("{}".into()),
-        };
+        let write = |id: &str| DocumentWrite::upsert("[1]", id, "{}");
         let (a, b) = tokio::join!(
             container.apply(vec![write("x")]),
             container.apply(vec![write("y")])
@@ -608,11 +632,7 @@ mod tests {
         container.hold_writes(true);
         let writer = container.clone();
         let task = tokio::spawn(async move {
-            let write = DocumentWrite {
-                partition_key: "[1]".into(),
-                id: "x".into(),
-                body: Some("{}".into()),
-            };
+            let write = DocumentWrite::upsert("[1]", "x", "{}");
             writer.apply(vec![write]).await
         });
         while container.batches() == 0 {
@@ -627,11 +647,7 @@ mod tests {
     #[tokio::test]
     async fn a_held_batch_that_is_closed_is_never_written() {
         let container = MemoryContainer::new(MemoryOptions::default());
-        let write = DocumentWrite {
-            partition_key: "[1]".into(),
-            id: "x".into(),
-            body: Some("{}".into()),
-        };
+        let write = DocumentWrite::upsert("[1]", "x", "{}");
         let writer = Arc::new(container.clone());
         container.hold_writes(true);
         let task = tokio::spawn({
@@ -659,11 +675,7 @@ mod tests {
             });
             container.fail_next_batch(ErrorKind::Unreachable);
             let batch = (0..20)
-                .map(|n| DocumentWrite {
-                    partition_key: "[1]".into(),
-                    id: n.to_string(),
-                    body: Some("{}".into()),
-                })
+                .map(|n| DocumentWrite::upsert("[1]", n.to_string(), "{}"))
                 .collect::<Vec<_>>();
             let error = container.apply(batch.clone()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unreachable);

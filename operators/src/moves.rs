@@ -46,16 +46,16 @@ impl Moves {
         if self == Moves::Unordered {
             return (writes, Vec::new());
         }
-        let deleted = writes.iter().filter(|write| write.body.is_none());
+        let deleted = writes.iter().filter(|write| write.action.is_delete());
         let deleted: HashSet<&str> = deleted.map(|write| &*write.id).collect();
-        let come = writes.iter().filter(|write| write.body.is_some());
+        let come = writes.iter().filter(|write| !write.action.is_delete());
         let moved: HashSet<String> = come
             .filter(|write| deleted.contains(&*write.id))
             .map(|write| write.id.clone())
             .collect();
         writes
             .into_iter()
-            .partition(|write| write.body.is_some() || !moved.contains(&write.id))
+            .partition(|write| !write.action.is_delete() || !moved.contains(&write.id))
     }
 }
 
@@ -64,10 +64,10 @@ mod tests {
     use super::*;
 
     fn write(key: &str, id: &str, body: Option<&'static str>) -> DocumentWrite {
-        DocumentWrite {
-            partition_key: format!("[{key:?}]"),
-            id: id.to_owned(),
-            body: body.map(Into::into),
+        let key = format!("[{key:?}]");
+        match body {
+            Some(body) => DocumentWrite::upsert(key, id, body),
+            None => DocumentWrite::delete(key, id),
         }
     }
 

@@ -71,6 +71,7 @@ pub fn one_row_each<'scope>(
         let document = ViewDocument {
             partition_key,
             id,
+            position: 0,
             body,
         };
         (u64::from(!stays), (document, time, diff))

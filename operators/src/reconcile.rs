@@ -14,6 +14,7 @@
 //! 1. A document belongs to the worker whose share of the view its key hash falls into, and only that worker writes it. So
 //!    one scan serves all workers: nobody changes a document before its worker has seen it.
 //! 2. Documents are compared by [`document_hash`]: a service writes numbers and the order of fields in its own way.
+//!    The epoch that a sink may write into its documents is not part of that.
 //! 3. Keys are compared in the one form of [`partition_key_json`](crate::document::partition_key_json).
 //!
 //! Limits: each worker holds its share of the view in memory until it is reconciled, and the scan a key and 16 bytes for
@@ -25,14 +26,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Result};
+use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::document::partition_key_json;
-use crate::fold::{ViewUpdate, fold};
+use crate::fold::{ViewUpdate, for_each_document};
 use crate::moves::Moves;
-use crate::target::{DocumentWrite, SERVICE_PROPERTIES, Target};
+use crate::strategy::{RowKind, stamped};
+use crate::target::{DocumentWrite, EPOCH_PROPERTY, SERVICE_PROPERTIES, Target};
 
 /// Partition key and id.
 type Key = (String, String);
@@ -71,52 +73,66 @@ impl StoredDocument {
     }
 }
 
-/// One worker's share of a view, whole: the newest body of every document.
+/// One worker's share of a view, whole: the newest body of every document, and the epoch in which it came. Rows of the
+/// checkpoint came in the epoch of their commit.
 #[derive(Debug, Default)]
 pub struct HeldView {
-    documents: HashMap<Key, Bytes>,
+    documents: HashMap<Key, (u64, Bytes)>,
 }
 
 impl HeldView {
     /// Takes in updates of epochs that are complete and follow those before.
     pub fn absorb(&mut self, updates: Vec<ViewUpdate>) {
-        for write in fold(updates, Epoch(0)) {
-            let key = (write.partition_key, write.id);
-            match write.body {
-                Some(body) => self.documents.insert(key, body),
+        for_each_document(updates, RowKind::Collection, |document, steps| {
+            let key = (document.partition_key.to_string(), document.id.to_string());
+            let last = steps.last();
+            match last.and_then(|step| Some((step.epoch, step.come?))) {
+                Some((epoch, body)) => {
+                    let body = Bytes::copy_from_slice(body);
+                    self.documents.insert(key, (epoch, body))
+                }
                 None => self.documents.remove(&key),
             };
-        }
+        });
     }
 }
 
 /// The writes that make a container that holds `existing` hold `desired`, at most one for each document.
 ///
+/// With `stamp_epoch` each document that is written says of which epoch it is.
+///
 /// # Errors
 /// `Data` when a body is no JSON.
-pub fn reconcile(desired: HeldView, existing: Vec<StoredDocument>) -> Result<Vec<DocumentWrite>> {
+pub fn reconcile(
+    desired: HeldView,
+    existing: Vec<StoredDocument>,
+    stamp_epoch: bool,
+) -> Result<Vec<DocumentWrite>> {
     // A document that a scan met twice was newer the second time.
     let mut existing: HashMap<Key, u128> = existing
         .into_iter()
         .map(|stored| ((stored.partition_key, stored.id), stored.hash))
         .collect();
     let mut writes = Vec::new();
-    let write = |(partition_key, id): Key, body| DocumentWrite {
-        partition_key,
-        id,
-        body,
-    };
-    for (key, body) in desired.documents {
+    for (key, (epoch, body)) in desired.documents {
         if existing.remove(&key) != Some(document_hash(&body)?) {
-            writes.push(write(key, Some(body)));
+            let body = match stamp_epoch {
+                true => stamped(&body, epoch),
+                false => body,
+            };
+            writes.push(DocumentWrite::upsert(key.0, key.1, body));
         }
     }
-    writes.extend(existing.into_keys().map(|key| write(key, None)));
+    writes.extend(
+        existing
+            .into_keys()
+            .map(|(partition_key, id)| DocumentWrite::delete(partition_key, id)),
+    );
     Ok(writes)
 }
 
 /// A hash of what a JSON document says: the same for any order of fields and any way to write a number, and without the
-/// properties that a service adds ([`SERVICE_PROPERTIES`]). Numbers count as 64-bit floats, as services keep them.
+/// properties that a service adds ([`SERVICE_PROPERTIES`]) or a sink ([`EPOCH_PROPERTY`]). Numbers count as 64-bit floats, as services keep them.
 ///
 /// # Errors
 /// `Data` when the body is no JSON.
@@ -124,7 +140,8 @@ pub fn document_hash(body: &[u8]) -> Result<u128> {
     let mut document: Value =
         serde_json::from_slice(body).context(ErrorKind::Data, || "a document is no JSON")?;
     if let Value::Object(fields) = &mut document {
-        fields.retain(|name, _| !SERVICE_PROPERTIES.contains(&name.as_str()));
+        let added = |name: &str| name == EPOCH_PROPERTY || SERVICE_PROPERTIES.contains(&name);
+        fields.retain(|name, _| !added(name));
     }
     let mut hasher = Xxh3Default::new();
     hash_value(&document, &mut hasher);
@@ -220,6 +237,7 @@ mod tests {
 
     use super::*;
     use crate::document::ViewDocument;
+    use crate::target::DocumentAction;
 
     fn stored(key: &Value, body: &Value) -> StoredDocument {
         StoredDocument::of_record(key.to_string().as_bytes(), body.to_string().as_bytes())
@@ -232,6 +250,7 @@ mod tests {
                 partition_key: json!([id]).to_string().into(),
                 id: id.as_str().into(),
                 body: body.to_string().into_bytes().into(),
+                position: 0,
             };
             (document, 1, 1)
         };
@@ -247,6 +266,7 @@ mod tests {
         for same in [
             r#"{ "o": {"y":[-0.0,null], "x":1e0}, "n": 2.0, "id":"a" }"#,
             r#"{"id":"a","n":2,"o":{"x":1,"y":[0,null]},"_rid":"r","_self":"s","_etag":"e","_ts":7,"_attachments":"","_lsn":3}"#,
+            r#"{"id":"a","n":2,"o":{"x":1,"y":[0,null]},"_epoch":7}"#,
         ] {
             assert_eq!(hash(same), plain, "{same}");
         }
@@ -297,12 +317,16 @@ mod tests {
                 .iter()
                 .map(|(id, body)| stored(&json!([id, id]), body))
                 .collect();
-            let writes = reconcile(view(&after), existing).expect("JSON");
+            let writes = reconcile(view(&after), existing, seed % 2 == 0).expect("JSON");
             let mut container = before.clone();
             for write in writes {
                 let was = container.remove(&write.id);
-                if let Some(body) = write.body {
-                    let body = serde_json::from_slice(&body).expect("JSON");
+                if let DocumentAction::Upsert(body) = write.action {
+                    let mut body: Value = serde_json::from_slice(&body).expect("JSON");
+                    if seed % 2 == 0 {
+                        let fields = body.as_object_mut().expect("an object");
+                        assert_eq!(fields.remove(EPOCH_PROPERTY), Some(json!(1)));
+                    }
                     assert_ne!(
                         was.as_ref(),
                         Some(&body),

@@ -6,9 +6,11 @@
 //! 2. Epochs at or before the commit that the run resumed from are in the container already: they only rebuild the view's hash.
 //! 3. No write leaves before the rebuilt views were compared with the commit (I8).
 //! 4. All epochs that are complete by then are folded together, so a slow target gets only the newest value of a document.
+//!    Some strategies fold fewer ([`WriteRule::fold_before`]).
 //! 5. One batch is under way at a time, with at most one write per document: that is I5. Of a row that moves to another
 //!    partition key the old document goes when the new one is there ([`Moves`]).
 //! 6. A view has at most one row under each key, in every epoch; a second one ends the run before anything of it is written.
+//!    A plain stream may have any number, and has no rows to verify.
 //! 7. The capabilities of a batch's epochs are dropped when every write is acknowledged, never sooner (I4).
 //!
 //! A sink that is rebuilt ([`mod@crate::reconcile`]) begins with other rules:
@@ -37,16 +39,19 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::fold::{ViewUpdate, fold};
 use crate::moves::Moves;
 use crate::reconcile::{ContainerScan, HeldView, reconcile};
+use crate::strategy::{RowKind, WriteRule};
 use crate::target::{Applied, DocumentWrite, Target};
 use crate::unique::{LiveRows, SeveralRows};
 
 /// What a sink has written so far.
 #[derive(Debug, Default)]
 pub struct SinkCounters {
-    /// Documents upserted.
+    /// Documents upserted, created, replaced or patched.
     pub upserts: AtomicU64,
     /// Documents deleted.
     pub deletes: AtomicU64,
+    /// Writes that their own condition turned away, as their strategy wants it.
+    pub ignored: AtomicU64,
     /// Requests sent, retries included.
     pub requests: AtomicU64,
     /// Requests answered with throttling.
@@ -59,6 +64,8 @@ pub struct SinkCounters {
 pub struct SinkParts {
     /// The sink's name, as in the configuration.
     pub name: String,
+    /// What is written for the rows that come and go.
+    pub rule: WriteRule,
     /// The container.
     pub target: Arc<dyn Target>,
     /// Runs the writes.
@@ -79,9 +86,9 @@ pub struct SinkParts {
 
 type Acknowledgement = (usize, usize, Result<Applied>);
 
-/// Writes the documents of a view to a target.
+/// Writes what the rows of a view, or the records of a plain stream, come to.
 pub trait UpsertDocuments<'scope> {
-    /// Brings the target to the view, epoch by epoch. Returns how the view changed, for the committer: this stream's frontier
+    /// Brings the target to the view, epoch by epoch, or writes what another rule says. Returns how the view changed, for the committer: this stream's frontier
     /// passes an epoch when every write of the epoch is acknowledged.
     fn upsert_documents(self, parts: SinkParts) -> StreamVec<'scope, u64, Report>;
 }
@@ -201,12 +208,15 @@ impl Sink {
         let counters = &self.parts.counters;
         match applied {
             Ok(applied) => {
-                counters
-                    .upserts
-                    .fetch_add(upserts as u64, Ordering::Relaxed);
-                counters
-                    .deletes
-                    .fetch_add(deletes as u64, Ordering::Relaxed);
+                // A strategy whose deletes can be ignored has no other writes.
+                let (upserts, deletes, ignored) = (upserts as u64, deletes as u64, applied.ignored);
+                let (upserts, deletes) = match upserts {
+                    0 => (0, deletes.saturating_sub(ignored)),
+                    _ => (upserts.saturating_sub(ignored), deletes),
+                };
+                counters.upserts.fetch_add(upserts, Ordering::Relaxed);
+                counters.deletes.fetch_add(deletes, Ordering::Relaxed);
+                counters.ignored.fetch_add(ignored, Ordering::Relaxed);
                 counters
                     .requests
                     .fetch_add(applied.requests, Ordering::Relaxed);
@@ -238,29 +248,33 @@ impl Sink {
 
     /// Reports each epoch below the frontier once, and lets go of those that the container already holds.
     fn report(&mut self, bound: Option<u64>, mut give: impl FnMut(&Capability<u64>, Report)) {
-        let complete = |epoch: &u64| bound.is_none_or(|bound| *epoch < bound);
         if self.broken {
             return;
         }
         for (epoch, waiting) in self
             .waiting
             .iter_mut()
-            .take_while(|(epoch, _)| complete(epoch))
+            .take_while(|(epoch, _)| is_below(**epoch, bound))
         {
             if std::mem::replace(&mut waiting.reported, true) {
                 continue;
             }
-            if let Err(conflict) = self.live.apply(&waiting.updates) {
-                let epoch = *epoch;
-                return self.several_rows(epoch, conflict);
-            }
-            let (rows, hash) = view_change(&waiting.updates);
+            let (rows, hash) = match self.parts.rule.rows {
+                RowKind::Stream => (0, 0),
+                RowKind::Collection => {
+                    if let Err(conflict) = self.live.apply(&waiting.updates) {
+                        let epoch = *epoch;
+                        return self.several_rows(epoch, conflict);
+                    }
+                    view_change(&waiting.updates)
+                }
+            };
             let sink = self.parts.name.clone();
             give(&waiting.cap, Report::View { sink, rows, hash });
         }
         if self.rebuild.as_ref().is_some_and(Rebuild::holds) {
             // The capabilities go at once: the rebuild's own one stands at the frontier.
-            let (_, complete) = self.take_complete(bound);
+            let (_, complete) = take_below(&mut self.waiting, bound);
             let rebuild = self.rebuild.as_mut();
             let held = rebuild.and_then(|rebuild| rebuild.view.as_mut());
             if let Some(view) = held {
@@ -328,22 +342,34 @@ impl Sink {
         if busy || self.broken || !ledger.writable() || ledger.stopped() {
             return;
         }
-        let (caps, updates) = self.take_complete(bound);
-        let writes = fold(updates, self.parts.rewrite_through);
+        let (rule, rewrite_through) = (&self.parts.rule, self.parts.rewrite_through);
+        let mut writes = Vec::new();
         // With nothing to write the capabilities go, and with them the epochs.
+        while writes.is_empty()
+            && self
+                .waiting
+                .keys()
+                .next()
+                .is_some_and(|e| is_below(*e, bound))
+        {
+            let complete = self.waiting.keys().copied();
+            let complete = complete.take_while(|epoch| is_below(*epoch, bound));
+            let bound = rule.fold_before(complete, rewrite_through).or(bound);
+            let (caps, updates) = take_below(&mut self.waiting, bound);
+            match fold(updates, rule, rewrite_through) {
+                Ok(folded) => writes = folded,
+                Err(error) => {
+                    self.under_way = Some(caps);
+                    return self.fail(error);
+                }
+            }
+            if !writes.is_empty() {
+                self.under_way = Some(caps);
+            }
+        }
         if !writes.is_empty() {
-            self.under_way = Some(caps);
             self.send(writes);
         }
-    }
-
-    /// Takes the epochs below the frontier out of what waits: their capabilities, and their updates in order of time.
-    fn take_complete(&mut self, bound: Option<u64>) -> (Vec<Capability<u64>>, Vec<ViewUpdate>) {
-        let later = bound.map_or_else(BTreeMap::new, |bound| self.waiting.split_off(&bound));
-        let complete = std::mem::replace(&mut self.waiting, later);
-        let (caps, updates): (Vec<_>, Vec<_>) =
-            complete.into_values().map(|w| (w.cap, w.updates)).unzip();
-        (caps, updates.into_iter().flatten().collect())
     }
 
     fn send(&self, writes: Vec<DocumentWrite>) {
@@ -362,13 +388,14 @@ impl Sink {
         let ledger = self.parts.ledger.clone();
         let moves = self.parts.moves;
         let sender = self.sender.clone();
+        let stamp_epoch = self.parts.rule.stamp_epoch;
         let mut end = ledger.end();
         let name = format!("the rebuild of sink {}", self.parts.name);
         self.parts.tasks.spawn(name.clone(), async move {
             let differences = async {
                 let existing = scan.take_share(worker, peers).await?;
                 // Off the threads that serve the requests: a large view takes a while.
-                tokio::task::spawn_blocking(move || reconcile(view, existing))
+                tokio::task::spawn_blocking(move || reconcile(view, existing, stamp_epoch))
                     .await
                     .context(ErrorKind::Internal, || format!("{name} ended badly"))?
             };
@@ -387,14 +414,33 @@ impl Sink {
     }
 }
 
+fn is_below(epoch: u64, bound: Option<u64>) -> bool {
+    bound.is_none_or(|bound| epoch < bound)
+}
+
+/// Takes the epochs below `bound` out of what waits: their capabilities, and their updates in order of time.
+fn take_below(
+    waiting: &mut BTreeMap<u64, Waiting>,
+    bound: Option<u64>,
+) -> (Vec<Capability<u64>>, Vec<ViewUpdate>) {
+    let later = bound.map_or_else(BTreeMap::new, |bound| waiting.split_off(&bound));
+    let complete = std::mem::replace(waiting, later);
+    let (caps, updates): (Vec<_>, Vec<_>) =
+        complete.into_values().map(|w| (w.cap, w.updates)).unzip();
+    (caps, updates.into_iter().flatten().collect())
+}
+
 async fn apply(
     target: Arc<dyn Target>,
     ledger: Ledger,
     moves: Moves,
     writes: Vec<DocumentWrite>,
 ) -> Acknowledgement {
-    let upserts = writes.iter().filter(|write| write.body.is_some()).count();
-    let deletes = writes.len() - upserts;
+    let deletes = writes
+        .iter()
+        .filter(|write| write.action.is_delete())
+        .count();
+    let upserts = writes.len() - deletes;
     ledger.failpoints().before(Step::SinkWrite);
     let in_order = async {
         let (first, then) = moves.split(writes);
@@ -431,6 +477,7 @@ mod tests {
                 partition_key: "[]".into(),
                 id: "a".into(),
                 body: body.as_bytes().into(),
+                position: 0,
             };
             (document, 1, diff)
         };

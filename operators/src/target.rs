@@ -17,19 +17,94 @@ use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 
 use crate::dead_letter::DeadLetters;
 use crate::reconcile::StoredDocument;
+use crate::strategy::PatchWrite;
 
 /// Properties that a service adds to the documents it keeps. They are no part of what a job wrote.
 pub const SERVICE_PROPERTIES: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
 
+/// The property that says of which epoch a document is. Rows do not have it: a sink takes it off them, and writes its own
+/// where it is asked to.
+pub const EPOCH_PROPERTY: &str = "_epoch";
+
 /// One document's net change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DocumentWrite {
     /// The partition key as a JSON array with one element for each path of the key, for example `["EWR"]`.
     pub partition_key: String,
     /// The document's id.
     pub id: String,
-    /// The whole document as JSON to upsert, or `None` to delete it. Deleting what is not there is a success.
-    pub body: Option<Bytes>,
+    /// What to do with it.
+    pub action: DocumentAction,
+}
+
+impl DocumentWrite {
+    /// Writes the document, whether it is there or not. `partition_key` is a JSON array.
+    pub fn upsert(
+        partition_key: impl Into<String>,
+        id: impl Into<String>,
+        body: impl Into<Bytes>,
+    ) -> Self {
+        Self::new(partition_key, id, DocumentAction::Upsert(body.into()))
+    }
+
+    /// Removes the document, if it is there.
+    pub fn delete(partition_key: impl Into<String>, id: impl Into<String>) -> Self {
+        Self::new(partition_key, id, DocumentAction::Delete { if_match: None })
+    }
+
+    /// Any write. `partition_key` is a JSON array.
+    pub fn new(
+        partition_key: impl Into<String>,
+        id: impl Into<String>,
+        action: DocumentAction,
+    ) -> Self {
+        DocumentWrite {
+            partition_key: partition_key.into(),
+            id: id.into(),
+            action,
+        }
+    }
+}
+
+/// What to do with a document. A write that its own condition turns away is acknowledged like any other, and counts as
+/// ignored ([`Applied::ignored`]). Bodies are whole documents as JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DocumentAction {
+    /// Write it, whether it is there or not.
+    Upsert(Bytes),
+    /// Write it if it is not there; else ignored.
+    Create(Bytes),
+    /// Write it if it is there, and has this etag if one is given; else ignored.
+    Replace {
+        /// The document.
+        body: Bytes,
+        /// The etag that it must have.
+        if_match: Option<Box<str>>,
+    },
+    /// Remove it if it has this etag, else ignored. Without an etag removing what is not there is a success.
+    Delete {
+        /// The etag that it must have.
+        if_match: Option<Box<str>>,
+    },
+    /// Change some of its properties if it is there and the conditions of the patch hold; else ignored.
+    Patch(Box<PatchWrite>),
+}
+
+impl DocumentAction {
+    /// The whole document, if it is written whole.
+    pub fn document(&self) -> Option<&Bytes> {
+        match self {
+            DocumentAction::Upsert(body)
+            | DocumentAction::Create(body)
+            | DocumentAction::Replace { body, .. } => Some(body),
+            DocumentAction::Delete { .. } | DocumentAction::Patch(_) => None,
+        }
+    }
+
+    /// Whether it removes the document.
+    pub fn is_delete(&self) -> bool {
+        matches!(self, DocumentAction::Delete { .. })
+    }
 }
 
 /// What a batch cost.
@@ -41,6 +116,9 @@ pub struct Applied {
     pub throttled: u64,
     /// Request units charged.
     pub charge_ru: f64,
+    /// Documents of the batch that the condition of their write left as they were. After answers that were lost it may be a
+    /// few less: a write that an earlier attempt has carried out is not told from one that was turned away.
+    pub ignored: u64,
 }
 
 impl std::ops::AddAssign for Applied {
@@ -48,6 +126,7 @@ impl std::ops::AddAssign for Applied {
         self.requests += other.requests;
         self.throttled += other.throttled;
         self.charge_ru += other.charge_ru;
+        self.ignored += other.ignored;
     }
 }
 

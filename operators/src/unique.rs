@@ -132,6 +132,7 @@ mod tests {
             partition_key: "[1]".into(),
             id: id.into(),
             body: body.as_bytes().into(),
+            position: 0,
         };
         (document, 1, diff)
     }

@@ -5,11 +5,13 @@
 //! other), and each customer's share of a region (a join of which both sides change).
 //!
 //! - [`views`](mod@views) is the dataflow and the recomputation; [`orders`] makes random changes and knows what is left.
+//! - [`ledger`](mod@ledger) is another job over the same orders, which adds up by patches.
 //! - [`Shop`] has its containers in memory, for jobs inside the test's process.
 //! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
 //!   [`process`] runs it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
 
 pub mod checkpoint_files;
+pub mod ledger;
 pub mod moments;
 pub mod orders;
 pub mod place;
@@ -29,6 +31,7 @@ use tidefeed::prelude::Result;
 use tidefeed::target::Target;
 use tidefeed::{CheckpointStore, Connect, Job, RunningJob};
 
+pub use ledger::{LEDGER_SINKS, ledger};
 pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};
 
 /// The containers of the test job. Clones are the same containers.
@@ -51,7 +54,7 @@ impl Shop {
         let view = |(name, _): (&str, &str)| (name.to_owned(), MemoryContainer::new(options()));
         Shop {
             orders: MemoryContainer::new(options()),
-            views: SINKS.into_iter().map(view).collect(),
+            views: SINKS.into_iter().chain(LEDGER_SINKS).map(view).collect(),
         }
     }
 
@@ -87,9 +90,9 @@ impl Shop {
                 .map(|(key, body)| (key.clone(), value(body)))
                 .collect()
         };
-        self.views
-            .iter()
-            .map(|(name, view)| (name.clone(), rows(view)))
+        SINKS
+            .into_iter()
+            .map(|(name, _)| (name.to_owned(), rows(&self.views[name])))
             .collect()
     }
 
@@ -133,7 +136,7 @@ pub fn config_text(database: &str, checkpoint: &str) -> String {
     );
     text +=
         &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
-    for (sink, key) in SINKS {
+    for (sink, key) in LEDGER_SINKS.into_iter().chain(SINKS) {
         text += &format!(
             "[sink.{sink}]\ndatabase = \"{database}\"\ncontainer = \"{sink}\"\npartition_key = [\"{key}\"]\n"
         );

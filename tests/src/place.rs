@@ -1,10 +1,11 @@
 //! Where the program `shop` runs: containers in an embedded server, a configuration file, a checkpoint directory.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidefeed::target::{DocumentWrite, Target};
 use tidefeed_emulator::{Emulator, EmulatorConfig};
@@ -129,10 +130,10 @@ impl Place {
     /// # Panics
     /// When they cannot be written.
     pub fn write(&self, documents: Vec<OrderDocument>) -> u64 {
-        let write = |document: OrderDocument| DocumentWrite {
-            partition_key: json!([document.order.region]).to_string(),
-            id: document.order.id.clone(),
-            body: Some(serde_json::to_vec(&document).expect("JSON").into()),
+        let write = |document: OrderDocument| {
+            let partition_key = json!([document.order.region]).to_string();
+            let body = serde_json::to_vec(&document).expect("JSON");
+            DocumentWrite::upsert(partition_key, document.order.id, body)
         };
         let batch = documents.into_iter().map(write).collect();
         let applied = self.runtime.block_on(self.orders.apply(batch));
@@ -144,18 +145,20 @@ impl Place {
     /// # Panics
     /// When a container cannot be read.
     pub fn found(&self) -> Contents {
-        let read = async |sink: &str| {
+        let sinks = SINKS.map(|(sink, _)| sink);
+        let found = |sink: &str| (sink.to_owned(), self.contents(sink));
+        sinks.into_iter().map(found).collect()
+    }
+
+    /// What a sink's container holds.
+    ///
+    /// # Panics
+    /// When the container cannot be read.
+    pub fn contents(&self, sink: &str) -> BTreeMap<String, Value> {
+        self.runtime.block_on(async {
             let container = Container::open(&self.account, &self.database, sink).await;
             let reader = CosmosReader::new(container.expect("the container exists"));
             reader.documents().await.expect("readable")
-        };
-        let sinks = SINKS.map(|(sink, _)| sink);
-        self.runtime.block_on(async {
-            let mut found = Contents::new();
-            for sink in sinks {
-                found.insert(sink.to_owned(), read(sink).await);
-            }
-            found
         })
     }
 }

@@ -60,12 +60,16 @@ pub struct SinkConfig {
     #[serde(default)]
     pub moves: Moves,
     /// What becomes of rows that share a partition key and an id: they `fail` the run (default), or all but one go to the
-    /// `dead_letters`. See [`DuplicateRows`].
+    /// `dead_letters`. See [`DuplicateRows`]. Records of a plain stream may share them anyway.
     #[serde(default)]
     pub duplicate_rows: DuplicateRows,
     /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
     /// something is wrong with all of them then. Default none: the first ends the run.
     pub dead_letters_per_minute: Option<u32>,
+    /// Put the epoch of its last change into each document that is written, as `"_epoch"`: milliseconds since 1970, growing from
+    /// change to change. Default false. Documents get it when they are next written, so switching it on writes nothing anew.
+    #[serde(default)]
+    pub stamp_epoch: bool,
 }
 
 impl SinkConfig {

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tidefeed_operators::feed::{ChangeFeed, PageStream, Start};
@@ -47,19 +46,11 @@ pub fn upsert(pk: &str, id: &str, document: Value) -> DocumentWrite {
     let mut document = document;
     document["pk"] = json!(pk);
     document["id"] = json!(id);
-    DocumentWrite {
-        partition_key: json!([pk]).to_string(),
-        id: id.to_owned(),
-        body: Some(Bytes::from(document.to_string())),
-    }
+    DocumentWrite::upsert(json!([pk]).to_string(), id, document.to_string())
 }
 
 pub fn delete(pk: &str, id: &str) -> DocumentWrite {
-    DocumentWrite {
-        partition_key: json!([pk]).to_string(),
-        id: id.to_owned(),
-        body: None,
-    }
+    DocumentWrite::delete(json!([pk]).to_string(), id)
 }
 
 /// Applies the batch to the model as well.
@@ -67,7 +58,7 @@ pub async fn apply(subject: &Subject, model: &mut Model, batch: Vec<DocumentWrit
     for write in &batch {
         let values = write.partition_key.trim_end_matches(']');
         let key = format!("{values},{}]", json!(write.id));
-        match &write.body {
+        match write.action.document() {
             Some(body) => model.insert(key, serde_json::from_slice(body).unwrap()),
             None => model.remove(&key),
         };
@@ -140,7 +131,7 @@ async fn contents_are_all_that_is_there(subject: Subject) {
     let stored = |write: &DocumentWrite| {
         let mut key: Vec<Value> = serde_json::from_str(&write.partition_key).unwrap();
         key.push(json!(write.id));
-        let body = write.body.as_ref().unwrap();
+        let body = write.action.document().unwrap();
         StoredDocument::of_record(json!(key).to_string().as_bytes(), body).unwrap()
     };
     let contents = async || {
@@ -156,11 +147,11 @@ async fn contents_are_all_that_is_there(subject: Subject) {
     let gone = (60..70).map(|n| delete(&format!("p{}", n % 30), &format!("d{n}")));
     apply(&subject, &mut model, gone.collect()).await;
     // A number that is whole, and fields in no order.
-    let odd = DocumentWrite {
-        partition_key: json!(["p1"]).to_string(),
-        id: "odd".to_owned(),
-        body: Some(r#"{"z":2.0,"pk":"p1","id":"odd","a":[1e2,0.1,-0.0]}"#.into()),
-    };
+    let odd = DocumentWrite::upsert(
+        json!(["p1"]).to_string(),
+        "odd",
+        r#"{"z":2.0,"pk":"p1","id":"odd","a":[1e2,0.1,-0.0]}"#,
+    );
     apply(&subject, &mut model, vec![odd.clone()]).await;
     let kept = numbered(70..100, 30, 0);
     let mut expected: Vec<_> = newer
@@ -331,10 +322,10 @@ impl WithoutSlash for DocumentWrite {
     /// Ids must not have slashes in the service.
     fn without_slash(mut self) -> Self {
         self.id = self.id.replace('/', "-");
-        let mut document: Value = serde_json::from_slice(&self.body.unwrap()).unwrap();
+        let body = self.action.document().unwrap();
+        let mut document: Value = serde_json::from_slice(body).unwrap();
         document["id"] = json!(self.id);
-        self.body = Some(Bytes::from(document.to_string()));
-        self
+        DocumentWrite::upsert(self.partition_key, self.id, document.to_string())
     }
 }
 

@@ -325,7 +325,7 @@ fn model_of(batch: &[tidefeed_operators::target::DocumentWrite]) -> Model {
     let document = |body: &bytes::Bytes| serde_json::from_slice::<serde_json::Value>(body).unwrap();
     batch
         .iter()
-        .filter_map(|write| write.body.as_ref().map(document))
+        .filter_map(|write| write.action.document().map(document))
         .map(|document| {
             (
                 json!([document["pk"], document["id"]]).to_string(),

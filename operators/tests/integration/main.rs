@@ -14,3 +14,4 @@ mod install;
 mod memory_conformance;
 mod self_signed;
 mod stateful;
+mod strategies;

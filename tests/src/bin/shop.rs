@@ -1,6 +1,7 @@
 //! The test job as a program of its own, with the command line that every job has.
 //!
-//! The environment variable `SHOP_FAILPOINT` names a point at which it aborts, for example `seal-put:before:3`.
+//! The environment variable `SHOP_FAILPOINT` names a point at which it aborts, for example `seal-put:before:3`. With
+//! `SHOP_CODE=ledger` it is the job of [`tidefeed_tests::ledger`].
 
 use std::process::ExitCode;
 
@@ -11,5 +12,8 @@ fn main() -> ExitCode {
         Ok(point) => Failpoints::aborting(point.parse().expect("a failpoint")),
         Err(_) => Failpoints::default(),
     };
-    tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::views)
+    match std::env::var("SHOP_CODE").as_deref() {
+        Ok("ledger") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::ledger),
+        _ => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::views),
+    }
 }

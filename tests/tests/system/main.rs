@@ -9,6 +9,7 @@
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `failpoints` | abort it before and after every step of its protocol |
 //! | `zombie` | freeze it until another run has taken over |
+//! | `patches` | let it add up by patches, and die |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
@@ -33,6 +34,8 @@ mod memory_job;
 #[cfg(unix)]
 mod mended;
 mod moves;
+#[cfg(unix)]
+mod patches;
 #[cfg(unix)]
 mod progress;
 mod shutdown;

@@ -1,7 +1,10 @@
 //! The whole job over containers in memory: views against a recomputation, through failures and restarts.
 
-use tidefeed::{CheckpointStore, ErrorKind};
-use tidefeed_tests::{Order, Shop, start};
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tidefeed::{CheckpointStore, ErrorKind, Job};
+use tidefeed_tests::{Contents, Order, Shop, config, start, views};
 
 /// Some random changes: new orders, updates, key moves and deletes.
 fn change(shop: &Shop, random: &mut fastrand::Rng, changes: usize) {
@@ -108,4 +111,55 @@ fn views_are_right_after_any_number_of_failed_runs() {
         assert_eq!(shop.found(), shop.expected(), "seed {seed}");
         assert_eq!(shop.violations(), Vec::<String>::new(), "seed {seed}");
     }
+}
+
+/// Takes `_epoch` off every document, and returns what it said.
+fn take_epochs(contents: &mut Contents) -> BTreeSet<u64> {
+    let documents = contents.values_mut().flat_map(|view| view.values_mut());
+    let epoch = |document: &mut Value| document.as_object_mut()?.remove("_epoch")?.as_u64();
+    documents
+        .map(|document| epoch(document).expect("an epoch"))
+        .collect()
+}
+
+/// A rebuild finds nothing to write: the epoch is no part of what a document says.
+#[test]
+fn documents_say_of_which_epoch_they_are() {
+    let shop = Shop::new(1);
+    let store = CheckpointStore::in_memory("shop");
+    let mut random = fastrand::Rng::with_seed(3);
+    let run = |rebuild: &[&str]| {
+        let mut config = config(2);
+        for sink in config.sink.values_mut() {
+            sink.stamp_epoch = true;
+        }
+        let job = Job::new("shop", config, shop.clone(), views).checkpoint_store(store.clone());
+        let job = job
+            .rebuild(rebuild.iter().copied())
+            .start()
+            .expect("starts");
+        job.finish_when_caught_up();
+        job.join().expect("ends well");
+        let mut found = shop.found();
+        let epochs = take_epochs(&mut found);
+        assert_eq!(found, shop.expected());
+        epochs
+    };
+    change(&shop, &mut random, 500);
+    let first = run(&[]);
+    let last = first.last().copied().expect("there are documents");
+    change(&shop, &mut random, 20);
+    let second = run(&[]);
+    assert!(
+        second.iter().any(|epoch| *epoch > last),
+        "{second:?}, {last}"
+    );
+    assert!(
+        second.iter().any(|epoch| *epoch <= last),
+        "{second:?}, {last}"
+    );
+    let writes = || shop.views.values().map(|view| view.writes()).sum::<u64>();
+    let before = writes();
+    run(&["all"]);
+    assert_eq!(writes(), before);
 }

@@ -29,7 +29,7 @@ fn id_of(key: &str) -> String {
 impl Target for Watched {
     async fn apply(&self, batch: Vec<DocumentWrite>) -> Result<Applied> {
         let there: Vec<String> = self.view.contents().keys().map(|key| id_of(key)).collect();
-        let deleted = batch.iter().filter(|write| write.body.is_none());
+        let deleted = batch.iter().filter(|write| write.action.is_delete());
         let gone = deleted.filter(|write| there.iter().filter(|id| **id == write.id).count() < 2);
         self.gone.lock().extend(gone.map(|write| write.id.clone()));
         self.view.apply(batch).await

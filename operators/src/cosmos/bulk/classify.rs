@@ -94,6 +94,7 @@ pub enum Subject<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Classifier {
     rows: Vec<(u16, Option<u32>, Verdict)>,
+    ignores_missing: bool,
 }
 
 impl Classifier {
@@ -102,6 +103,13 @@ impl Classifier {
     /// are for operations only.
     pub fn with(mut self, status: u16, sub_status: Option<u32>, verdict: Verdict) -> Self {
         self.rows.push((status, sub_status, verdict));
+        self
+    }
+
+    /// This table for a caller that means a replace or a patch only for documents that are there: with 404 they are `Ignored`, as
+    /// with an etag, and not `Refused`.
+    pub fn ignore_missing(mut self) -> Self {
+        self.ignores_missing = true;
         self
     }
 
@@ -114,7 +122,10 @@ impl Classifier {
         };
         match self.rows.iter().rev().find(matches) {
             Some(&(.., verdict)) => verdict,
-            None => default_verdict(status, sub_status, subject),
+            None => match default_verdict(status, sub_status, subject) {
+                Verdict::Refused if status == 404 && self.ignores_missing => Verdict::Ignored,
+                verdict => verdict,
+            },
         }
     }
 }
@@ -379,6 +390,26 @@ mod tests {
         assert_eq!(verdict(404, 1002), Refused);
         assert_eq!(verdict(404, 1003), RETRY);
         assert_eq!(verdict(403, 1014), Refused);
+    }
+
+    #[test]
+    fn what_is_not_there_can_be_ignored() {
+        let classifier = Classifier::default().ignore_missing();
+        let of = |action, status| {
+            let operation = operation(action);
+            let subject = Subject::Operation {
+                operation: &operation,
+                ambiguous: false,
+            };
+            classifier.verdict(status, 0, subject)
+        };
+        assert_eq!(of(Action::Replace(body()), 404), Ignored);
+        assert_eq!(of(patch(true).action, 404), Ignored);
+        assert_eq!(of(Action::Delete, 404), Done);
+        assert_eq!(of(Action::Create(body()), 404), Renew(Refresh::Container));
+        assert_eq!(of(Action::Replace(body()), 400), Refused);
+        let request = classifier.verdict(404, 0, Subject::Request);
+        assert_eq!(request, Renew(Refresh::Container));
     }
 
     #[test]
