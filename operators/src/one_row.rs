@@ -128,7 +128,7 @@ impl<'scope> KeepSurplus<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             let (sender, kept) = Inbox::new(1);
             kept.attach(scope.worker().sync_activator_for(address));
             let mut surplus = Surplus {
-                rate: LetterRate::new(parts.per_minute),
+                rate: LetterRate::default(),
                 begun: Instant::now(),
                 parts,
                 sender,
@@ -198,8 +198,9 @@ impl Surplus {
             letters.extend(came.map(|(row, _)| self.parts.letter(Epoch(epoch), row)));
             caps.push(cap);
         }
-        if !letters.iter().all(|_| self.rate.take(self.begun.elapsed())) {
-            let most = self.parts.per_minute;
+        let most = self.parts.per_minute;
+        let now = self.begun.elapsed();
+        if !letters.iter().all(|_| self.rate.take(most, now)) {
             return self.fail(Error::new(
                 ErrorKind::Data,
                 format!(

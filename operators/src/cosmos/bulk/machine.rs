@@ -14,6 +14,7 @@ use super::order::{Entry, KeyOrder, Pushed, Slot, State};
 use super::output::{LetterId, Output};
 use super::partition::{Batch, Next, Pace, Partition};
 use super::routing::{RangeId, RoutingMap};
+use crate::dead_letter::LetterRate;
 
 /// A request in flight.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ pub(crate) struct Machine<P: Pace> {
     pub(super) letters: BTreeMap<LetterId, (Slot, Refusal)>,
     pub(super) letter_count: u64,
     /// The minute of the last letters, and how many it has.
-    pub(super) letter_rate: (u64, u32),
+    pub(super) letter_rate: LetterRate,
     /// When something had to be read again that should never change. If the next request fails as well, it is fatal.
     pub(super) suspect_since: Option<Duration>,
     /// Nothing more is sent.
@@ -100,7 +101,7 @@ impl<P: Pace> Machine<P> {
             read_from: now,
             letters: BTreeMap::new(),
             letter_count: 0,
-            letter_rate: (0, 0),
+            letter_rate: LetterRate::default(),
             suspect_since: None,
             is_ending: false,
             out: Vec::new(),
