@@ -86,7 +86,7 @@ mod tests {
             let write = document(number);
             let body = write.action.document().expect("a document");
             assert_eq!(body.len(), DOCUMENT_BYTES);
-            let document: serde_json::Value = serde_json::from_slice(&body).expect("json");
+            let document: serde_json::Value = serde_json::from_slice(body).expect("json");
             assert_eq!(document["n"], number);
         }
     }

@@ -152,15 +152,11 @@ fn step_by_itself(
         }
         (Strategy::Replace, Some(row)) if there => drop(model.insert(id, plain(row))),
         (Strategy::Delete, Some(_)) => drop(model.remove(&id)),
-        (Strategy::OverwriteIfNotModified, Some(row)) => {
-            if matches || (etag.is_none() && !there) {
-                model.insert(id, plain(row));
-            }
+        (Strategy::OverwriteIfNotModified, Some(row)) if matches || (etag.is_none() && !there) => {
+            model.insert(id, plain(row));
         }
-        (Strategy::DeleteIfNotModified, Some(_)) => {
-            if matches || etag.is_none() {
-                model.remove(&id);
-            }
+        (Strategy::DeleteIfNotModified, Some(_)) if matches || etag.is_none() => {
+            model.remove(&id);
         }
         (Strategy::Patch(_), come) => match (model.get_mut(&id), come) {
             (None, Some(row)) if creates => drop(model.insert(id, plain(row))),

@@ -244,14 +244,9 @@ async fn each_strategy_leaves_what_it_says() {
     let server = Server::start(Policy::Bulk).await;
     let none = || json!({});
     let of = async |strategy| after(&server, strategy, none()).await;
-    let documents = |documents: &[Value]| -> Documents {
-        let by_id = |document: &Value| {
-            (
-                document["id"].as_str().unwrap().to_owned(),
-                document.clone(),
-            )
-        };
-        documents.iter().map(by_id).collect()
+    let documents = |documents: Vec<Value>| -> Documents {
+        let by_id = |document: Value| (document["id"].as_str().unwrap().to_owned(), document);
+        documents.into_iter().map(by_id).collect()
     };
     let old = json!({"id": "old", "n": 100, "own": true});
     let new = json!({"id": "new", "n": 2});
@@ -259,40 +254,40 @@ async fn each_strategy_leaves_what_it_says() {
 
     assert_eq!(
         of(Strategy::Upsert).await,
-        (documents(&[written.clone()]), 0)
+        (documents(vec![written.clone()]), 0)
     );
     // The second row of `old` is not new; the first finds a document.
-    let inserted = (documents(&[old.clone(), new.clone()]), 1);
+    let inserted = (documents(vec![old.clone(), new.clone()]), 1);
     assert_eq!(of(Strategy::Insert).await, inserted);
-    assert_eq!(of(Strategy::Replace).await, (documents(&[written]), 1));
-    assert_eq!(of(Strategy::Delete).await, (documents(&[]), 0));
+    assert_eq!(of(Strategy::Replace).await, (documents(vec![written]), 1));
+    assert_eq!(of(Strategy::Delete).await, (documents(vec![]), 0));
 
     let sum = || PatchSpec::new().increment("/n");
     let summed = json!({"id": "old", "n": 104, "own": true, "_epoch": 6});
     // Patches of `new`, when it comes and goes, find no document.
-    let expected = (documents(&[summed.clone()]), 2);
+    let expected = (documents(vec![summed.clone()]), 2);
     assert_eq!(of(Strategy::Patch(sum())).await, expected);
     let gone = json!({"id": "new", "n": 0, "_epoch": 7});
-    let expected = (documents(&[summed, gone]), 0);
+    let expected = (documents(vec![summed, gone]), 0);
     assert_eq!(of(Strategy::Patch(sum().create_missing())).await, expected);
     let once = json!({"id": "old", "n": 101, "own": true, "_epoch": 5});
     let conditional = sum().condition("FROM d WHERE d.n < 101");
-    let expected = (documents(&[once]), 3);
+    let expected = (documents(vec![once]), 3);
     assert_eq!(of(Strategy::Patch(conditional)).await, expected);
     let set = PatchSpec::new().set("/n").remove_absent("/own");
-    let expected = (documents(&[json!({"id": "old", "n": 4})]), 1);
+    let expected = (documents(vec![json!({"id": "old", "n": 4})]), 1);
     assert_eq!(of(Strategy::Patch(set)).await, expected);
 
     // Another etag, and none.
     let other = || json!({"_etag": "\"other\""});
     let overwrite = Strategy::OverwriteIfNotModified;
-    let untouched = (documents(std::slice::from_ref(&old)), 3);
+    let untouched = (documents(vec![old.clone()]), 3);
     assert_eq!(after(&server, overwrite.clone(), other()).await, untouched);
-    let created = (documents(&[old.clone(), new.clone()]), 2);
+    let created = (documents(vec![old.clone(), new.clone()]), 2);
     assert_eq!(of(overwrite).await, created);
     let delete = Strategy::DeleteIfNotModified;
     assert_eq!(after(&server, delete.clone(), other()).await, untouched);
-    assert_eq!(of(delete).await, (documents(&[]), 0));
+    assert_eq!(of(delete).await, (documents(vec![]), 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
