@@ -21,6 +21,7 @@
 
 mod account;
 mod checkpoint;
+mod progress;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -34,8 +35,9 @@ pub use tidefeed_operators::moves::Moves;
 pub use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, Auth};
 pub use checkpoint::CheckpointConfig;
+pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
 
 /// Everything that a job can be told.
@@ -58,6 +60,8 @@ pub struct JobConfig {
     pub checkpoint: CheckpointConfig,
     /// The container of the dead letters; default none: they are in the checkpoint.
     pub dead_letters: Option<DeadLettersConfig>,
+    /// The container of the progress documents; default none: there are no such documents.
+    pub progress: Option<ProgressConfig>,
 }
 
 /// A number of worker threads.
@@ -169,6 +173,7 @@ impl JobConfig {
     /// # Errors
     /// `Config`, naming the key and what is allowed.
     pub fn validate(&self) -> Result<()> {
+        self.account.validate()?;
         self.epoch.validate()?;
         self.load.validate()?;
         self.checkpoint.commit().validate()?;
@@ -224,11 +229,14 @@ impl JobConfig {
             let sound = letters.spec().validate();
             sound.map_err(|error| error.wrap("dead_letters"))?;
         }
+        if let Some(progress) = &self.progress {
+            progress.validate()?;
+        }
         self.check_containers()
     }
 
     /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself. Dead letters
-    /// in either would be taken for its documents.
+    /// and progress documents in either would be taken for its documents.
     fn check_containers(&self) -> Result<()> {
         let sources = self
             .source
@@ -242,7 +250,9 @@ impl JobConfig {
             sources.map(|(user, container)| (container, user)).collect();
         let letters = self.dead_letters.iter();
         let letters = letters.map(|l| ("dead_letters".to_owned(), (&l.database, &l.container)));
-        for (sink, container) in sinks.chain(letters) {
+        let progress = self.progress.iter();
+        let progress = progress.map(|p| ("progress".to_owned(), (&p.database, &p.container)));
+        for (sink, container) in sinks.chain(letters).chain(progress) {
             if let Some(other) = users.insert(container, sink.clone()) {
                 return Err(Error::new(
                     ErrorKind::Config,
@@ -315,6 +325,15 @@ mod tests {
             let config = JobConfig::parse(&(other.clone() + letters)).expect("parses");
             let report = config.validate().expect_err("two users").report();
             let says = format!("dead_letters writes to d/x, which {user} uses already");
+            assert!(report.starts_with(&says), "{report}");
+            let config =
+                JobConfig::parse(&(other.clone() + &letters.replace("dead_letters", "progress")));
+            let report = config
+                .expect("parses")
+                .validate()
+                .expect_err("two users")
+                .report();
+            let says = format!("progress writes to d/x, which {user} uses already");
             assert!(report.starts_with(&says), "{report}");
             let config = JobConfig::parse(&(other + &part("sink", "b", "x"))).expect("parses");
             let report = config.validate().expect_err("two users").report();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidefeed_operators::dead_letter::DeadLetters;
 use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::{DeadLettersConfig, SinkConfig, SourceConfig};
+use crate::config::{DeadLettersConfig, ProgressConfig, SinkConfig, SourceConfig};
 
 /// Opens the containers of a job. Jobs use [`crate::Cosmos`]; tests may use containers in memory.
 #[async_trait]
@@ -44,6 +45,22 @@ pub trait Connect: Send + Sync + 'static {
             format!(
                 "dead letters cannot go to {database}/{container}: leave out dead_letters, and they go to the checkpoint"
             ),
+        ))
+    }
+
+    /// The container for progress documents, created if it does not exist. The default says that there can be none.
+    ///
+    /// # Errors
+    /// As for a source.
+    async fn progress(&self, _job: &str, place: &ProgressConfig) -> Result<Arc<dyn ProgressMarks>> {
+        let ProgressConfig {
+            database,
+            container,
+            ..
+        } = place;
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("progress documents cannot go to {database}/{container}: leave out progress"),
         ))
     }
 }

@@ -5,45 +5,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidefeed_operators::cosmos as adapter;
+use tidefeed_operators::cosmos::{self as adapter, TokenCredential};
 use tidefeed_operators::dead_letter::{DeadLetters, LetterBox, Redeliver};
 use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::config::{AccountConfig, DeadLettersConfig, SinkConfig, SourceConfig};
+use crate::config::{AccountConfig, DeadLettersConfig, ProgressConfig, SinkConfig, SourceConfig};
 use crate::connect::Connect;
 
 /// The containers of one Cosmos DB account. It connects when the first container is opened.
 pub struct Cosmos {
     config: adapter::AccountConfig,
+    /// Brought by the job's code.
+    credential: Option<Arc<dyn TokenCredential>>,
     account: OnceCell<adapter::Account>,
 }
 
 impl Cosmos {
-    /// The account of a job's configuration, with its key from the environment.
+    /// The account of a job's configuration, as whom that says; a key is in the environment.
     ///
     /// # Errors
     /// `Config` when the endpoint is missing or malformed, or the environment has no key.
     pub fn from_config(config: &AccountConfig) -> Result<Self> {
-        if config.endpoint.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "no Cosmos DB account: set account.endpoint in the configuration, or use --endpoint URL",
-            ));
-        }
-        let key = std::env::var(&config.key_env).map_err(|_| {
-            Error::new(
-                ErrorKind::Config,
-                format!(
-                    "no account key: set the environment variable {} to the key of {}",
-                    config.key_env, config.endpoint
-                ),
-            )
-        })?;
-        Self::new(&config.endpoint, &key)
+        let place = place(config)?;
+        let credential = match config.identity() {
+            Some(identity) => identity,
+            None => adapter::Credential::Key(key(config)?),
+        };
+        let config = adapter::AccountConfig {
+            credential,
+            ..place
+        };
+        config.validate()?;
+        Ok(Self::of(config, None))
+    }
+
+    /// The account of a job's configuration as a Microsoft Entra identity that the job's code brings;
+    /// [`auth`](AccountConfig::auth) is not used.
+    ///
+    /// # Errors
+    /// `Config` when the endpoint is missing.
+    pub fn with_credential(
+        config: &AccountConfig,
+        credential: Arc<dyn TokenCredential>,
+    ) -> Result<Self> {
+        Ok(Self::of(place(config)?, Some(credential)))
     }
 
     /// The account at `endpoint`, with its key.
@@ -53,17 +63,52 @@ impl Cosmos {
     pub fn new(endpoint: &str, key: &str) -> Result<Self> {
         let config = adapter::AccountConfig::with_key(endpoint, key);
         config.validate()?;
-        Ok(Cosmos {
+        Ok(Self::of(config, None))
+    }
+
+    fn of(config: adapter::AccountConfig, credential: Option<Arc<dyn TokenCredential>>) -> Self {
+        Cosmos {
             config,
+            credential,
             account: OnceCell::new(),
-        })
+        }
     }
 
     async fn account(&self) -> Result<&adapter::Account> {
-        self.account
-            .get_or_try_init(|| adapter::Account::connect(&self.config))
-            .await
+        let connect = async || match self.credential.clone() {
+            Some(credential) => adapter::Account::connect_with(&self.config, credential).await,
+            None => adapter::Account::connect(&self.config).await,
+        };
+        self.account.get_or_try_init(connect).await
     }
+}
+
+/// Where the account is.
+fn place(config: &AccountConfig) -> Result<adapter::AccountConfig> {
+    if config.endpoint.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "no Cosmos DB account: set account.endpoint in the configuration, or use --endpoint URL",
+        ));
+    }
+    Ok(adapter::AccountConfig {
+        endpoint: config.endpoint.clone(),
+        preferred_regions: config.preferred_regions.clone(),
+        ..adapter::AccountConfig::default()
+    })
+}
+
+fn key(config: &AccountConfig) -> Result<adapter::AccountKey> {
+    let key = std::env::var(&config.key_env).map_err(|_| {
+        Error::new(
+            ErrorKind::Config,
+            format!(
+                "no account key: set the environment variable {} to the key of {}",
+                config.key_env, config.endpoint
+            ),
+        )
+    })?;
+    Ok(adapter::AccountKey::new(key))
 }
 
 impl Cosmos {
@@ -147,6 +192,14 @@ impl Connect for Cosmos {
         let container = adapter::Container::create_if_absent(account, &place.spec()).await;
         let container = container.map_err(|error| error.wrap("dead letters"))?;
         Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
+    }
+
+    async fn progress(&self, job: &str, place: &ProgressConfig) -> Result<Arc<dyn ProgressMarks>> {
+        let account = self.account().await?;
+        let container = adapter::Container::create_if_absent(account, &place.spec()).await;
+        let container = container.map_err(|error| error.wrap("progress"))?;
+        let progress = adapter::ContainerProgress::open(&container, job, place.settle()).await;
+        Ok(Arc::new(progress.map_err(|error| error.wrap("progress"))?))
     }
 }
 

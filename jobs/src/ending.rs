@@ -9,12 +9,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::job::Targets;
+use crate::progress::{Beginning, Following};
 
 /// Everything of a run that writes outside of it.
 pub(crate) struct Writers {
     /// Sealer, committer and state writer.
     pub(crate) checkpoint: [JoinHandle<()>; 3],
     pub(crate) targets: Targets,
+    pub(crate) progress: Option<Following>,
     pub(crate) tasks: Tasks,
     pub(crate) lease: LeaseKeeper,
 }
@@ -23,16 +25,21 @@ impl Writers {
     /// Ends all writing, once the workers are gone, and gives the checkpoint back.
     ///
     /// # Errors
-    /// `Unreachable` when a write was still under way after [`REQUEST_DEADLINE`]. The checkpoint is not given back then: the
+    /// What has kept the last progress document from being written; `Unreachable` when a write was still under way after [`REQUEST_DEADLINE`]. The checkpoint is not given back then: the
     /// next run lets the time pass that such a write may take.
-    pub(crate) async fn end(self, ledger: &Ledger) -> Result<()> {
+    pub(crate) async fn end(self, ledger: &Ledger, went_well: bool) -> Result<()> {
         self.targets.values().for_each(|target| target.close());
         // With the workers went the senders: sealer, committer and state writer finish what they have.
         for task in self.checkpoint {
             task.await
                 .context(ErrorKind::Internal, || "a background task ended badly")?;
         }
+        let (told, closed) = match self.progress {
+            Some(progress) => progress.end(went_well).await,
+            None => (Ok(()), Ok(())),
+        };
         ledger.stop();
+        closed?;
         tokio::time::timeout(REQUEST_DEADLINE, self.tasks.idle())
             .await
             .context(ErrorKind::Unreachable, || {
@@ -43,7 +50,7 @@ impl Writers {
                 )
             })?;
         self.lease.release().await;
-        Ok(())
+        told
     }
 }
 
@@ -95,21 +102,39 @@ impl LeaseKeeper {
     }
 }
 
-/// What the run before had sent may still be carried out; until it cannot be any more, no sink writes.
-pub(crate) fn settle(delay: Duration, tasks: &Tasks, ledger: &Ledger) {
-    if delay.is_zero() {
+/// What the run before had sent may still be carried out; until it cannot be any more, and `beginning` is written, no sink
+/// writes.
+pub(crate) fn settle(
+    delay: Duration,
+    beginning: Option<Beginning>,
+    tasks: &Tasks,
+    ledger: &Ledger,
+) {
+    if delay.is_zero() && beginning.is_none() {
         return;
     }
-    tracing::info!(
-        seconds = delay.as_secs_f64(),
-        "the run before this one did not end in order: sinks wait until its last requests cannot act any more"
-    );
+    if !delay.is_zero() {
+        tracing::info!(
+            seconds = delay.as_secs_f64(),
+            "the run before this one did not end in order: sinks wait until its last requests cannot act any more"
+        );
+    }
     ledger.unsettle();
     let ledger = ledger.clone();
     tasks.spawn("the wait for the run before", async move {
         let mut end = ledger.end();
+        let settled = async {
+            tokio::time::sleep(delay).await;
+            match beginning {
+                Some(beginning) => beginning.write().await,
+                None => Ok(()),
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(delay) => ledger.settle(),
+            settled = settled => match settled {
+                Ok(()) => ledger.settle(),
+                Err(error) => ledger.fail(error),
+            },
             // The sender is in the ledger, so it cannot be gone.
             _ = end.wait_for(|ended| *ended) => {}
         }

@@ -15,8 +15,9 @@
 //! 1. The workers leave their dataflows; from here on nobody begins a write.
 //! 2. The targets are closed: they send nothing more, and what they have sent comes to its end.
 //! 3. Sealer, committer and state writer write what they have.
-//! 4. Every task has ended, or [`REQUEST_DEADLINE`](tidefeed_operators::target::REQUEST_DEADLINE) has passed, which no request outlives.
-//! 5. The checkpoint's lease is given back, and the next run may start. A run that could not wait for its tasks does not give
+//! 4. The mark of the last commit is written, if readers are told of commits (`progress.rs`).
+//! 5. Every task has ended, or [`REQUEST_DEADLINE`](tidefeed_operators::target::REQUEST_DEADLINE) has passed, which no request outlives.
+//! 6. The checkpoint's lease is given back, and the next run may start. A run that could not wait for its tasks does not give
 //!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
 
 use std::collections::BTreeMap;
@@ -124,7 +125,13 @@ impl Job {
         let (workers, epoch, build) = (started.workers, self.config.epoch, self.build);
         let tasks = started.tasks;
         let on_tokio = tokio.enter();
-        settle(lease.settle(), &tasks, &started.shared.ledger);
+        let mut following = None;
+        let beginning = started.progress.map(|(beginning, follower, end)| {
+            tasks.spawn("the writer of progress documents", follower);
+            following = Some(end);
+            beginning
+        });
+        settle(lease.settle(), beginning, &tasks, &started.shared.ledger);
         let writers = Writers {
             lease,
             checkpoint: [
@@ -133,6 +140,7 @@ impl Job {
                 tasks.spawn("the state writer", started.states),
             ],
             targets: started.targets,
+            progress: following,
             tasks: tasks.clone(),
         };
         tasks.spawn("the loader of the checkpoint", started.loader);
@@ -144,11 +152,13 @@ impl Job {
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
             .spawn(move || {
+                let failure = || shared.ledger.take_failure().map_or(Ok(()), Err);
                 let ran = run_dataflow(workers, epoch, &shared, commits, build);
-                let ended = tokio.block_on(writers.end(&shared.ledger));
+                let ran = ran.and_then(|()| failure());
+                let ended = tokio.block_on(writers.end(&shared.ledger, ran.is_ok()));
                 tokio.shutdown_timeout(SHUTDOWN);
-                ran.and_then(|()| shared.ledger.take_failure().map_or(Ok(()), Err))
-                    .and(ended)
+                // The end may fail the run as well.
+                ran.and_then(|()| failure()).and(ended)
             })
             .context(ErrorKind::Internal, || "cannot start the job's thread")?;
         Ok(RunningJob::new(main, status))

@@ -19,6 +19,7 @@ mod graph;
 mod inspection;
 mod job;
 mod plan;
+mod progress;
 mod ranges;
 mod running;
 mod starting;

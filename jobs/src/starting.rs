@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
+use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter, Share};
 use tidefeed_runtime::committer::CommitSender;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use crate::flow::WorkerParts;
 use crate::job::{Feeds, Job, Targets};
 use crate::plan::Plan;
+use crate::progress::{Beginning, Follower, Following};
 use crate::running::Shared;
 use crate::wire::{ReaderStart, Wiring};
 
@@ -30,6 +32,8 @@ pub(crate) struct Started {
     pub(crate) sealer: Background,
     pub(crate) committer: Background,
     pub(crate) states: Background,
+    /// What to write before any sink does, who follows the commits, and how that is ended.
+    pub(crate) progress: Option<(Beginning, Background, Following)>,
     pub(crate) tasks: Tasks,
     pub(crate) targets: Targets,
 }
@@ -77,7 +81,7 @@ impl Job {
             commits: commit_writer,
         } = checkpoint;
         let (parts, parts_received) = mpsc::unbounded_channel();
-        let (commits, commits_received) = mpsc::unbounded_channel();
+        let (mut commits, commits_received) = mpsc::unbounded_channel();
         let resumed = Resumed {
             commit: resume.commit.clone(),
             tokens: resume.tokens.clone(),
@@ -111,6 +115,20 @@ impl Job {
                 target.keep_dead_letters(name, letters.clone());
             }
             wiring.sink(name, target, letters.as_ref(), &tasks)?;
+        }
+        let mut progress = None;
+        if let Some(place) = self.progress(ledger.fence()).await? {
+            let sinks = &shared.resumed.sinks;
+            let sinks = sinks.iter().filter(|(name, _)| targets.contains_key(*name));
+            let sinks = sinks.map(|(name, start)| (name.clone(), start.clone()));
+            let sinks = sinks.collect();
+            let beginning = Beginning::new(&place, &sinks, resume.commit.as_ref());
+            let (requests, asked) = mpsc::unbounded_channel();
+            let committer = std::mem::replace(&mut commits, requests);
+            let sinks = sinks.into_keys().collect();
+            let (follower, following) =
+                Follower::run(place, ledger.clone(), sinks, asked, committer);
+            progress = Some((beginning, Box::pin(follower) as Background, following));
         }
         let mut state_writer = StateWriter::default();
         for name in plan.states.keys() {
@@ -147,9 +165,20 @@ impl Job {
             states: Box::pin(state_writer.run(states, ledger)),
             shared,
             commits,
+            progress,
             tasks,
             targets,
         })
+    }
+
+    /// Where readers learn how far the sinks are, if they are to.
+    async fn progress(&self, fence: &Fence) -> Result<Option<Arc<dyn ProgressMarks>>> {
+        let Some(place) = &self.config.progress else {
+            return Ok(None);
+        };
+        let marks = self.connect.progress(&self.name, place).await?;
+        marks.guard(fence);
+        Ok(Some(marks))
     }
 
     /// Where refused documents go, if any sink sends them there.

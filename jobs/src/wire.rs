@@ -192,11 +192,11 @@ impl<'a> Wiring<'a> {
             .max(Epoch(committed.0 + 1));
         let start = self.shared.resumed.sinks.get(name);
         let rebuilding = start.is_some_and(|start| start.rebuilding);
+        let moves = config.moves;
         let rule = WriteRule {
             stamp_epoch: config.stamp_epoch,
             ..WriteRule::default()
         };
-        let moves = config.moves;
         let scan = rebuilding.then(|| Arc::new(ContainerScan::new(Arc::clone(target), moves)));
         for worker in &mut self.workers {
             let parts = SinkParts {

@@ -118,27 +118,19 @@ impl DeadLetter {
 /// How many letters a minute may bring. More mean that something is wrong with all writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LetterRate {
-    most: u32,
     minute: u64,
     taken: u32,
 }
 
 impl LetterRate {
-    pub(crate) fn new(most: u32) -> Self {
-        LetterRate {
-            most,
-            ..LetterRate::default()
-        }
-    }
-
-    /// Counts one more in the minute of `now`, a time since any one start; false if it has as many as it may already.
-    pub(crate) fn take(&mut self, now: Duration) -> bool {
+    /// Counts one more in the minute of `now`, a time since any one start; false if the minute has `most` already.
+    pub(crate) fn take(&mut self, most: u32, now: Duration) -> bool {
         let minute = now.as_secs() / 60;
         if self.minute != minute {
             (self.minute, self.taken) = (minute, 0);
         }
         self.taken += 1;
-        self.taken <= self.most
+        self.taken <= most
     }
 }
 

@@ -14,8 +14,9 @@
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
 //! | reconcile | a container that holds something else is brought in line with its view | [`mod@reconcile`] |
 //!
-//! The ports to the outside are [`feed`] and [`target`], and [`dead_letter`] for what a target refuses for good. `cosmos`
-//! implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements them in memory, for tests.
+//! The ports to the outside are [`feed`] and [`target`], [`dead_letter`] for what a target refuses for good, and [`progress`] for
+//! how far the views are. `cosmos` implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements
+//! the first three in memory, for tests.
 
 pub mod cosmos;
 pub mod dead_letter;
@@ -26,6 +27,7 @@ pub mod keyed;
 pub mod memory;
 pub mod moves;
 pub mod one_row;
+pub mod progress;
 mod properties;
 pub mod reader;
 pub mod reconcile;

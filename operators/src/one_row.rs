@@ -71,8 +71,8 @@ pub fn one_row_each<'scope>(
         let document = ViewDocument {
             partition_key,
             id,
-            body,
             position: 0,
+            body,
         };
         (u64::from(!stays), (document, time, diff))
     };
@@ -128,7 +128,7 @@ impl<'scope> KeepSurplus<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             let (sender, kept) = Inbox::new(1);
             kept.attach(scope.worker().sync_activator_for(address));
             let mut surplus = Surplus {
-                rate: LetterRate::new(parts.per_minute),
+                rate: LetterRate::default(),
                 begun: Instant::now(),
                 parts,
                 sender,
@@ -139,6 +139,10 @@ impl<'scope> KeepSurplus<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             move |(input, frontier), _output| {
                 input.for_each(|cap, updates| {
                     for (document, time, diff) in updates.drain(..) {
+                        // Has its letter. Not held either: the views can only be verified when nobody holds such an epoch.
+                        if Epoch(time) <= surplus.parts.resumed {
+                            continue;
+                        }
                         let new = || (cap.delayed(&time, 0), BTreeMap::new());
                         let (_, rows) = surplus.waiting.entry(time).or_insert_with(new);
                         *rows.entry(document).or_default() += diff;
@@ -190,14 +194,13 @@ impl Surplus {
         let complete = std::mem::replace(&mut self.waiting, later);
         let (mut caps, mut letters) = (Vec::new(), Vec::new());
         for (epoch, (cap, rows)) in complete {
-            if Epoch(epoch) > self.parts.resumed {
-                let came = rows.into_iter().filter(|(_, count)| *count > 0);
-                letters.extend(came.map(|(row, _)| self.parts.letter(Epoch(epoch), row)));
-                caps.push(cap);
-            }
+            let came = rows.into_iter().filter(|(_, count)| *count > 0);
+            letters.extend(came.map(|(row, _)| self.parts.letter(Epoch(epoch), row)));
+            caps.push(cap);
         }
-        if !letters.iter().all(|_| self.rate.take(self.begun.elapsed())) {
-            let most = self.parts.per_minute;
+        let most = self.parts.per_minute;
+        let now = self.begun.elapsed();
+        if !letters.iter().all(|_| self.rate.take(most, now)) {
             return self.fail(Error::new(
                 ErrorKind::Data,
                 format!(

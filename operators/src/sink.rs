@@ -22,14 +22,16 @@
 //!    all of every epoch below, nothing of a later one.
 //! 10. When every write of that is acknowledged, it reports so at the capability's epoch, drops it, and goes on by rules 1 to 7.
 
+mod rebuild;
+mod written;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
-use tidefeed_runtime::{Context, Epoch, Error, ErrorKind, Ledger, Result};
+use tidefeed_runtime::{Epoch, Error, Ledger};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -38,27 +40,15 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::fold::{ViewUpdate, fold};
 use crate::moves::Moves;
-use crate::reconcile::{ContainerScan, HeldView, reconcile};
+use crate::reconcile::{ContainerScan, HeldView};
 use crate::strategy::{RowKind, WriteRule};
-use crate::target::{Applied, DocumentWrite, Target};
+use crate::target::{DocumentWrite, Target};
 use crate::unique::{LiveRows, SeveralRows};
 
-/// What a sink has written so far.
-#[derive(Debug, Default)]
-pub struct SinkCounters {
-    /// Documents upserted, created, replaced or patched.
-    pub upserts: AtomicU64,
-    /// Documents deleted.
-    pub deletes: AtomicU64,
-    /// Writes that their own condition turned away, as their strategy wants it.
-    pub ignored: AtomicU64,
-    /// Requests sent, retries included.
-    pub requests: AtomicU64,
-    /// Requests answered with throttling.
-    pub throttled: AtomicU64,
-    /// Request units charged, in thousandths.
-    pub charge_milli_ru: AtomicU64,
-}
+pub use written::SinkCounters;
+
+use rebuild::Rebuild;
+use written::{Acknowledgement, write};
 
 /// What a sink operator works with, on one worker.
 pub struct SinkParts {
@@ -83,8 +73,6 @@ pub struct SinkParts {
     /// Counters of the sink, over all workers.
     pub counters: Arc<SinkCounters>,
 }
-
-type Acknowledgement = (usize, usize, Result<Applied>);
 
 /// Writes what the rows of a view, or the records of a plain stream, come to.
 pub trait UpsertDocuments<'scope> {
@@ -169,22 +157,6 @@ impl Waiting {
     }
 }
 
-/// A sink that is rebuilt, until it is.
-struct Rebuild {
-    scan: Arc<ContainerScan>,
-    /// The view below `cap`; taken when the container is brought in line with it.
-    view: Option<HeldView>,
-    /// Where the view stands. Dropped when the container is in line and that is reported.
-    cap: Capability<u64>,
-}
-
-impl Rebuild {
-    /// True until the container is being brought in line.
-    fn holds(&self) -> bool {
-        self.view.is_some()
-    }
-}
-
 struct Sink {
     parts: SinkParts,
     sender: InboxSender<Acknowledgement>,
@@ -205,27 +177,9 @@ impl Sink {
     /// Returns the rebuild that has come to its end, if one has.
     fn acknowledge(&mut self) -> Option<Rebuild> {
         let (upserts, deletes, applied) = self.acknowledged.try_next()?;
-        let counters = &self.parts.counters;
         match applied {
             Ok(applied) => {
-                // A strategy whose deletes can be ignored has no other writes.
-                let (upserts, deletes, ignored) = (upserts as u64, deletes as u64, applied.ignored);
-                let (upserts, deletes) = match upserts {
-                    0 => (0, deletes.saturating_sub(ignored)),
-                    _ => (upserts.saturating_sub(ignored), deletes),
-                };
-                counters.upserts.fetch_add(upserts, Ordering::Relaxed);
-                counters.deletes.fetch_add(deletes, Ordering::Relaxed);
-                counters.ignored.fetch_add(ignored, Ordering::Relaxed);
-                counters
-                    .requests
-                    .fetch_add(applied.requests, Ordering::Relaxed);
-                counters
-                    .throttled
-                    .fetch_add(applied.throttled, Ordering::Relaxed);
-                counters
-                    .charge_milli_ru
-                    .fetch_add((applied.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+                self.parts.counters.add(upserts, deletes, &applied);
                 // Dropped: every write of these epochs is acknowledged.
                 let failpoints = self.parts.ledger.failpoints();
                 failpoints.before(Step::Acknowledge);
@@ -313,29 +267,6 @@ impl Sink {
             .spawn_into(name, self.sender.clone(), found);
     }
 
-    /// Moves the capability of a rebuild along with the frontier, until the time has come to bring the container in line.
-    fn hold(&mut self, bound: Option<u64>) {
-        let ledger = &self.parts.ledger;
-        let Some(rebuild) = self.rebuild.as_mut().filter(|rebuild| rebuild.holds()) else {
-            return;
-        };
-        // Behind the last epoch when there is no frontier any more: the resumed views are verified behind this operator.
-        let last = *rebuild.cap.time();
-        let bound_or_end = bound.unwrap_or(last.max(self.parts.rewrite_through.0 + 1));
-        rebuild.cap.downgrade(&bound_or_end);
-        // Without a frontier nothing more can be loaded.
-        let loaded = bound.is_none_or(|bound| ledger.loaded_by(Epoch(bound.saturating_sub(1))));
-        if loaded
-            && !self.broken
-            && ledger.writable()
-            && !ledger.stopped()
-            && let Some(view) = rebuild.view.take()
-        {
-            let scan = Arc::clone(&rebuild.scan);
-            self.bring_in_line(scan, view);
-        }
-    }
-
     fn start_batch(&mut self, bound: Option<u64>) {
         let ledger = &self.parts.ledger;
         let busy = self.under_way.is_some() || self.rebuild.is_some();
@@ -375,42 +306,10 @@ impl Sink {
     fn send(&self, writes: Vec<DocumentWrite>) {
         let target = Arc::clone(&self.parts.target);
         let name = format!("the write of sink {}", self.parts.name);
-        let write = apply(target, self.parts.ledger.clone(), self.parts.moves, writes);
+        let write = write(target, self.parts.ledger.clone(), self.parts.moves, writes);
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), write);
-    }
-
-    /// Reads this worker's share of the container, and writes what differs from the view.
-    fn bring_in_line(&self, scan: Arc<ContainerScan>, view: HeldView) {
-        let (worker, peers) = self.share;
-        let target = Arc::clone(&self.parts.target);
-        let ledger = self.parts.ledger.clone();
-        let moves = self.parts.moves;
-        let sender = self.sender.clone();
-        let stamp_epoch = self.parts.rule.stamp_epoch;
-        let mut end = ledger.end();
-        let name = format!("the rebuild of sink {}", self.parts.name);
-        self.parts.tasks.spawn(name.clone(), async move {
-            let differences = async {
-                let existing = scan.take_share(worker, peers).await?;
-                // Off the threads that serve the requests: a large view takes a while.
-                tokio::task::spawn_blocking(move || reconcile(view, existing, stamp_epoch))
-                    .await
-                    .context(ErrorKind::Internal, || format!("{name} ended badly"))?
-            };
-            // A run that ends does not wait for a scan; once writes have begun it does.
-            let differences = tokio::select! {
-                _ = end.wait_for(|ended| *ended) => return,
-                differences = differences => differences,
-            };
-            let acknowledgement = match differences {
-                Ok(writes) if writes.is_empty() => (0, 0, Ok(Applied::default())),
-                Ok(writes) => apply(target, ledger, moves, writes).await,
-                Err(error) => (0, 0, Err(error)),
-            };
-            sender.send(acknowledgement).await;
-        });
     }
 }
 
@@ -428,31 +327,6 @@ fn take_below(
     let (caps, updates): (Vec<_>, Vec<_>) =
         complete.into_values().map(|w| (w.cap, w.updates)).unzip();
     (caps, updates.into_iter().flatten().collect())
-}
-
-async fn apply(
-    target: Arc<dyn Target>,
-    ledger: Ledger,
-    moves: Moves,
-    writes: Vec<DocumentWrite>,
-) -> Acknowledgement {
-    let deletes = writes
-        .iter()
-        .filter(|write| write.action.is_delete())
-        .count();
-    let upserts = writes.len() - deletes;
-    ledger.failpoints().before(Step::SinkWrite);
-    let in_order = async {
-        let (first, then) = moves.split(writes);
-        let mut applied = target.apply(first).await?;
-        if !then.is_empty() {
-            applied += target.apply(then).await?;
-        }
-        Ok(applied)
-    };
-    let applied = ledger.fence().guard(in_order).await;
-    ledger.failpoints().after(Step::SinkWrite);
-    (upserts, deletes, applied.and_then(|applied| applied))
 }
 
 /// Rows that came minus rows that went, and the same sum over their hashes.

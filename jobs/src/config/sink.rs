@@ -60,7 +60,7 @@ pub struct SinkConfig {
     #[serde(default)]
     pub moves: Moves,
     /// What becomes of rows that share a partition key and an id: they `fail` the run (default), or all but one go to the
-    /// `dead_letters`. See [`DuplicateRows`].
+    /// `dead_letters`. See [`DuplicateRows`]. Records of a plain stream may share them anyway.
     #[serde(default)]
     pub duplicate_rows: DuplicateRows,
     /// A document that Cosmos DB refuses for good goes to the dead letters, so many in a minute at most. More end the run, as
@@ -110,7 +110,7 @@ fn default_max_in_flight() -> usize {
 fn default_throttled_share() -> f64 {
     BulkConfig::default().throttled_share
 }
-fn default_settle_ms() -> u64 {
+pub(super) fn default_settle_ms() -> u64 {
     10_000
 }
 

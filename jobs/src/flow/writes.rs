@@ -20,8 +20,7 @@ impl<'scope> Flow<'scope> {
     ///
     /// Each row is a document: a JSON object with a string `id` and the fields of the container's partition key. Two rows
     /// with the same partition key and id end the run with an error that shows them, or become dead letters but for one, as the
-    /// sink's `duplicate_rows` says. A row must have the same JSON form each time it is written: keep maps in a `BTreeMap`,
-    /// not in a `HashMap`.
+    /// sink's `duplicate_rows` says. A row must have the same JSON form each time it is written: keep maps in a `BTreeMap`, not in a `HashMap`.
     ///
     /// # Errors
     /// `Config` when the job uses the sink twice.
@@ -36,7 +35,7 @@ impl<'scope> Flow<'scope> {
     /// Writes to the container of `[sink.name]` what `strategy` makes of the rows that come, change and go. [`Strategy`] and
     /// [`PatchSpec`](crate::PatchSpec) say what that is.
     ///
-    /// Each row is a document, as for [`upsert`](Self::upsert), with at most one under each partition key and id. Only
+    /// Each row is a document, as for [`upsert`](Self::upsert), and two rows with the same partition key and id end the run. Only
     /// [`Strategy::Upsert`] keeps the container equal to the rows. The others write into documents that are there already or are
     /// somebody else's, so:
     ///
@@ -188,9 +187,9 @@ impl<'scope> Flow<'scope> {
                 if strategy.reads_etag() {
                     sink.encoder = sink.encoder.keep_etag();
                 }
-                let rule = &mut sink.parts.rule;
-                (rule.strategy, rule.rows) = (strategy, rows);
-                rule.validate()?;
+                sink.parts.rule.strategy = strategy;
+                sink.parts.rule.rows = rows;
+                sink.parts.rule.validate()?;
                 Ok(Some(sink))
             }
         }

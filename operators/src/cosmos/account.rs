@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::backoff::BackoffConfig;
+use super::entra;
 use super::failure::Failure;
 use super::retry::Retry;
 
@@ -33,6 +34,22 @@ impl AccountKey {
     /// Wraps the key as the portal shows it, in base64.
     pub fn new(key: impl Into<String>) -> Self {
         AccountKey(key.into().trim().to_owned())
+    }
+
+    fn secret(&self) -> Result<Secret> {
+        let AccountKey(key) = self;
+        if key.is_empty() {
+            return Err(config(
+                "the account key is empty: set COSMOS_KEY to the key of the account",
+            ));
+        }
+        match azure_core::base64::decode(key) {
+            Ok(_) => Ok(Secret::from(key.clone())),
+            // The decoder's own message is left out: it quotes a byte of the key.
+            Err(_) => Err(config(
+                "the account key is malformed: it must be base64, copied whole from the account",
+            )),
+        }
     }
 }
 
@@ -52,6 +69,21 @@ pub enum Credential {
     Unset,
     /// The account's primary or secondary key.
     Key(AccountKey),
+    /// The managed identity of the Azure service or virtual machine that the program runs on.
+    ManagedIdentity {
+        /// The client id of a user-assigned identity; without it the system-assigned one.
+        #[serde(default)]
+        client_id: Option<String>,
+    },
+    /// The identity of the Kubernetes service account that the program runs under. What else is needed is in the environment,
+    /// where the webhook of Azure's workload identity puts it.
+    WorkloadIdentity {
+        /// The client id; without it that of the environment.
+        #[serde(default)]
+        client_id: Option<String>,
+    },
+    /// Whoever has logged in with `az` or `azd` on this machine.
+    DeveloperTools,
 }
 
 /// Where an account is and how to reach it.
@@ -69,7 +101,8 @@ pub enum Credential {
 pub struct AccountConfig {
     /// The account's URL, `https://NAME.documents.azure.com/`. Plain `http` only for servers on this machine. No default.
     pub endpoint: String,
-    /// How to prove who is asking. No default; a job takes `COSMOS_KEY` from its environment when this is unset.
+    /// How to prove who is asking. No default. All but the key are Microsoft Entra identities, see
+    /// [`Account::connect_with`] for what they may do.
     pub credential: Credential,
     /// How long to wait for the account to answer at the start. Default 10 s, a guess: larger waits longer for a server
     /// that is still starting, smaller reports a wrong address sooner. Requests after the start are not affected.
@@ -108,7 +141,15 @@ impl AccountConfig {
     /// [`ErrorKind::Config`], naming the field.
     pub fn validate(&self) -> Result<()> {
         self.validate_place()?;
-        self.secret().map(drop)
+        match &self.credential {
+            Credential::Unset => Err(config(
+                "no credential: set COSMOS_KEY to the account's key, or put it into the configuration",
+            )),
+            Credential::Key(key) => key.secret().map(drop),
+            Credential::ManagedIdentity { .. }
+            | Credential::WorkloadIdentity { .. }
+            | Credential::DeveloperTools => Ok(()),
+        }
     }
 
     /// All but the credential.
@@ -142,21 +183,10 @@ impl AccountConfig {
         }
     }
 
-    fn secret(&self) -> Result<Secret> {
+    fn identity(&self) -> Result<Identity> {
         match &self.credential {
-            Credential::Unset => Err(config(
-                "no credential: set COSMOS_KEY to the account's key, or put it into the configuration",
-            )),
-            Credential::Key(AccountKey(key)) if key.is_empty() => Err(config(
-                "the account key is empty: set COSMOS_KEY to the key of the account",
-            )),
-            Credential::Key(AccountKey(key)) => match azure_core::base64::decode(key) {
-                Ok(_) => Ok(Secret::from(key.clone())),
-                // The decoder's own message is left out: it quotes a byte of the key.
-                Err(_) => Err(config(
-                    "the account key is malformed: it must be base64, copied whole from the account",
-                )),
-            },
+            Credential::Key(key) => key.secret().map(Identity::Key),
+            of_entra => entra::credential(of_entra).map(Identity::Entra),
         }
     }
 }
@@ -201,11 +231,12 @@ impl Account {
     /// Connects and checks that the account answers and takes the credentials.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a malformed endpoint or key; [`ErrorKind::Unreachable`] when nothing answers within
-    /// `connect_timeout`; [`ErrorKind::Denied`] when the key is refused.
+    /// [`ErrorKind::Config`] for a malformed endpoint or key, or when the environment lacks what an identity needs;
+    /// [`ErrorKind::Unreachable`] when nothing answers within `connect_timeout`; [`ErrorKind::Denied`] when the credential is
+    /// refused, or an identity gets no token.
     pub async fn connect(config: &AccountConfig) -> Result<Account> {
         config.validate()?;
-        Self::connect_as(config, Identity::Key(config.secret()?)).await
+        Self::connect_as(config, config.identity()?).await
     }
 
     /// [`connect`](Self::connect) as a Microsoft Entra identity, for example a managed one; `config.credential` is not used. It
@@ -262,7 +293,7 @@ impl Account {
         let client = timeout_at(deadline, build)
             .await
             .map_err(|_| silent(url.as_str(), config.connect_timeout))?
-            .map_err(|error| refused(url.as_str(), Failure::of(&error)))?;
+            .map_err(|error| refused(url.as_str(), &identity, Failure::of(&error)))?;
         let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         Ok(Account {
             client,
@@ -324,7 +355,7 @@ impl Account {
                 Err(_) => return Err(silent(self.endpoint(), self.connect_timeout).wrap(what)),
             };
             if failure.disposition == super::Disposition::Denied {
-                return Err(refused(self.endpoint(), failure));
+                return Err(refused(self.endpoint(), &self.identity, failure));
             }
             if !failure.is_passing() {
                 return Ok(Err(failure));
@@ -383,13 +414,18 @@ fn silent(endpoint: &str, waited: Duration) -> Error {
     )
 }
 
-fn refused(endpoint: &str, failure: Failure) -> Error {
-    let context = match failure.kind() {
-        ErrorKind::Denied if failure.is_unauthorized() => {
+fn refused(endpoint: &str, identity: &Identity, failure: Failure) -> Error {
+    let context = match (failure.kind(), identity) {
+        (ErrorKind::Denied, Identity::Key(_)) if failure.is_unauthorized() => {
             format!("{endpoint} refused the key: check COSMOS_KEY")
         }
-        ErrorKind::Denied => {
+        (ErrorKind::Denied, Identity::Key(_)) => {
             format!("{endpoint} denied access: check its firewall and the key's rights")
+        }
+        (ErrorKind::Denied, Identity::Entra(_)) => {
+            format!(
+                "{endpoint} denied access: check the identity's role assignment and the account's firewall"
+            )
         }
         _ => format!("cannot connect to {endpoint}"),
     };
@@ -466,5 +502,10 @@ mod tests {
             Credential::Key(AccountKey::new("c2VjcmV0"))
         );
         assert!(serde_json::from_str::<AccountConfig>(r#"{"endpont": ""}"#).is_err());
+        let config: AccountConfig =
+            serde_json::from_str(r#"{"credential": {"managed_identity": {"client_id": "a"}}}"#)
+                .unwrap();
+        let client_id = Some("a".to_owned());
+        assert_eq!(config.credential, Credential::ManagedIdentity { client_id });
     }
 }

@@ -156,6 +156,11 @@ impl Container {
         });
     }
 
+    /// Whether [`advise`](Self::advise) has been asked.
+    pub(crate) fn is_advised(&self) -> bool {
+        self.inner.advised.get().is_some()
+    }
+
     /// What the container was when it was opened.
     pub(crate) fn properties(&self) -> &ContainerProperties {
         &self.inner.properties

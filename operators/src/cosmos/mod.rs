@@ -7,6 +7,7 @@
 //!                                                                       |-- CosmosTarget  (port Target, over a BulkWriter)
 //!                                                                       |-- CosmosReader  (whole contents, for checks)
 //!                                                                       |-- ContainerDeadLetters (port DeadLetters)
+//!                                                                       |-- ContainerProgress    (port ProgressMarks)
 //!                                                                       `-- Redelivery    (port Redeliver)
 //! ```
 //!
@@ -39,17 +40,22 @@ mod bulk;
 mod container;
 mod dead_letters;
 mod document;
+mod entra;
 mod failure;
 mod feed;
 mod indexing;
 mod partition_key;
 mod point;
+mod progress;
 mod provision;
 mod reader;
 mod redeliver;
 mod retry;
 mod status;
 mod target;
+
+/// What a credential of one's own implements; it is `azure_core`'s.
+pub use azure_core::credentials::TokenCredential;
 
 pub use account::{Account, AccountConfig, AccountKey, Credential};
 pub use backoff::{Backoff, BackoffConfig};
@@ -64,6 +70,7 @@ pub use container::Container;
 pub use dead_letters::ContainerDeadLetters;
 pub use feed::{CosmosFeed, FeedConfig};
 pub use indexing::Indexing;
+pub use progress::ContainerProgress;
 pub use provision::{ContainerSpec, DefaultTtl, Throughput};
 pub use reader::{CosmosReader, sample};
 pub use redeliver::Redelivery;

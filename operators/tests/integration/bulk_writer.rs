@@ -384,8 +384,8 @@ async fn a_full_writer_makes_callers_wait() {
         }
     };
     assert!(
-        (40..100).contains(&blocked),
-        "{blocked} writes of about 150 bytes in 10,000"
+        (15..25).contains(&blocked),
+        "{blocked} writes that take about 550 bytes each in 10,000"
     );
     assert!(writer.metrics().held_bytes <= 20_000);
     emulator.clear_faults();
@@ -414,6 +414,36 @@ async fn a_withdrawn_write_is_not_sent_any_more() {
     assert_eq!(sent.await.unwrap().written, 1);
     assert_eq!(writer.close().await.unwrap().written, 1);
     assert_eq!(values(&container).await[r#"["a","1"]"#], 1);
+}
+
+/// Nothing is dropped, and somebody can see it.
+#[tokio::test]
+async fn a_writer_that_stands_still_says_for_how_long_and_goes_on() {
+    let (emulator, container) = container().await;
+    let writer = open(&container, |config| {
+        config.stalled_after = Duration::from_millis(10);
+    })
+    .await;
+    assert_eq!(writer.metrics().stalled_s, 0.0);
+    emulator
+        .set_faults(1, vec![bulk_fault(FaultAction::status(503))])
+        .unwrap();
+    let receipt = writer.submit(vec![upsert("a", "1", 1)]).await.unwrap();
+    let stalled = async {
+        while writer.metrics().stalled_s < 0.05 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), stalled)
+        .await
+        .expect("it shows");
+    let total = writer.metrics().partitions.into_values();
+    let failures: Vec<_> = total.filter_map(|one| one.last_failure).collect();
+    assert_eq!(failures, [(503, 0)]);
+    emulator.clear_faults();
+    assert_eq!(receipt.await.unwrap().written, 1);
+    writer.flush().await.unwrap();
+    assert_eq!(writer.metrics().stalled_s, 0.0);
 }
 
 #[tokio::test]

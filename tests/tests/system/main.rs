@@ -3,6 +3,7 @@
 //! | tests | what they do to a job |
 //! |---|---|
 //! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
+//! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
@@ -10,11 +11,12 @@
 //! | `zombie` | freeze it until another run has taken over |
 //! | `patches` | let it add up by patches, and die |
 //! | `mended` | damage its checkpoint, and mend it by hand |
+//! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last five run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last six run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod changed_jobs;
@@ -22,6 +24,7 @@ mod contract;
 #[cfg(unix)]
 mod dead_letters;
 mod duplicate_rows;
+mod entra;
 #[cfg(unix)]
 mod failpoints;
 mod first_load;
@@ -33,6 +36,8 @@ mod mended;
 mod moves;
 #[cfg(unix)]
 mod patches;
+#[cfg(unix)]
+mod progress;
 mod shutdown;
 mod stateful;
 #[cfg(unix)]

@@ -354,9 +354,7 @@ impl<P: Pace> Machine<P> {
         let entry = self.order.get_mut(slot);
         match self.config.on_poison {
             Poison::Report => self.finish(now, slot, Settled::Dead(refusal)),
-            Poison::DeadLetter { per_minute }
-                if take_turn(&mut self.letter_rate, now, per_minute) =>
-            {
+            Poison::DeadLetter { per_minute } if self.letter_rate.take(per_minute, now) => {
                 entry.state = State::Letter;
                 let id = LetterId(self.letter_count);
                 self.letter_count += 1;
@@ -406,14 +404,4 @@ impl Seen {
         }
         self.retry_after = self.retry_after.max(asked.unwrap_or_default());
     }
-}
-
-/// Counts one more in the minute of `now`, unless it has `most` already.
-fn take_turn(rate: &mut (u64, u32), now: Duration, most: u32) -> bool {
-    let minute = now.as_secs() / 60;
-    if rate.0 != minute {
-        *rate = (minute, 0);
-    }
-    rate.1 += 1;
-    rate.1 <= most
 }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 use tidefeed_runtime::Result;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::letters::Letters;
 use super::metrics::BulkMetrics;
@@ -36,6 +37,8 @@ pub(super) struct Submission {
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) metrics: Mutex<BulkMetrics>,
+    /// Since when operations are under way and none was acknowledged.
+    pub(super) waiting_since: Mutex<Option<Instant>>,
     /// Why nothing more is written.
     pub(super) reason: Mutex<Option<Reason>>,
     /// Where refused writes go, once that is known.

@@ -58,6 +58,11 @@ pub struct BulkConfig {
     pub on_poison: Poison,
     /// The waits between attempts, where the service does not say how long.
     pub backoff: BackoffConfig,
+    /// How long operations may be under way without any being acknowledged before a warning says so, above 0; another comes
+    /// whenever the time has doubled. Nothing is dropped for it. Default 60 s: longer than what a fault costs by itself, which
+    /// is a request (8 s), the wait after it (`ambiguous_settle`) and the longest wait between attempts (10 s). Smaller warns
+    /// of what passes; larger says later what somebody may have to mend.
+    pub stalled_after: Duration,
 }
 
 impl Default for BulkConfig {
@@ -80,6 +85,7 @@ impl Default for BulkConfig {
             order: WriteOrder::Document,
             on_poison: Poison::Report,
             backoff: BackoffConfig::default(),
+            stalled_after: Duration::from_secs(60),
         }
     }
 }
@@ -166,6 +172,9 @@ impl BulkConfig {
                 "max_buffered_bytes is {found}: it must be at least max_batch_bytes, {least}"
             ));
         }
+        if self.stalled_after.is_zero() {
+            return wrong("stalled_after must be longer than zero".to_owned());
+        }
         let share = self.throttled_share;
         if !(share > 0.0 && share < 1.0) {
             return wrong(format!(
@@ -218,6 +227,7 @@ mod tests {
             }),
             ("budget", |c| c.budget = Some(Budget::Fraction(1.5))),
             ("budget", |c| c.budget = Some(Budget::Fraction(f64::NAN))),
+            ("stalled_after", |c| c.stalled_after = Duration::ZERO),
             ("throughput_bucket", |c| c.throughput_bucket = Some(0)),
             ("throughput_bucket", |c| c.throughput_bucket = Some(6)),
         ];

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -23,6 +24,7 @@ use super::output::{Letter, LetterId, Output};
 use super::routes::Routes;
 use super::routing::{RangeId, RoutingMap};
 use super::stop::Reason;
+use super::watchdog::Watchdog;
 use super::wire::NoAnswer;
 use crate::cosmos::retry::random;
 
@@ -47,7 +49,7 @@ pub(super) struct Driver {
     pub(super) machine: Machine<Flow>,
     pub(super) routes: Arc<Routes>,
     pub(super) shared: Arc<Shared>,
-    start: Instant,
+    pub(super) start: Instant,
     admission: Admission<Submission>,
     tasks: JoinSet<Event>,
     groups: u64,
@@ -58,6 +60,9 @@ pub(super) struct Driver {
     /// What became of all groups since the last flush.
     since_flush: Summary,
     pub(super) sampler: Sampler,
+    pub(super) watchdog: Watchdog,
+    /// A document of a group under way, to give advice on: a container that was empty at the start had none.
+    pub(super) sample: Option<(GroupId, Bytes)>,
     is_broken: bool,
     outputs: Vec<Output>,
 }
@@ -66,6 +71,7 @@ pub(super) struct Driver {
 pub(super) struct Parts {
     pub(super) machine: Machine<Flow>,
     pub(super) max_buffered_bytes: usize,
+    pub(super) stalled_after: Duration,
     pub(super) routes: Arc<Routes>,
     pub(super) shared: Arc<Shared>,
     pub(super) start: Instant,
@@ -85,6 +91,8 @@ impl Driver {
             flushes: Vec::new(),
             since_flush: Summary::default(),
             sampler: Sampler::default(),
+            watchdog: Watchdog::new(parts.stalled_after),
+            sample: None,
             is_broken: false,
             outputs: Vec::new(),
         }
@@ -96,6 +104,8 @@ impl Driver {
         let mut has_callers = true;
         loop {
             let wake = self.step();
+            self.watch();
+            let wake = wake.into_iter().chain(self.watchdog.due()).min();
             let is_idle = self.machine.is_idle() && self.admission.is_empty();
             if self.is_broken || !has_callers && is_idle {
                 return;
@@ -153,6 +163,7 @@ impl Driver {
         }
         self.groups += 1;
         self.open.insert(group, submission.done);
+        self.keep_sample(group, &submission.operations);
         self.machine
             .submit(self.now(), group, submission.operations);
     }
@@ -303,6 +314,7 @@ impl Driver {
     fn finished(&mut self, group: GroupId, summary: Summary) {
         self.since_flush.add(&summary);
         self.shared.metrics.lock().done.add(&summary);
+        self.advise(group, &summary);
         let Some(done) = self.open.remove(&group) else {
             return;
         };

@@ -14,6 +14,7 @@ use super::order::{Entry, KeyOrder, Pushed, Slot, State};
 use super::output::{LetterId, Output};
 use super::partition::{Batch, Next, Pace, Partition};
 use super::routing::{RangeId, RoutingMap};
+use crate::dead_letter::LetterRate;
 
 /// A request in flight.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Machine<P: Pace> {
     /// Whose turn it is.
     turn: usize,
     held_bytes: usize,
+    /// Operations that are done, and not because they were dropped.
+    acknowledged: u64,
     pub(super) sent: HashMap<RequestId, Sent<P::Sent>>,
     requests: u64,
     /// Released operations that wait by themselves.
@@ -58,7 +61,7 @@ pub(crate) struct Machine<P: Pace> {
     pub(super) letters: BTreeMap<LetterId, (Slot, Refusal)>,
     pub(super) letter_count: u64,
     /// The minute of the last letters, and how many it has.
-    pub(super) letter_rate: (u64, u32),
+    pub(super) letter_rate: LetterRate,
     /// When something had to be read again that should never change. If the next request fails as well, it is fatal.
     pub(super) suspect_since: Option<Duration>,
     /// Nothing more is sent.
@@ -88,6 +91,7 @@ impl<P: Pace> Machine<P> {
             partitions: Vec::new(),
             turn: 0,
             held_bytes: 0,
+            acknowledged: 0,
             sent: HashMap::new(),
             requests: 0,
             later: BinaryHeap::new(),
@@ -97,7 +101,7 @@ impl<P: Pace> Machine<P> {
             read_from: now,
             letters: BTreeMap::new(),
             letter_count: 0,
-            letter_rate: (0, 0),
+            letter_rate: LetterRate::default(),
             suspect_since: None,
             is_ending: false,
             out: Vec::new(),
@@ -176,6 +180,26 @@ impl<P: Pace> Machine<P> {
             bytes: self.held_bytes,
             partitions: self.partitions.iter().map(of_partition).collect(),
         }
+    }
+
+    /// How many operations were acknowledged so far: carried out, turned away by their condition, or kept as dead letters.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether operations are under way that may still be carried out.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.is_ending && !self.is_idle()
+    }
+
+    /// The partitions that operations are for, with how many. Looks at every operation.
+    pub(crate) fn loads(&self) -> Vec<(RangeId, usize)> {
+        let mut loads = vec![0; self.partitions.len()];
+        for entry in self.order.iter() {
+            loads[entry.partition as usize] += 1;
+        }
+        let ranges = self.partitions.iter().map(|one| one.range.clone());
+        ranges.zip(loads).filter(|(_, load)| *load > 0).collect()
     }
 
     /// What all operations under way take in memory.
@@ -280,6 +304,7 @@ impl<P: Pace> Machine<P> {
         let bytes = entry.operation.memory_bytes();
         self.held_bytes -= bytes;
         self.partitions[entry.partition as usize].held_bytes -= bytes;
+        self.acknowledged += u64::from(!matches!(how, Settled::Unwritten));
         self.groups.settle(entry, how);
     }
 

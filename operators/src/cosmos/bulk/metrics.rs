@@ -26,6 +26,8 @@ pub struct BulkMetrics {
     pub held_bytes: usize,
     /// How often the ranges have been read after the first time: the service had said that they have changed.
     pub map_reads: u64,
+    /// How long operations have been under way without any being acknowledged, in seconds; 0 when none are.
+    pub stalled_s: f64,
 }
 
 /// What was sent to one physical partition. Every figure counts from the opening of the writer.
@@ -45,6 +47,8 @@ pub struct PartitionMetrics {
     pub throttled_operations: u64,
     /// Operations that did not succeed, by status and sub-status. Those of a request that failed as a whole are all in here.
     pub failures: BTreeMap<(u16, u32), u64>,
+    /// The last of them: status and sub-status, and status 0 for a request without an answer. Not added up.
+    pub last_failure: Option<(u16, u32)>,
     /// Requests without an answer.
     pub lost: u64,
     /// The time of all requests together.
@@ -119,12 +123,14 @@ impl PartitionMetrics {
         self.sizes[size.min(SIZE_BOUNDS.len() - 1)] += 1;
         let Ok(answer) = ended else {
             self.lost += 1;
+            self.last_failure = Some((0, 0));
             return;
         };
         self.charge_ru += answer.charge_ru;
         let mut throttled = 0;
         for (status, sub_status, count) in failures(answer, operations) {
             *self.failures.entry((status, sub_status)).or_default() += count as u64;
+            self.last_failure = Some((status, sub_status));
             if status == 429 {
                 throttled += count as u64;
             }
@@ -233,6 +239,7 @@ mod tests {
             one.failures,
             BTreeMap::from([((404, 0), 1), ((429, 0), 101)])
         );
+        assert_eq!(one.last_failure, Some((0, 0)));
         assert_eq!(one.sizes, [1, 2, 0, 0, 1]);
         let mut both = BulkMetrics::default();
         both.partitions.insert("0".into(), one.clone());

@@ -53,7 +53,7 @@
 //!
 //! # Limits
 //!
-//! A dead container is noticed only by its answers: nothing here gives up after a time. A writer's budget is its own: several
+//! Nothing here gives up after a time: [`watchdog`] only says that nothing gets through. A writer's budget is its own: several
 //! writers of one container share fairly, but no budget between them. TLS was never run against the service.
 
 mod admission;
@@ -81,6 +81,7 @@ mod routes;
 pub(crate) mod routing;
 mod sdk;
 mod stop;
+mod watchdog;
 pub(crate) mod wire;
 pub(crate) mod writer;
 

@@ -119,6 +119,11 @@ impl KeyOrder {
     }
 
     /// Everything under way.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.slab.iter().map(|(_, entry)| entry)
+    }
+
+    /// Everything under way, to change.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.slab.iter_mut().map(|(_, entry)| entry)
     }

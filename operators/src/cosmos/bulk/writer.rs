@@ -138,6 +138,7 @@ impl BulkWriter {
         let start = Instant::now();
         let driver = Driver::new(Parts {
             max_buffered_bytes: config.max_buffered_bytes,
+            stalled_after: config.stalled_after,
             machine: machine(config, classifier, map, throughput),
             routes: Arc::new(routes),
             shared,
@@ -242,7 +243,12 @@ impl BulkWriter {
 
     /// What has been done so far.
     pub fn metrics(&self) -> BulkMetrics {
-        self.inner.shared.metrics.lock().clone()
+        let shared = &self.inner.shared;
+        let since = *shared.waiting_since.lock();
+        BulkMetrics {
+            stalled_s: since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            ..shared.metrics.lock().clone()
+        }
     }
 
     fn operation(&self, write: Write) -> Result<Operation> {

@@ -11,6 +11,8 @@ use tidefeed_emulator::{Emulator, EmulatorConfig};
 
 use super::*;
 use crate::cosmos::account::AccountConfig;
+use crate::cosmos::bulk::config::BulkConfig;
+use crate::cosmos::bulk::writer::BulkWriter;
 use crate::cosmos::container::Container;
 
 fn server() -> Emulator {
@@ -353,6 +355,30 @@ async fn a_difference_is_one_warning_and_advice_is_given_once() {
     }
     let hints = log.lines_with("every write pays for 40 indexed paths");
     assert!(hints.len() == 1 && hints[0].contains(" INFO "), "{hints:?}");
+}
+
+/// A container that was empty at the start has no document to go by until something is written.
+#[tokio::test]
+async fn a_new_container_gets_advice_with_its_first_acknowledged_write() {
+    let server = server();
+    let account = connect(&server).await;
+    let log = Log::default();
+    let _guard = log.capture();
+    let spec = keyed(&["/id"]);
+    let container = Container::create_if_absent(&account, &spec).await.unwrap();
+    let writer = BulkWriter::open(&container, BulkConfig::default());
+    let writer = writer.await.unwrap();
+    let hints = || log.lines_with("every write pays for 40 indexed paths");
+    writer.delete("[\"a\"]", "a").await.unwrap().await.unwrap();
+    assert_eq!(hints(), Vec::<String>::new());
+    for id in ["a", "b", "c"] {
+        let members = (0..40).map(|n| (format!("field{n}"), json!(n)));
+        let mut document: serde_json::Map<_, _> = members.collect();
+        document.insert("id".to_owned(), json!(id));
+        writer.upsert(&document).await.unwrap().await.unwrap();
+        assert_eq!(hints().len(), 1, "{:?}", hints());
+    }
+    writer.close().await.unwrap();
 }
 
 #[tokio::test]
