@@ -111,37 +111,15 @@ impl Plan {
         self.check_stamps(config)
     }
 
-    /// The epoch in a document tells one sink what it has written: a second sink that sets it there would hide changes of the
-    /// first.
+    /// A stamp is one more operation of a patch, and only the configuration knows of it.
     fn check_stamps(&self, config: &JobConfig) -> Result<()> {
-        let relies = |sink: &String| {
-            self.strategies
-                .get(sink)
-                .is_some_and(WriteRule::relies_on_stamp)
-        };
-        for name in self.sinks.keys().filter(|sink| relies(sink)) {
-            let sink = &config.sink[name];
+        for (name, rule) in &self.strategies {
             let rule = WriteRule {
-                stamp_epoch: sink.stamp_epoch,
-                ..self.strategies[name].clone()
+                stamp_epoch: config.sink[name].stamp_epoch,
+                ..rule.clone()
             };
             let valid = rule.validate();
             valid.map_err(|error| error.wrap(format!("sink {name}")))?;
-            let stamps = |other: &&String| {
-                let there = &config.sink[*other];
-                let same = (&there.database, &there.container) == (&sink.database, &sink.container);
-                *other != name && same && (there.stamp_epoch || relies(other))
-            };
-            if let Some(other) = self.sinks.keys().find(stamps) {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!(
-                        "sinks {name} and {other} both write _epoch into documents of {}/{}, where {name} tells by it what it has \
-                         written: give one of them another container",
-                        sink.database, sink.container
-                    ),
-                ));
-            }
         }
         Ok(())
     }
