@@ -19,8 +19,8 @@ pub struct Plan {
     pub sources: BTreeMap<String, &'static str>,
     /// Sinks, each with the type of its rows.
     pub sinks: BTreeMap<String, &'static str>,
-    /// What sinks write that do not keep their containers equal to a view, in words.
-    pub strategies: BTreeMap<String, String>,
+    /// What sinks write that do not keep their containers equal to a view.
+    pub strategies: BTreeMap<String, WriteRule>,
     /// Tables, each with the hash of its rows.
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
@@ -57,12 +57,12 @@ impl Plan {
         &mut self,
         name: &str,
         rows: &'static str,
-        rule: &WriteRule,
+        rule: WriteRule,
     ) -> Result<()> {
         let valid = rule.validate();
         valid.map_err(|error| error.wrap(format!("sink {name}")))?;
         if !rule.keeps_view() {
-            self.strategies.insert(name.to_owned(), rule.to_string());
+            self.strategies.insert(name.to_owned(), rule);
         }
         Plan::note("sink", &mut self.sinks, name, rows)
     }
@@ -107,6 +107,41 @@ impl Plan {
                 ErrorKind::Config,
                 "the job reads no source: call flow.change_feed",
             ));
+        }
+        self.check_stamps(config)
+    }
+
+    /// The epoch in a document tells one sink what it has written: a second sink that sets it there would hide changes of the
+    /// first.
+    fn check_stamps(&self, config: &JobConfig) -> Result<()> {
+        let relies = |sink: &String| {
+            self.strategies
+                .get(sink)
+                .is_some_and(WriteRule::relies_on_stamp)
+        };
+        for name in self.sinks.keys().filter(|sink| relies(sink)) {
+            let sink = &config.sink[name];
+            let rule = WriteRule {
+                stamp_epoch: sink.stamp_epoch,
+                ..self.strategies[name].clone()
+            };
+            let valid = rule.validate();
+            valid.map_err(|error| error.wrap(format!("sink {name}")))?;
+            let stamps = |other: &&String| {
+                let there = &config.sink[*other];
+                let same = (&there.database, &there.container) == (&sink.database, &sink.container);
+                *other != name && same && (there.stamp_epoch || relies(other))
+            };
+            if let Some(other) = self.sinks.keys().find(stamps) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "sinks {name} and {other} both write _epoch into documents of {}/{}, where {name} tells by it what it has \
+                         written: give one of them another container",
+                        sink.database, sink.container
+                    ),
+                ));
+            }
         }
         Ok(())
     }

@@ -147,6 +147,11 @@ impl WriteRule {
         spec.validate(self.stamp_epoch)
     }
 
+    /// Whether it tells by `_epoch` in a document what it has written there.
+    pub fn relies_on_stamp(&self) -> bool {
+        matches!(&self.strategy, Strategy::Patch(spec) if spec.is_stamped())
+    }
+
     /// Whether the container is to be equal to a view, so that it can be compared and brought in line with it.
     pub fn keeps_view(&self) -> bool {
         self.strategy == Strategy::Upsert && self.rows == RowKind::Collection

@@ -42,6 +42,8 @@ impl<'scope> Flow<'scope> {
     /// - The container may hold documents at the start.
     /// - A sink that is new to a job with a checkpoint, or has changed, writes what changes from the last commit on. Rows of
     ///   before are not written. To have them written start over with `--fresh`; a patch then adds them again.
+    /// - A patch that increments, adds or creates tells by `_epoch` in the document what it has written. So no other sink, of this
+    ///   job or another, may write `_epoch` into the same documents.
     /// - The sink cannot be rebuilt: `--rebuild` refuses it by name, and leaves it out for `all`.
     ///
     /// What is written has its effect once, also after a crash, patches with increments included.
@@ -176,7 +178,7 @@ impl<'scope> Flow<'scope> {
                     stamp_epoch: false,
                 };
                 let rows = std::any::type_name::<R>();
-                plan.borrow_mut().note_sink(name, rows, &rule)?;
+                plan.borrow_mut().note_sink(name, rows, rule)?;
                 Ok(None)
             }
             Mode::Run { parts, .. } => {

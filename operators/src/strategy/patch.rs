@@ -39,6 +39,9 @@
 //!   what is not there, so the property is set first.
 //! - Adds to a list cannot be summed, so epochs never fold, and a plain stream cannot have any.
 //! - Sums are exact as long as they and their parts are whole numbers of 64 bits; fractions are added as 64-bit floats.
+//! - One sink alone may write `_epoch` into a document: a second one would hide changes of the first.
+//! - Whoever goes back by hand, with `--fresh` or to an older commit, reads changes again in new epochs, and they are added
+//!   again. If the clock was set back before a `--fresh` start, patches are turned away until it has caught up.
 //! - The object in which a property is must exist in the document; the service refuses the patch otherwise.
 
 use std::fmt;

@@ -241,6 +241,27 @@ fn a_sink_without_a_view_begins_at_the_commit_and_cannot_be_rebuilt() {
     assert_eq!(all.sinks["large"].becomes, SinkFate::Continue, "{all}");
     assert_eq!(all.sinks["by_customer"].becomes, SinkFate::Rebuild, "{all}");
 
+    let sum = |paths: i32| (0..paths).fold(PatchSpec::new(), |p, n| p.increment(&format!("/p{n}")));
+    let refusal = |change: fn(&mut tidefeed::JobConfig), paths| {
+        let mut config = config(1);
+        change(&mut config);
+        let build = move |flow: &mut Flow<'_>| {
+            let orders = flow.change_feed::<OrderDocument>("orders")?;
+            let orders = orders.map(|document| document.order);
+            flow.write("large", Strategy::Patch(sum(paths)), orders.clone())?;
+            flow.upsert("by_customer", orders)
+        };
+        let job = Job::new("shop", config, shop.clone(), build);
+        let job = job.checkpoint_store(CheckpointStore::in_memory("shop"));
+        job.check().err().map(|error| error.report())
+    };
+    let stamp_both = |config: &mut tidefeed::JobConfig| {
+        let view = config.sink.get_mut("by_customer").expect("a sink");
+        (view.container, view.stamp_epoch) = ("large".to_owned(), true);
+    };
+    let report = refusal(stamp_both, 1).expect("refused");
+    assert!(report.contains("both write _epoch"), "{report}");
+    assert_eq!(refusal(|_| {}, 9), None);
     let too_large = (0..11).fold(PatchSpec::new(), |patch, n| patch.set(&format!("/p{n}")));
     let refused = with(Some(Strategy::Patch(too_large))).check();
     let report = refused.expect_err("refused").report();
