@@ -1,5 +1,6 @@
 //! Sources and sinks in Azure Cosmos DB.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct Cosmos {
     config: adapter::AccountConfig,
     /// Brought by the job's code.
     credential: Option<Arc<dyn TokenCredential>>,
+    /// By sink.
+    classifiers: BTreeMap<String, adapter::Classifier>,
     account: OnceCell<adapter::Account>,
 }
 
@@ -66,10 +69,18 @@ impl Cosmos {
         Ok(Self::of(config, None))
     }
 
+    /// The same containers, with another table of what a status of the service means for the writes of this sink: success, another
+    /// try, a refusal of the document, or the end of the job.
+    pub fn with_classifier(mut self, sink: &str, table: adapter::Classifier) -> Self {
+        self.classifiers.insert(sink.to_owned(), table);
+        self
+    }
+
     fn of(config: adapter::AccountConfig, credential: Option<Arc<dyn TokenCredential>>) -> Self {
         Cosmos {
             config,
             credential,
+            classifiers: BTreeMap::new(),
             account: OnceCell::new(),
         }
     }
@@ -178,7 +189,8 @@ impl Connect for Cosmos {
             },
             ..defaults
         };
-        let target = adapter::CosmosTarget::open(container, bulk).await;
+        let table = self.classifiers.get(name).cloned().unwrap_or_default();
+        let target = adapter::CosmosTarget::open_with(container, bulk, table).await;
         let target = target.map_err(|error| error.wrap(format!("sink {name}")))?;
         Ok(Arc::new(target))
     }

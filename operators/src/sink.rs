@@ -76,8 +76,8 @@ pub struct SinkParts {
 
 /// Writes what the rows of a view, or the records of a plain stream, come to.
 pub trait UpsertDocuments<'scope> {
-    /// Brings the target to the view, epoch by epoch, or writes what another rule says. Returns how the view changed, for the committer: this stream's frontier
-    /// passes an epoch when every write of the epoch is acknowledged.
+    /// Brings the target to the view, epoch by epoch, or writes what another rule says. Returns how the view changed, for the
+    /// committer: this stream's frontier passes an epoch when every write of the epoch is acknowledged.
     fn upsert_documents(self, parts: SinkParts) -> StreamVec<'scope, u64, Report>;
 }
 

@@ -14,7 +14,7 @@ use azure_identity::{
 };
 use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 
-use super::account::Credential;
+use super::account_config::Credential;
 
 /// # Errors
 /// [`ErrorKind::Config`] when the environment lacks what the identity needs.

@@ -34,6 +34,7 @@
 //! were read.
 
 mod account;
+mod account_config;
 mod backoff;
 mod backtrace;
 mod bulk;
@@ -57,7 +58,8 @@ mod target;
 /// What a credential of one's own implements; it is `azure_core`'s.
 pub use azure_core::credentials::TokenCredential;
 
-pub use account::{Account, AccountConfig, AccountKey, Credential};
+pub use account::Account;
+pub use account_config::{AccountConfig, AccountKey, Credential};
 pub use backoff::{Backoff, BackoffConfig};
 pub use backtrace::disable_library_backtraces;
 pub use bulk::classify::{Classifier, Refresh, Subject, Verdict};

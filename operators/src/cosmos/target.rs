@@ -46,11 +46,24 @@ impl CosmosTarget {
     ///
     /// # Errors
     /// As [`BulkWriter::open`].
-    pub async fn open(container: Container, mut config: BulkConfig) -> Result<Self> {
+    pub async fn open(container: Container, config: BulkConfig) -> Result<Self> {
+        Self::open_with(container, config, Classifier::default()).await
+    }
+
+    /// As [`open`](Self::open), with another table of what a status means. Replaces and patches of documents that are not there
+    /// are ignored, unless the table says otherwise.
+    ///
+    /// # Errors
+    /// As [`BulkWriter::open`].
+    pub async fn open_with(
+        container: Container,
+        mut config: BulkConfig,
+        table: Classifier,
+    ) -> Result<Self> {
         if config.on_poison == Poison::Report {
             config.on_poison = Poison::Fail;
         }
-        let table = Classifier::default().ignore_missing();
+        let table = table.ignore_missing();
         let writer = BulkWriter::open_with(&container, config, table).await?;
         Ok(CosmosTarget { container, writer })
     }

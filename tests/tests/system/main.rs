@@ -5,6 +5,7 @@
 //! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
 //! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
+//! | `classified` | give a sink its own table of what a status means |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `failpoints` | abort it before and after every step of its protocol |
@@ -20,6 +21,7 @@
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod changed_jobs;
+mod classified;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 
 use super::*;
-use crate::cosmos::account::AccountConfig;
+use crate::cosmos::account_config::AccountConfig;
 use crate::cosmos::bulk::config::BulkConfig;
 use crate::cosmos::bulk::writer::BulkWriter;
 use crate::cosmos::container::Container;
