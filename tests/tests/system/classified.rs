@@ -18,7 +18,7 @@ fn run(place: &Place, adapted: impl FnOnce(Cosmos) -> Cosmos) -> tidefeed::Resul
         .times(3);
     place.server().set_faults(1, vec![refused]).expect("sound");
     let config = JobConfig::parse(&config_text(place.database(), LOCAL)).expect("parses");
-    let cosmos = Cosmos::new(&place.server().endpoint(), place.server().key())?;
+    let cosmos = Cosmos::new(place.server().endpoint(), place.server().key())?;
     let job = Job::new("shop", config, adapted(cosmos), views)
         .checkpoint_store(CheckpointStore::in_memory("shop"))
         .start()?;
