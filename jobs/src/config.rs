@@ -23,6 +23,7 @@ mod account;
 mod checkpoint;
 mod progress;
 mod sink;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +40,7 @@ pub use account::{AccountConfig, Auth};
 pub use checkpoint::CheckpointConfig;
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
+pub use source::{SourceConfig, StartAt};
 
 /// Everything that a job can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -75,41 +77,6 @@ impl Default for Workers {
     }
 }
 
-/// One container to read.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// The database.
-    pub database: String,
-    /// The container.
-    pub container: String,
-    /// Where a fresh run starts: `beginning` (default) or `now`. A resumed run ignores it.
-    #[serde(default)]
-    pub start: StartAt,
-    /// Documents asked for in a page, a hint; default 1000, 1 to 10000. Larger makes fewer requests; a page always holds
-    /// whole transactions, so it can be larger than the hint. Default: what the service's own connectors use.
-    #[serde(default = "default_page_size")]
-    pub page_size: u32,
-    /// First delay before an idle feed range is asked again, milliseconds; default 10, 1 to `poll_max_ms`. Smaller lowers
-    /// latency; larger costs fewer request units, about 2 for each question.
-    #[serde(default = "default_poll_ms")]
-    pub poll_ms: u64,
-    /// The delay doubles while the range stays idle, up to this, milliseconds; default 1000, at most 3600000.
-    #[serde(default = "default_poll_max_ms")]
-    pub poll_max_ms: u64,
-}
-
-/// Where a fresh run starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartAt {
-    /// At the first change that the service still has.
-    #[default]
-    Beginning,
-    /// At the changes made from now on.
-    Now,
-}
-
 /// A container for the dead letters of this job and perhaps of others, partitioned by `/sink`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,15 +94,6 @@ impl DeadLettersConfig {
     }
 }
 
-fn default_page_size() -> u32 {
-    1000
-}
-fn default_poll_ms() -> u64 {
-    10
-}
-fn default_poll_max_ms() -> u64 {
-    1000
-}
 impl JobConfig {
     /// Reads a configuration file.
     ///
@@ -185,27 +143,7 @@ impl JobConfig {
         within("checkpoint.settle_ms", millis(lease.settle), 0, hour, ms)?;
         within("workers", self.workers.0 as u64, 1, 256, "threads")?;
         for (name, source) in &self.source {
-            within(
-                &format!("source.{name}.page_size"),
-                source.page_size.into(),
-                1,
-                10_000,
-                "documents",
-            )?;
-            within(
-                &format!("source.{name}.poll_max_ms"),
-                source.poll_max_ms,
-                1,
-                3_600_000,
-                "milliseconds",
-            )?;
-            within(
-                &format!("source.{name}.poll_ms"),
-                source.poll_ms,
-                1,
-                source.poll_max_ms,
-                "milliseconds",
-            )?;
+            source.validate(name)?;
         }
         for (name, sink) in &self.sink {
             within(

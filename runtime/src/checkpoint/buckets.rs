@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::frame::Damage;
 use super::ledger::Volume;
@@ -138,7 +139,7 @@ type Version = (Epoch, u64);
 
 /// The newest record of every key of a source, removals included.
 #[derive(Default)]
-struct Newest(HashMap<Bytes, (Version, Option<Bytes>)>);
+struct Newest(HashMap<Bytes, (Version, Option<Bytes>), Xxh3DefaultBuilder>);
 
 impl Newest {
     /// Takes the record if there is no newer one of its key. Of the records of one seal the last must come first.
@@ -413,6 +414,7 @@ async fn merge_bucket(
 fn add_all(newest: &mut Sources, version: Version, parts: Vec<SealPart>) {
     for part in parts.into_iter().rev() {
         let keys = newest.entry(part.source).or_default();
+        keys.0.reserve(part.records.len());
         for record in part.records.into_iter().rev() {
             keys.add(version, record, |record| record);
         }
