@@ -118,9 +118,17 @@ impl ChangeFeed for CosmosFeed {
             position,
             pages: None,
             quiet_polls: 0,
+            partitions: 1,
         }))
     }
+
+    fn divide(&self, range: &FeedRangeId, parts: usize) -> Vec<FeedRangeId> {
+        range.divide(parts, END_OF_HASHES)
+    }
 }
+
+/// The service hashes partition keys to numbers whose two leading bits are zero, so that nothing is beyond.
+const END_OF_HASHES: u64 = 0x40 << 56;
 
 /// The feed ranges of a container as they are now, in key order. Passing faults are retried without limit.
 ///
@@ -171,6 +179,8 @@ struct CosmosStream {
     retry: Retry,
     /// Polls in a row that the service answered with "nothing new", since the last page that went out.
     quiet_polls: usize,
+    /// Partitions that the range lies in, when they were last counted.
+    partitions: usize,
 }
 
 #[async_trait]
@@ -202,6 +212,10 @@ impl PageStream for CosmosStream {
                 format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
             tokio::time::sleep(self.retry.wait_after(&failure, &what)).await;
         }
+    }
+
+    fn partitions(&self) -> usize {
+        self.partitions
     }
 }
 
@@ -251,6 +265,7 @@ impl CosmosStream {
             // Then the next poll fails as well, and is dealt with there.
             Err(_) => 1,
         };
+        self.partitions = parts;
         self.quiet_polls >= parts
     }
 
