@@ -477,7 +477,8 @@ impl PageStream for MemoryStream {
         let page_size = self.container.shared.options.page_size;
         let records = log.page(&mut self.after, page_size, |hash| {
             let hash = format!("{hash:016X}");
-            self.bounds.0 <= hash && hash < self.bounds.1
+            // Hashes fill the space, beyond the name of its end.
+            self.bounds.0 <= hash && (hash < self.bounds.1 || self.bounds.1 == "FF")
         });
         Ok(Page {
             caught_up: records.is_empty(),

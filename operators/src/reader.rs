@@ -113,6 +113,16 @@ pub struct PollDelay {
     pub longest: Duration,
 }
 
+impl Default for PollDelay {
+    /// 10 ms to 1 s: guesses.
+    fn default() -> Self {
+        PollDelay {
+            first: Duration::from_millis(10),
+            longest: Duration::from_secs(1),
+        }
+    }
+}
+
 /// Everything that the readers of one source share.
 pub struct Readers {
     /// The container's feed.

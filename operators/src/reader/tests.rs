@@ -110,3 +110,67 @@ async fn every_range_has_its_turn_and_a_page_that_is_too_large_passes() {
     }
     assert_eq!(readers.ledger.observe().waiting_bytes, 0);
 }
+
+/// A range that is handed over ends after a whole page, and what others go on with is exactly what is left.
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_goes_on_where_the_range_stood() {
+    let container = MemoryContainer::new(MemoryOptions {
+        ranges: 1,
+        page_size: 5,
+        ..Default::default()
+    });
+    for number in 0..200 {
+        container.upsert(&format!("[{number}]"), "1", "{}");
+    }
+    let range = container.ranges().await.unwrap().remove(0);
+    // Room for a few pages, so that the reader is in the middle when it is told.
+    let budget = ByteBudget::new(4 << 10);
+    let parts = container.divide(&range, 3);
+    let readers = readers(container, &budget, 1);
+    let (inbox, mut arrivals) = Inbox::within(&budget);
+    let (divide, division) = watch::channel(None);
+    let whole = Arc::clone(&readers).read(from(&range), 0, division, inbox.clone());
+    let whole = tokio::spawn(whole);
+    let (mut keys, mut ended, mut left) = (Vec::new(), 0, 1);
+    while left > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for arrival in std::iter::from_fn(|| arrivals.try_next()) {
+            assert_eq!(ended > 0, arrival.range != range, "{}", arrival.range);
+            keys.extend(arrival.page.records.iter().map(|record| record.key.clone()));
+            if arrival.counts() {
+                readers.ledger.page_attached(Epoch(1), arrival.bytes);
+            }
+            if arrival.caught_up {
+                readers.ledger.caught_up(Epoch(1));
+                left -= usize::from(arrival.handed_over.is_none());
+            }
+            let Some(handed_over) = arrival.handed_over else {
+                continue;
+            };
+            (ended, left) = (keys.len(), handed_over.parts.len());
+            assert_eq!(handed_over.parts, parts);
+            assert!(handed_over.loading);
+            for part in handed_over.parts {
+                let start = RangeStart {
+                    range: part,
+                    start: Start::Token(arrival.page.token.clone()),
+                    loading: true,
+                };
+                let (_divide, division) = watch::channel(None);
+                tokio::spawn(Arc::clone(&readers).read(start, 0, division, inbox.clone()));
+            }
+        }
+        if keys.len() >= 20 {
+            divide.send_replace(Some(parts.clone()));
+        }
+    }
+    whole.await.unwrap();
+    assert!((20..200).contains(&ended) && ended % 5 == 0, "{ended}");
+    assert_eq!(keys.len(), 200, "none twice");
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 200, "and none lost");
+    assert!(readers.ledger.loaded());
+    assert_eq!(readers.open_ranges.load(Ordering::Relaxed), 3);
+    assert_eq!(readers.counters.ranges().len(), 3);
+}
