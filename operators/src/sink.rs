@@ -31,7 +31,7 @@ use std::sync::Arc;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
-use tidefeed_runtime::{Epoch, Error, Ledger};
+use tidefeed_runtime::{Epoch, Error, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
