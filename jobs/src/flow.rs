@@ -1,31 +1,30 @@
 //! What a job's code is given to build its dataflow with.
 
+mod sources;
 mod writes;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidefeed_operators::document::DocumentEncoder;
-use tidefeed_operators::enumerator::{ReaderParts, enumerate};
-use tidefeed_operators::letters::{KeepLetters, LetterParts};
+use tidefeed_operators::enumerator::ReaderParts;
+use tidefeed_operators::letters::LetterParts;
 use tidefeed_operators::sink::SinkParts;
-use tidefeed_operators::source::{SourceParts, source};
+use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
-use tidefeed_operators::upsert::UpsertToCollection;
 use tidefeed_runtime::dataflow::Report;
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, Result};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession, operator};
 use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::{Scope, StreamVec};
 
-use crate::graph::{source_name, table_name};
+use crate::graph::table_name;
 use crate::plan::{Plan, table_hash};
 
 /// A collection of a job: rows with how often each occurs, as they change from epoch to epoch.
@@ -127,55 +126,6 @@ impl<'scope> Flow<'scope> {
     /// The dataflow's scope, for operators that need it.
     pub fn scope(&self) -> Scope<'scope, u64> {
         self.scope
-    }
-
-    /// The documents of the container of `[source.name]`: one row for each, its newest version, maintained as the container
-    /// changes.
-    ///
-    /// `T` must be totally ordered, so it holds no floating-point numbers: use integers or fixed point, which also retract
-    /// exactly. Fields that `T` does not name are ignored. A document that does not decode as `T` ends the run with an
-    /// error that names it, unless the source's `on_decode_error` says otherwise; then it is as if it were not there.
-    ///
-    /// # Errors
-    /// `Config` when the job uses the source twice.
-    pub fn change_feed<T: DeserializeOwned + ExchangeData>(
-        &mut self,
-        name: &str,
-    ) -> Result<View<'scope, T>> {
-        let decode = |body: &Bytes| {
-            serde_json::from_slice::<T>(body).map_err(|error| {
-                let what = format!("it is no {}", short_type_name::<T>());
-                Error::new(ErrorKind::Data, what).with_source(error)
-            })
-        };
-        match &mut self.mode {
-            Mode::Plan(plan) => {
-                Plan::note(
-                    "source",
-                    &mut plan.borrow_mut().sources,
-                    name,
-                    std::any::type_name::<T>(),
-                )?;
-                Ok(planned(self.scope, &source_name(name)))
-            }
-            Mode::Run {
-                ticks,
-                parts,
-                reports,
-            } => {
-                let worker = parts.sources.remove(name);
-                let worker = worker.ok_or_else(|| differs("source", name))?;
-                let source = source(ticks.clone(), worker.parts, decode);
-                enumerate(source.released, worker.readers);
-                reports.push(source.reports);
-                reports.extend(
-                    worker
-                        .letters
-                        .map(|parts| source.undecodable.keep_letters(parts)),
-                );
-                Ok(source.upserts.upsert_to_collection(name))
-            }
-        }
     }
 
     /// A collection that never changes, to join with. Its rows are part of what a checkpoint is checked against.
@@ -295,11 +245,17 @@ impl<'scope> Flow<'scope> {
 
 /// Stands for a source or a table while the job is planned: it brings nothing, and has a name to be known by in the graph.
 fn planned<'scope, R: Clone + 'static>(scope: Scope<'scope, u64>, name: &str) -> View<'scope, R> {
-    type Rows<R> = CapacityContainerBuilder<Vec<(R, u64, isize)>>;
+    planned_stream::<(R, u64, isize)>(scope, name).as_collection()
+}
+
+/// The same for a plain stream.
+fn planned_stream<'scope, R: Clone + 'static>(
+    scope: Scope<'scope, u64>,
+    name: &str,
+) -> StreamVec<'scope, u64, R> {
     operator::source(scope, name, |_cap, _info| {
-        |_output: &mut OutputBuilderSession<'_, u64, Rows<R>>| {}
+        |_output: &mut OutputBuilderSession<'_, u64, CapacityContainerBuilder<Vec<R>>>| {}
     })
-    .as_collection()
 }
 
 /// The job's code used something that it did not use when it was planned.
@@ -307,10 +263,4 @@ fn differs(kind: &str, name: &str) -> Error {
     Error::internal(format!(
         "the job uses {kind} {name} on a worker, but did not when it was planned: build the same dataflow every time"
     ))
-}
-
-/// A type's name without its module path.
-fn short_type_name<T>() -> &'static str {
-    let name = std::any::type_name::<T>();
-    name.rsplit("::").next().unwrap_or(name)
 }

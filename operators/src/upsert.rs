@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
@@ -67,6 +69,36 @@ impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, 
                     }
                 });
         updates.as_collection()
+    }
+}
+
+/// A change of a document.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Change<V> {
+    /// The document.
+    pub key: DocumentKey,
+    /// Its new value; `None` when it is gone.
+    pub value: Option<V>,
+}
+
+impl<'scope, V: Clone + 'static> Upserts<'scope, V> {
+    /// The changes as a plain stream, in the order of their feed ranges, each in its epoch. The stream's frontier does not pass an
+    /// epoch before that is sealed (I1).
+    pub fn changes(self, name: &str) -> StreamVec<'scope, u64, Change<V>> {
+        let name = format!("Changes: {name}");
+        self.records
+            .binary(self.unsealed, Pipeline, Pipeline, &name, |_cap, _info| {
+                move |input, unsealed, output| {
+                    // It carries nothing, but an input must be read.
+                    unsealed.for_each(|_, _| {});
+                    input.for_each(|cap, upserts| {
+                        let changes = upserts
+                            .drain(..)
+                            .map(|(key, value, _epoch)| Change { key, value });
+                        output.session(&cap).give_iterator(changes);
+                    });
+                }
+            })
     }
 }
 

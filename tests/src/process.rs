@@ -97,6 +97,11 @@ impl Run {
         kill_process(pid.expect("the number of a process"), signal).expect("ours to signal");
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it, and returns how it ended and what it had said.
     ///
     /// # Panics

@@ -109,38 +109,9 @@ impl<'scope> Flow<'scope> {
     /// A stream has no retractions: nothing is taken back when a document of the source changes or goes. It has no rows to
     /// verify either, and any number of records for a document. For everything else it is as [`write`](Self::write).
     ///
-    /// A record belongs to the epoch of the timestamp that it travels with, which must be the same each time. Updates of a
-    /// collection may travel ahead of their own time: delay them to it, as here.
-    ///
-    /// # Example
-    ///
-    /// Every change of an order is one more event of its customer, who is never forgotten:
-    ///
-    /// ```
-    /// use serde::{Deserialize, Serialize};
-    /// use tidefeed::prelude::*;
-    /// use tidefeed::timely::dataflow::operators::vec::{Delay, Map};
-    ///
-    /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-    /// # struct Order { id: String, customer: String, version: u64 }
-    /// #[derive(Clone, Serialize)]
-    /// struct Event {
-    ///     id: String,
-    ///     events: u64,
-    /// }
-    ///
-    /// fn views(flow: &mut Flow<'_>) -> Result<()> {
-    ///     let orders = flow.change_feed::<Order>("orders")?;
-    ///     let changes = orders.inner.delay(|(_order, epoch, _diff), _time| *epoch);
-    ///     let events = changes.flat_map(|(order, _epoch, diff)| {
-    ///         let event = Event { id: order.customer, events: 1 };
-    ///         (diff > 0).then_some((order.version, event))
-    ///     });
-    ///     let count = PatchSpec::new().increment("/events").create_missing();
-    ///     flow.write_stream("customers", Strategy::Patch(count), events)
-    /// }
-    /// # fn main() {}
-    /// ```
+    /// A record belongs to the epoch of the timestamp that it travels with, which must be the same each time. A source's own stream
+    /// is [`change_stream`](Self::change_stream), with an example. Updates of a collection may travel ahead of their own time:
+    /// delay them to it before they are written as a stream.
     ///
     /// # Errors
     /// As [`write`](Self::write), and when a patch adds: several records would be one operation.

@@ -43,7 +43,10 @@ mod patches;
 #[cfg(unix)]
 mod progress;
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stateful;
+mod streams;
 #[cfg(unix)]
 mod zombie;
 

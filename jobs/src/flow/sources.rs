@@ -1,0 +1,138 @@
+//! The beginnings of a job's dataflow: what is read from containers.
+
+use bytes::Bytes;
+use differential_dataflow::ExchangeData;
+use serde::de::DeserializeOwned;
+use tidefeed_operators::enumerator::enumerate;
+use tidefeed_operators::letters::KeepLetters;
+use tidefeed_operators::source::{Upserts, source};
+use tidefeed_operators::upsert::{Change, UpsertToCollection};
+use tidefeed_runtime::{Error, ErrorKind, Result};
+use timely::dataflow::StreamVec;
+
+use super::{Flow, Mode, View, differs, planned, planned_stream};
+use crate::graph::source_name;
+use crate::plan::Plan;
+
+impl<'scope> Flow<'scope> {
+    /// The documents of the container of `[source.name]`: one row for each, its newest version, maintained as the container
+    /// changes.
+    ///
+    /// `T` must be totally ordered, so it holds no floating-point numbers: use integers or fixed point, which also retract
+    /// exactly. Fields that `T` does not name are ignored. A document that does not decode as `T` ends the run with an
+    /// error that names it, unless the source's `on_decode_error` says otherwise; then it is as if it were not there.
+    ///
+    /// # Errors
+    /// `Config` when the job uses the source twice.
+    pub fn change_feed<T: DeserializeOwned + ExchangeData>(
+        &mut self,
+        name: &str,
+    ) -> Result<View<'scope, T>> {
+        let source = self.source::<T>(name)?;
+        Ok(match source {
+            Sourced::Planned => planned(self.scope, &source_name(name)),
+            Sourced::Running(upserts) => upserts.upsert_to_collection(name),
+        })
+    }
+
+    /// The changes of the container of `[source.name]` as a plain stream, each document's in order: what
+    /// [`change_feed`](Self::change_feed) makes its collection from, for operators of timely.
+    ///
+    /// A stream has no retractions and no state: a document that is written twice is two changes, unless the service or the reader
+    /// saw only the newer one. A run that resumes brings the container as of the last commit first, one change for each document
+    /// at the commit's epoch, and then what was sealed after it; the sinks know what they have written already, so what is
+    /// written from a stream has its effect once ([`write_stream`](Self::write_stream)).
+    ///
+    /// # Example
+    ///
+    /// Every change of an order is one more event of its customer:
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tidefeed::prelude::*;
+    /// use tidefeed::timely::dataflow::operators::vec::Map;
+    ///
+    /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    /// # struct Order { id: String, customer: String, version: u64 }
+    /// #[derive(Clone, Serialize)]
+    /// struct Event {
+    ///     id: String,
+    ///     events: u64,
+    /// }
+    ///
+    /// fn views(flow: &mut Flow<'_>) -> Result<()> {
+    ///     let changes = flow.change_stream::<Order>("orders")?;
+    ///     let orders = changes.flat_map(|change| change.value);
+    ///     let events = orders.map(|order| (order.version, Event { id: order.customer, events: 1 }));
+    ///     let count = PatchSpec::new().increment("/events").create_missing();
+    ///     flow.write_stream("customers", Strategy::Patch(count), events)
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` when the job uses the source twice.
+    pub fn change_stream<T: DeserializeOwned + ExchangeData>(
+        &mut self,
+        name: &str,
+    ) -> Result<StreamVec<'scope, u64, Change<T>>> {
+        let source = self.source::<T>(name)?;
+        Ok(match source {
+            Sourced::Planned => planned_stream(self.scope, &source_name(name)),
+            Sourced::Running(upserts) => upserts.changes(name),
+        })
+    }
+
+    fn source<T: DeserializeOwned + ExchangeData>(
+        &mut self,
+        name: &str,
+    ) -> Result<Sourced<'scope, T>> {
+        let decode = |body: &Bytes| {
+            serde_json::from_slice::<T>(body).map_err(|error| {
+                let what = format!("it is no {}", short_type_name::<T>());
+                Error::new(ErrorKind::Data, what).with_source(error)
+            })
+        };
+        match &mut self.mode {
+            Mode::Plan(plan) => {
+                Plan::note(
+                    "source",
+                    &mut plan.borrow_mut().sources,
+                    name,
+                    std::any::type_name::<T>(),
+                )?;
+                Ok(Sourced::Planned)
+            }
+            Mode::Run {
+                ticks,
+                parts,
+                reports,
+            } => {
+                let worker = parts.sources.remove(name);
+                let worker = worker.ok_or_else(|| differs("source", name))?;
+                let source = source(ticks.clone(), worker.parts, decode);
+                enumerate(source.released, worker.readers);
+                reports.push(source.reports);
+                reports.extend(
+                    worker
+                        .letters
+                        .map(|parts| source.undecodable.keep_letters(parts)),
+                );
+                Ok(Sourced::Running(source.upserts))
+            }
+        }
+    }
+}
+
+/// What the job's code gets of a source.
+enum Sourced<'scope, T> {
+    /// The job is planned: there is nothing to read.
+    Planned,
+    Running(Upserts<'scope, T>),
+}
+
+/// A type's name without its module path.
+fn short_type_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.rsplit("::").next().unwrap_or(name)
+}
