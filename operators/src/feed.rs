@@ -6,12 +6,16 @@
 //! 1. [`ChangeFeed::ranges`] tiles the key space: every document belongs to exactly one range.
 //! 2. Pages of one stream come in the order of the feed, and a page never splits what the service wrote at once.
 //! 3. [`Page::token`] resumes exactly after the page. It never covers a record that no page has delivered.
-//! 4. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
+//! 4. A start at [`Start::Now`] is fixed when [`ChangeFeed::open`] returns: every change made after that is delivered, whatever
+//!    happens to the range, and the first page holds the position. No token says "now".
+//! 5. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record, Result};
+use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
 
 /// Where to start reading a feed range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Start {
     Beginning,
     /// At the changes made from now on.
     Now,
-    /// At the changes made at or after a point in time.
+    /// At the changes made at or after a point in time. Cosmos DB finds it to about 5 seconds.
     Time(SystemTime),
     /// After the page that returned this token.
     Token(ContinuationToken),
@@ -35,10 +39,11 @@ pub trait ChangeFeed: Send + Sync + 'static {
     /// When the container cannot be reached, or does not exist.
     async fn ranges(&self) -> Result<Vec<FeedRangeId>>;
 
-    /// Opens one range. Does no more than it must: the first page is read by the first `next_page`.
+    /// Opens one range. Does no more than it must: with [`Start::Now`] it waits until the position is fixed in every part of the
+    /// range; otherwise the first page is read by the first `next_page`.
     ///
     /// # Errors
-    /// When the range is malformed or the token is not one of this range.
+    /// When the range is malformed, the token is not one of this range, or the feed cannot start there.
     async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>>;
 }
 
@@ -63,4 +68,56 @@ pub struct Page {
     pub charge_ru: f64,
     /// True when the service said that there is nothing after this page for now.
     pub caught_up: bool,
+}
+
+/// The cause of an error that says that a position is older than what the feed keeps. What changed since then is lost for good, so
+/// only a run that starts over goes on.
+#[derive(Debug)]
+pub struct ExpiredPosition {
+    reload: bool,
+    message: String,
+}
+
+impl ExpiredPosition {
+    /// `reload` says whether whoever runs the job asked for a start from the beginning in this case; `message` is the server's.
+    pub fn new(reload: bool, message: impl Into<String>) -> Self {
+        let message = message.into();
+        ExpiredPosition { reload, message }
+    }
+
+    /// Whether the job is to start over.
+    pub fn reload(&self) -> bool {
+        self.reload
+    }
+
+    /// The one in the causes of `error`.
+    pub fn of(error: &Error) -> Option<&ExpiredPosition> {
+        let first = StdError::source(error);
+        std::iter::successors(first, |&error| error.source())
+            .find_map(|cause| cause.downcast_ref::<ExpiredPosition>())
+    }
+}
+
+impl fmt::Display for ExpiredPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for ExpiredPosition {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidefeed_runtime::ErrorKind;
+
+    #[test]
+    fn an_expired_position_is_found_below_any_context() {
+        let error = Error::new(ErrorKind::Checkpoint, "the position is too old");
+        assert!(ExpiredPosition::of(&error).is_none());
+        let error = error.with_source(ExpiredPosition::new(true, "gone"));
+        let error = error.wrap("source orders").wrap("job shop");
+        assert!(ExpiredPosition::of(&error).is_some_and(ExpiredPosition::reload));
+        assert!(error.report().ends_with("too old: gone"));
+    }
 }

@@ -5,7 +5,7 @@
 //! goes to readers in turn, so a range with much to read does not keep the others waiting for more than a page of each.
 //! A page that is larger than the budget waits for all of it, and passes alone.
 //!
-//! An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
+//! An idle range is polled with a delay that doubles up to a bound and falls back at the first change, less a random part.
 //! The first page that leaves nothing behind it is marked: when it is attached, the range has caught up, and when all have,
 //! the first load is complete.
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
@@ -148,7 +148,9 @@ impl Readers {
                 return Ok(true);
             }
             tokio::select! {
-                () = tokio::time::sleep(delay) => delay = (delay * 2).min(self.poll.longest),
+                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => {
+                    delay = (delay * 2).min(self.poll.longest);
+                }
                 // The sender is gone when nobody can ask for an end any more; then only the sleep counts.
                 changed = finish.changed() => if changed.is_err() { tokio::time::sleep(delay).await },
             }
@@ -212,6 +214,12 @@ impl Readers {
     }
 }
 
+/// Up to a quarter shorter, so that ranges that turned idle together do not ask together for ever. `random` is uniform in
+/// `[0, 1)`.
+fn jittered(delay: Duration, random: f64) -> Duration {
+    delay.mul_f64(1.0 - random / 4.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +243,14 @@ mod tests {
             finish: watch::Sender::new(false).subscribe(),
             open_ranges: Arc::new(AtomicUsize::new(ranges)),
         })
+    }
+
+    #[test]
+    fn delays_are_a_little_shorter_and_never_longer() {
+        let second = Duration::from_secs(1);
+        assert_eq!(jittered(second, 0.0), second);
+        assert_eq!(jittered(second, 0.5), Duration::from_millis(875));
+        assert!(jittered(second, 0.999_999) > Duration::from_millis(749));
     }
 
     /// Only delivered pages were counted, and an idle job seemed to read for nothing.

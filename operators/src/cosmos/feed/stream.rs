@@ -1,0 +1,353 @@
+//! The pages of one feed range.
+//!
+//! What the SDK gives up on is asked again here, without limit, unless no retry can mend it: waiting as long as the service asks
+//! for, with smaller pages when a page is too much, and within the budget of request units.
+//!
+//! A start at "now" is *resolved* before the stream is handed out: the service has answered for every part of the range, and
+//! what it had for some parts meanwhile is kept for the first page. The SDK's token only then says where each part stands; of a part
+//! that it has not polled it would say "now" again, and a run that resumed there would miss what came in between. The same is
+//! done before a load, for the position in the feed of all versions that the load is to be followed from.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use azure_data_cosmos::feed::FeedRange;
+use azure_data_cosmos::options::{ChangeFeedMode, ChangeFeedStartFrom};
+use tidefeed_runtime::{FeedRangeId, Record, Result};
+
+use super::CosmosFeed;
+use super::cursor::{Cursor, Place, Polled};
+use super::page_size::{PageSize, TooMuch};
+use super::phases::{Answer, Feed, Phases, Resume};
+use super::position::Position;
+use super::refusal;
+use super::token::{Saved, SavedPhase, encode};
+use crate::cosmos::failure::Failure;
+use crate::cosmos::retry::Retry;
+use crate::feed::{Page, PageStream};
+
+/// How old the time in a token may become before the token is delivered again although nothing else in it is new. Longer
+/// makes fewer seals of an idle source; shorter knows the age of a position better, which matters within hours.
+const AGE_STEP: Duration = Duration::from_secs(60);
+
+/// Asks the service for pages, and does not give up easily.
+pub(super) struct Asker {
+    feed: CosmosFeed,
+    id: FeedRangeId,
+    retry: Retry,
+    page_size: PageSize,
+}
+
+/// The pages of one feed range in LatestVersion mode.
+pub(super) struct LatestStream {
+    asker: Asker,
+    cursor: Cursor,
+    /// What came while the start was resolved.
+    first: Option<Page>,
+}
+
+/// The pages of one feed range in AllVersionsAndDeletes mode.
+pub(super) struct FullStream {
+    asker: Asker,
+    phases: Phases,
+    latest: Cursor,
+    all: Cursor,
+    /// When the position in the feed of all versions was current, in seconds since 1970, as in the last token.
+    at: u64,
+    first: Option<Page>,
+}
+
+impl Asker {
+    pub(super) fn new(feed: CosmosFeed, id: FeedRangeId) -> Self {
+        Asker {
+            retry: Retry::new(feed.config.backoff.clone()),
+            page_size: PageSize::new(feed.config.page_size),
+            feed,
+            id,
+        }
+    }
+
+    /// A cursor in the range.
+    pub(super) fn cursor(&self, range: &FeedRange, feed: Feed, place: Place) -> Cursor {
+        let mode = match feed {
+            Feed::Latest => ChangeFeedMode::LatestVersion,
+            Feed::All => ChangeFeedMode::AllVersionsAndDeletes,
+        };
+        Cursor::new(self.feed.container.clone(), range.clone(), mode, place)
+    }
+
+    /// The next answer of the service. `charge_ru` grows by what it and the failures before it cost; `at` says when a position
+    /// that has a limited life was current.
+    async fn ask(
+        &mut self,
+        cursor: &mut Cursor,
+        at: Option<u64>,
+        charge_ru: &mut f64,
+    ) -> Result<Polled> {
+        loop {
+            let taken = self.feed.admitted().await;
+            let polled = cursor.poll(self.page_size.now()).await;
+            let charged = match &polled {
+                Ok(polled) => polled.charge_ru,
+                Err(failure) => failure.charge_ru,
+            };
+            self.feed.charged(taken, charged);
+            *charge_ru += charged;
+            let failure = match polled {
+                Ok(polled) => {
+                    self.retry.succeeded();
+                    self.page_size.accepted();
+                    return Ok(polled);
+                }
+                Err(failure) => failure,
+            };
+            let wait = self.after(failure, cursor, at)?;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long to wait after `failure`.
+    fn after(&mut self, failure: Failure, cursor: &Cursor, at: Option<u64>) -> Result<Duration> {
+        let too_much = TooMuch::of(&failure);
+        let smaller = too_much.is_some() && self.page_size.refused();
+        if smaller {
+            let (range, page_size) = (&self.id, self.page_size.now());
+            tracing::debug!(%range, page_size, cause = %failure.message, "asks for smaller pages");
+        }
+        match too_much {
+            Some(TooMuch::Large) if smaller => return Ok(Duration::ZERO),
+            _ if failure.is_passing() => {}
+            _ => {
+                let (feed, id) = (&self.feed, &self.id);
+                return Err(refusal::error(failure, feed, id, cursor.place(), at));
+            }
+        }
+        let what = format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
+        Ok(self.retry.wait_after(&failure, &what))
+    }
+
+    /// Asks until the service has answered for every part of the range. Returns where that is, and what came until then.
+    pub(super) async fn resolve(
+        &mut self,
+        cursor: &mut Cursor,
+        charge_ru: &mut f64,
+    ) -> Result<(Position, Vec<Record>)> {
+        let mut records = Vec::new();
+        loop {
+            let polled = self.ask(cursor, None, charge_ru).await?;
+            records.extend(self.records(&polled)?);
+            let position = Position::of(polled.token)?;
+            if position.covers(&self.id) {
+                return Ok((position, records));
+            }
+        }
+    }
+
+    fn records(&self, polled: &Polled) -> Result<Vec<Record>> {
+        let shape = &self.feed.shape;
+        let records = polled.items.iter().map(|item| shape.change(item));
+        records
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| error.wrap(format!("cannot read container {}", self.feed.container)))
+    }
+
+    fn page(&self, records: Vec<Record>, saved: &Saved, charge_ru: f64, caught_up: bool) -> Page {
+        Page {
+            records,
+            token: encode(&self.id, saved),
+            charge_ru,
+            caught_up,
+        }
+    }
+}
+
+impl LatestStream {
+    /// At `place`; "now" is resolved.
+    pub(super) async fn open(mut asker: Asker, range: &FeedRange, place: Place) -> Result<Self> {
+        let now = matches!(place, Place::Start(ChangeFeedStartFrom::Now));
+        let mut cursor = asker.cursor(range, Feed::Latest, place);
+        let mut first = None;
+        if now {
+            let mut charge_ru = 0.0;
+            let (position, records) = asker.resolve(&mut cursor, &mut charge_ru).await?;
+            let saved = Saved::Latest(position.token);
+            first = Some(asker.page(records, &saved, charge_ru, false));
+        }
+        Ok(LatestStream {
+            asker,
+            cursor,
+            first,
+        })
+    }
+}
+
+#[async_trait]
+impl PageStream for LatestStream {
+    async fn next_page(&mut self) -> Result<Page> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let mut charge_ru = 0.0;
+        loop {
+            let polled = self
+                .asker
+                .ask(&mut self.cursor, None, &mut charge_ru)
+                .await?;
+            let records = self.asker.records(&polled)?;
+            if polled.quiet || !records.is_empty() {
+                let saved = Saved::Latest(polled.token);
+                return Ok(self.asker.page(records, &saved, charge_ru, polled.quiet));
+            }
+        }
+    }
+}
+
+impl FullStream {
+    /// From now on.
+    pub(super) async fn now(mut asker: Asker, range: &FeedRange) -> Result<Self> {
+        let mut charge_ru = 0.0;
+        let mut all = asker.cursor(range, Feed::All, Place::Start(ChangeFeedStartFrom::Now));
+        let at = now();
+        let (position, records) = asker.resolve(&mut all, &mut charge_ru).await?;
+        let phases = Phases::stream(asker.id.clone(), position);
+        let mut stream = Self::at(asker, range, phases, all, Place::never(), at);
+        stream.first = Some(stream.page(records, charge_ru, false));
+        Ok(stream)
+    }
+
+    /// From the beginning: a position in the feed of all versions, and then the latest versions.
+    pub(super) async fn beginning(mut asker: Asker, range: &FeedRange) -> Result<Self> {
+        let mut charge_ru = 0.0;
+        let mut all = asker.cursor(range, Feed::All, Place::Start(ChangeFeedStartFrom::Now));
+        let at = now();
+        // What comes meanwhile is in the latest versions as well, which are read after it.
+        let (position, _) = asker.resolve(&mut all, &mut charge_ru).await?;
+        let phases = Phases::load(asker.id.clone(), position, None);
+        let latest = Place::Start(ChangeFeedStartFrom::Beginning);
+        let mut stream = Self::at(asker, range, phases, all, latest, at);
+        // The position is worth keeping before anything is loaded.
+        stream.first = Some(stream.page(Vec::new(), charge_ru, false));
+        Ok(stream)
+    }
+
+    /// Where a run before this one was.
+    pub(super) fn resumed(asker: Asker, range: &FeedRange, saved: SavedPhase) -> Result<Self> {
+        let id = asker.id.clone();
+        let at = saved.at();
+        let (phases, all, latest) = match saved {
+            SavedPhase::Stream { full, .. } => {
+                let all = Position::of(full)?;
+                (Phases::stream(id, all.clone()), all.token, Place::never())
+            }
+            SavedPhase::Load { full, latest, .. } => {
+                let pinned = Position::of(full)?;
+                let place = match &latest {
+                    None => Place::Start(ChangeFeedStartFrom::Beginning),
+                    Some(token) => Place::Token(token.clone()),
+                };
+                let latest = latest.map(Position::of).transpose()?;
+                let phases = Phases::load(id, pinned.clone(), latest);
+                (phases, pinned.token, place)
+            }
+        };
+        let all = asker.cursor(range, Feed::All, Place::Token(all));
+        Ok(Self::at(asker, range, phases, all, latest, at))
+    }
+
+    fn at(
+        asker: Asker,
+        range: &FeedRange,
+        phases: Phases,
+        all: Cursor,
+        latest: Place,
+        at: u64,
+    ) -> Self {
+        FullStream {
+            latest: asker.cursor(range, Feed::Latest, latest),
+            asker,
+            phases,
+            all,
+            at,
+            first: None,
+        }
+    }
+
+    /// A page whose token is where the phases are.
+    fn page(&self, records: Vec<Record>, charge_ru: f64, caught_up: bool) -> Page {
+        let at = self.at;
+        let saved = match self.phases.resume() {
+            Resume::Load { pinned, latest } => SavedPhase::Load {
+                full: pinned.token.clone(),
+                latest: latest.map(|latest| latest.token.clone()),
+                at,
+            },
+            Resume::Stream { all } => SavedPhase::Stream {
+                full: all.token.clone(),
+                at,
+            },
+        };
+        self.asker
+            .page(records, &Saved::Full(saved), charge_ru, caught_up)
+    }
+
+    /// Takes the time for the next token, if what was there is too old or for another position.
+    fn age(&mut self, moved: bool) {
+        let now = now();
+        if moved || now.saturating_sub(self.at) >= AGE_STEP.as_secs() {
+            self.at = now;
+        }
+    }
+}
+
+#[async_trait]
+impl PageStream for FullStream {
+    async fn next_page(&mut self) -> Result<Page> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let mut charge_ru = 0.0;
+        loop {
+            let feed = self.phases.asks();
+            let (cursor, at) = match feed {
+                Feed::Latest => (&mut self.latest, None),
+                Feed::All => (&mut self.all, Some(self.at)),
+            };
+            let polled = self.asker.ask(cursor, at, &mut charge_ru).await?;
+            let records = self.asker.records(&polled)?;
+            let position = Position::of(polled.token)?;
+            let moved = match self.phases.resume() {
+                Resume::Stream { all } => *all != position,
+                Resume::Load { .. } => true,
+            };
+            let taken = self.phases.take(Answer {
+                records,
+                position,
+                quiet: polled.quiet,
+            });
+            if self.phases.asks() != feed {
+                // What was quiet before the load is no answer to what is asked after it.
+                self.all.listen_anew();
+            }
+            let Some(delivery) = taken else { continue };
+            // While the load goes on, the position that is pinned ages.
+            if matches!(self.phases.resume(), Resume::Stream { .. }) {
+                self.age(moved);
+            }
+            return Ok(self.page(delivery.records, charge_ru, delivery.caught_up));
+        }
+    }
+}
+
+impl Place {
+    /// Of a cursor that nobody will ask.
+    fn never() -> Self {
+        Place::Start(ChangeFeedStartFrom::Beginning)
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
