@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
-pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
+pub use tidefeed_operators::cosmos::{
+    DefaultTtl, FeedMode, Indexing, OnExpired, SoftDelete, Throughput,
+};
 pub use tidefeed_operators::moves::Moves;
 pub use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};

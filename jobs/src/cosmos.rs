@@ -157,7 +157,11 @@ impl Connect for Cosmos {
             .map_err(|error| error.wrap(format!("source {name}")))?;
         let defaults = adapter::FeedConfig::default();
         let feed = adapter::FeedConfig {
+            mode: config.mode,
             page_size: NonZeroU32::new(config.page_size).unwrap_or(defaults.page_size),
+            ru_per_second: config.ru_per_second.and_then(NonZeroU32::new),
+            deleted: config.deleted.clone(),
+            on_expired: config.on_expired,
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosFeed::new(container, feed)?))

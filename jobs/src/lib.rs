@@ -21,6 +21,7 @@ mod job;
 mod plan;
 mod progress;
 mod ranges;
+mod rfc3339;
 mod running;
 mod starting;
 mod wire;

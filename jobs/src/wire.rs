@@ -22,7 +22,7 @@ use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 
-use crate::config::{JobConfig, StartAt};
+use crate::config::JobConfig;
 use crate::flow::{SinkWorker, WorkerParts};
 use crate::ranges::{RangeStart, starts};
 use crate::running::Shared;
@@ -95,10 +95,7 @@ impl<'a> Wiring<'a> {
     /// When the ranges cannot be listed, or do not fit the saved ones.
     pub(crate) async fn source(&mut self, name: &str, feed: Arc<dyn ChangeFeed>) -> Result<()> {
         let config = &self.config.source[name];
-        let fresh = match config.start {
-            StartAt::Beginning => Start::Beginning,
-            StartAt::Now => Start::Now,
-        };
+        let fresh = Start::from(config.start);
         let saved = self
             .shared
             .resumed
