@@ -90,6 +90,16 @@ impl Place {
         std::fs::write(self.config(), text + lines).expect("written");
     }
 
+    /// Adds lines about the source.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure_source(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("a configuration");
+        let text = text.replacen("[source.orders]\n", &format!("[source.orders]\n{lines}"), 1);
+        std::fs::write(self.config(), text).expect("written");
+    }
+
     /// The database of all containers.
     pub fn database(&self) -> &str {
         &self.database
@@ -135,7 +145,14 @@ impl Place {
             let body = serde_json::to_vec(&document).expect("JSON");
             DocumentWrite::upsert(partition_key, document.order.id, body)
         };
-        let batch = documents.into_iter().map(write).collect();
+        self.apply(documents.into_iter().map(write).collect())
+    }
+
+    /// Carries out writes of orders, and returns how many requests that took.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn apply(&self, batch: Vec<DocumentWrite>) -> u64 {
         let applied = self.runtime.block_on(self.orders.apply(batch));
         applied.expect("the orders are written").requests
     }

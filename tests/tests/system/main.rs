@@ -11,13 +11,14 @@
 //! | `failpoints` | abort it before and after every step of its protocol |
 //! | `zombie` | freeze it until another run has taken over |
 //! | `patches` | let it add up by patches, and die |
+//! | `feeds` | read all versions, let positions expire, end it in time |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last six run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last eight run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod changed_jobs;
@@ -29,6 +30,7 @@ mod duplicate_rows;
 mod entra;
 #[cfg(unix)]
 mod failpoints;
+mod feeds;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;
