@@ -38,6 +38,8 @@ pub(super) struct Polled {
     pub(super) items: Vec<Item>,
     /// After these items.
     pub(super) token: String,
+    /// When the last of them was written, in seconds since 1970, if the service says so.
+    pub(super) written_at: Option<u64>,
     pub(super) charge_ru: f64,
     /// See [`Answer::quiet`](super::phases::Answer::quiet).
     pub(super) quiet: bool,
@@ -123,6 +125,7 @@ impl Cursor {
             self.quiet_polls = 0;
         }
         Ok(Polled {
+            written_at: items.last().and_then(written_at),
             items,
             token,
             charge_ru,
@@ -168,6 +171,11 @@ impl Cursor {
         let asked = Position::of(token.to_owned()).map_or(1, |position| position.parts());
         self.quiet_polls >= parts.max(asked)
     }
+}
+
+fn written_at(item: &Item) -> Option<u64> {
+    let time = item.metadata()?.conflict_resolution_timestamp()?;
+    Some(time.as_secs())
 }
 
 fn is_not_modified<T>(page: &FeedPage<T>) -> bool {

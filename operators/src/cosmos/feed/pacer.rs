@@ -108,12 +108,14 @@ mod tests {
         let now = Instant::now();
         let mut pacer = Pacer::new(NonZeroU32::new(10).unwrap(), now);
         for _ in 0..40 {
-            pacer.settle(10.0, 10.0);
+            pacer.settle(20.0, 20.0);
         }
         assert!(pacer.admit(now).is_ok());
-        let wait = pacer.admit(now).expect_err("the bucket is spent");
-        assert!(wait < Duration::from_millis(50), "{wait:?}");
-        assert!(pacer.admit(now + Duration::from_secs(1)).is_ok());
+        let wait = pacer
+            .admit(now)
+            .expect_err("twice what was there is on its way");
+        assert!((0.9..1.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!(pacer.admit(now + Duration::from_millis(1100)).is_ok());
     }
 
     #[test]

@@ -187,6 +187,8 @@ impl PageStream for LatestStream {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
+        // Whoever asks wants to know who is quiet from here on.
+        self.cursor.listen_anew();
         let mut charge_ru = 0.0;
         loop {
             let polled = self
@@ -290,11 +292,16 @@ impl FullStream {
             .page(records, &Saved::Full(saved), charge_ru, caught_up)
     }
 
-    /// Takes the time for the next token, if what was there is too old or for another position.
-    fn age(&mut self, moved: bool) {
+    /// Takes the time for the next token: of its last change, or now where there is nothing newer.
+    fn age(&mut self, moved: bool, quiet: bool, written_at: Option<u64>) {
         let now = now();
-        if moved || now.saturating_sub(self.at) >= AGE_STEP.as_secs() {
-            self.at = now;
+        let current = if quiet {
+            now
+        } else {
+            written_at.unwrap_or(now)
+        };
+        if moved || current.saturating_sub(self.at) >= AGE_STEP.as_secs() {
+            self.at = current;
         }
     }
 }
@@ -305,6 +312,9 @@ impl PageStream for FullStream {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
+        // Whoever asks wants to know who is quiet from here on.
+        self.latest.listen_anew();
+        self.all.listen_anew();
         let mut charge_ru = 0.0;
         loop {
             let feed = self.phases.asks();
@@ -331,7 +341,7 @@ impl PageStream for FullStream {
             let Some(delivery) = taken else { continue };
             // While the load goes on, the position that is pinned ages.
             if matches!(self.phases.resume(), Resume::Stream { .. }) {
-                self.age(moved);
+                self.age(moved, polled.quiet, polled.written_at);
             }
             return Ok(self.page(delivery.records, charge_ru, delivery.caught_up));
         }
