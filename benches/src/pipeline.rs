@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use differential_dataflow::operators::CountTotal;
 use parking_lot::Mutex;
+use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, ReaderParts, enumerate};
 use tidefeed_operators::feed::{ChangeFeed, Start};
-use tidefeed_operators::reader::{PollDelay, Readers, SourceCounters};
+use tidefeed_operators::reader::{PollDelay, RangeStart, Readers, SourceCounters};
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::upsert::UpsertToCollection;
-use tidefeed_runtime::bridge::{ByteBudget, Inbox};
+use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity, Share};
 use tidefeed_runtime::dataflow::{Report, Resumed, SinkStart, commit, ticks};
 use tidefeed_runtime::loader::{self, Loaded, Outlets};
@@ -73,6 +74,7 @@ pub struct Pipeline {
     epochs: Arc<Mutex<Epochs>>,
     workers: std::thread::JoinHandle<Result<()>>,
     tasks: Vec<JoinHandle<()>>,
+    reading: Tasks,
 }
 
 /// The name that every run has.
@@ -137,14 +139,35 @@ impl Pipeline {
             ledger: ledger.clone(),
             finish: watch::Sender::new(false).subscribe(),
             open_ranges: Arc::new(AtomicUsize::new(ranges.len())),
+            split_seen: Arc::default(),
         });
         let saved = resumed.tokens.get(SOURCE);
-        let read = |range: FeedRangeId| {
+        let start = |range: FeedRangeId| {
             let token = saved.and_then(|saved| saved.get(&range)).cloned();
-            let start = token.map_or(Start::Beginning, Start::Token);
-            tokio.spawn(Arc::clone(&readers).read(range, start, page_sender.clone()))
+            RangeStart {
+                range,
+                start: token.map_or(Start::Beginning, Start::Token),
+                loading: false,
+            }
         };
-        let mut tasks: Vec<_> = ranges.into_iter().map(read).collect();
+        let reading = Tasks::new(tokio.handle().clone(), ledger.clone());
+        let (_, changes) = Inbox::new(1);
+        let enumerator = EnumeratorParts {
+            starts: ranges.iter().cloned().map(start).collect(),
+            least: ranges.len(),
+            live: ranges,
+            changes,
+            assignment: Assignment::new(1, 0),
+        };
+        let reader_parts = ReaderParts {
+            source: SOURCE.into(),
+            worker: 0,
+            readers,
+            inbox: page_sender,
+            tasks: reading.clone(),
+            enumerator: Some(enumerator),
+        };
+        let mut tasks = Vec::new();
         match (opened, store, &resume) {
             (Some(opened), Some(store), Some(resume)) => {
                 let outlets = Outlets::from([(SOURCE.to_owned(), vec![load_sender])]);
@@ -183,7 +206,7 @@ impl Pipeline {
         };
         let epochs = Arc::new(Mutex::new(Epochs::default()));
         let dataflow = Dataflow {
-            parts: Mutex::new(Some((source_parts, requests))),
+            parts: Mutex::new(Some((source_parts, reader_parts, requests))),
             epochs: Arc::clone(&epochs),
             resumed,
             ledger: ledger.clone(),
@@ -198,6 +221,7 @@ impl Pipeline {
             epochs,
             workers,
             tasks,
+            reading,
         })
     }
 
@@ -243,6 +267,7 @@ impl Pipeline {
         for task in self.tasks {
             tokio.block_on(task)?;
         }
+        tokio.block_on(self.reading.idle());
         Ok(ran?)
     }
 }
@@ -265,7 +290,7 @@ async fn take_as_done(
 }
 
 struct Dataflow {
-    parts: Mutex<Option<(SourceParts, committer::CommitSender)>>,
+    parts: Mutex<Option<(SourceParts, ReaderParts, committer::CommitSender)>>,
     epochs: Arc<Mutex<Epochs>>,
     resumed: Resumed,
     ledger: Ledger,
@@ -274,7 +299,8 @@ struct Dataflow {
 impl Dataflow {
     fn build(&self, worker: &mut timely::worker::Worker) -> Result<()> {
         let taken = self.parts.lock().take();
-        let (parts, commits) = taken.ok_or_else(|| Error::internal("there is one worker"))?;
+        let (parts, readers, commits) =
+            taken.ok_or_else(|| Error::internal("there is one worker"))?;
         let last = self.resumed.replayed_through;
         worker.dataflow::<u64, _, _>(|scope| {
             let ticks = ticks(scope, &EpochConfig::default(), last, self.ledger.clone());
@@ -290,7 +316,9 @@ impl Dataflow {
             let decode = |body: &bytes::Bytes| {
                 serde_json::from_slice::<Flight>(body).context(ErrorKind::Data, || "no flight")
             };
-            let (mut upserts, sealed) = source(ticks, parts, decode);
+            let source = source(ticks, parts, decode);
+            enumerate(source.released, readers);
+            let (mut upserts, sealed) = (source.upserts, source.reports);
             let epochs = Arc::clone(&self.epochs);
             upserts.records = upserts.records.inspect_container(move |event| {
                 if let Ok((time, upserts)) = event {

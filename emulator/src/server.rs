@@ -219,6 +219,21 @@ impl Emulator {
         self.service.faults.inspect(hits)
     }
 
+    /// The partition key range ids of a container's partitions, in key order.
+    ///
+    /// # Errors
+    /// [`TopologyError`], if there is no such container.
+    pub fn partitions(&self, database: &str, container: &str) -> Result<Vec<u32>, TopologyError> {
+        let container = self.container(database, container)?;
+        let ids = container
+            .map()
+            .partitions()
+            .iter()
+            .map(|partition| partition.id)
+            .collect();
+        Ok(ids)
+    }
+
     /// Splits a partition of a container in the middle of its keys; returns the partition key range ids of the children.
     ///
     /// # Errors

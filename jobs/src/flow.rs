@@ -11,6 +11,7 @@ use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidefeed_operators::document::DocumentEncoder;
+use tidefeed_operators::enumerator::{ReaderParts, enumerate};
 use tidefeed_operators::one_row::SurplusParts;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::{SourceParts, source};
@@ -34,7 +35,7 @@ pub type View<'scope, R> = VecCollection<'scope, u64, R, isize>;
 
 /// What one worker's part of a running dataflow is made from.
 pub(crate) struct WorkerParts {
-    pub(crate) sources: BTreeMap<String, SourceParts>,
+    pub(crate) sources: BTreeMap<String, (SourceParts, ReaderParts)>,
     pub(crate) sinks: BTreeMap<String, SinkWorker>,
     pub(crate) states: BTreeMap<String, StatefulParts>,
 }
@@ -154,13 +155,12 @@ impl<'scope> Flow<'scope> {
                 parts,
                 reports,
             } => {
-                let parts = parts
-                    .sources
-                    .remove(name)
-                    .ok_or_else(|| differs("source", name))?;
-                let (upserts, tokens) = source(ticks.clone(), parts, decode);
-                reports.push(tokens);
-                Ok(upserts.upsert_to_collection(name))
+                let parts = parts.sources.remove(name);
+                let (parts, readers) = parts.ok_or_else(|| differs("source", name))?;
+                let source = source(ticks.clone(), parts, decode);
+                enumerate(source.released, readers);
+                reports.push(source.reports);
+                Ok(source.upserts.upsert_to_collection(name))
             }
         }
     }

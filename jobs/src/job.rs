@@ -8,7 +8,8 @@
 //! 3. Take over the checkpoint, and see what there is to resume from.
 //! 4. Decide what becomes of each sink (`decision.rs`). A refusal gives the checkpoint back as it was.
 //! 5. Pin what to resume from, and which sinks to rebuild.
-//! 6. Start sealer, committer and state writer, the loader of the checkpoint, one reader for each feed range, and the workers.
+//! 6. Start sealer, committer and state writer, the loader of the checkpoint, and the workers, which start a reader
+//!    for each feed range.
 //!
 //! So does the order of an end, good or bad, because what one run writes must not land on the writes of the next (I5, I7):
 //!
@@ -144,9 +145,6 @@ impl Job {
             tasks: tasks.clone(),
         };
         tasks.spawn("the loader of the checkpoint", started.loader);
-        for reader in started.readers {
-            tasks.spawn(reader.name(), reader.run());
-        }
         drop(on_tokio);
         let (shared, commits) = (started.shared, started.commits);
         let main = std::thread::Builder::new()

@@ -36,6 +36,7 @@ pub use cosmos::Cosmos;
 pub use flow::{Flow, View};
 pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
+pub use tidefeed_operators::reader::RangeStatus;
 pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;

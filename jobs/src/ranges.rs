@@ -5,13 +5,6 @@ use std::collections::BTreeMap;
 use tidefeed_operators::feed::Start;
 use tidefeed_runtime::{ContinuationToken, Error, ErrorKind, FeedRangeId, Result};
 
-/// A feed range and where to start in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RangeStart {
-    pub(crate) range: FeedRangeId,
-    pub(crate) start: Start,
-}
-
 /// A saved range resumes at its token, as it was saved: the service still knows a range that it has split since. A live range
 /// that no saved range overlaps was never read, so it begins where a fresh run would. Together they must tile the key
 /// space.
@@ -23,69 +16,44 @@ pub(crate) fn starts(
     saved: &BTreeMap<FeedRangeId, ContinuationToken>,
     live: &[FeedRangeId],
     fresh: &Start,
-) -> Result<Vec<RangeStart>> {
-    let mut starts: Vec<_> = saved
+) -> Result<Vec<(FeedRangeId, Start)>> {
+    let resumed = saved
         .iter()
-        .map(|(range, token)| RangeStart {
-            range: range.clone(),
-            start: Start::Token(token.clone()),
-        })
-        .collect();
-    for range in live {
-        if !saved.keys().any(|saved| overlap(saved, range)) {
-            starts.push(RangeStart {
-                range: range.clone(),
-                start: fresh.clone(),
-            });
-        }
+        .map(|(range, token)| (range.clone(), Start::Token(token.clone())));
+    let never_read = live
+        .iter()
+        .filter(|range| !saved.keys().any(|saved| saved.overlaps(range)));
+    let begun = never_read.map(|range| (range.clone(), fresh.clone()));
+    let mut starts: Vec<_> = resumed.chain(begun).collect();
+    starts.sort_by_cached_key(|(range, _)| range.bounds());
+    let whole = tile(live.iter());
+    if whole.is_some() && tile(starts.iter().map(|(range, _)| range)) == whole {
+        return Ok(starts);
     }
-    starts.sort_by(|a, b| bounds(&a.range).cmp(&bounds(&b.range)));
-    let tiles = starts
-        .windows(2)
-        .all(|pair| bounds(&pair[0].range).1 == bounds(&pair[1].range).0);
-    let ends = |ranges: &[&FeedRangeId]| {
-        let lower = ranges
-            .iter()
-            .map(|range| bounds(range).0)
-            .min()
-            .map(str::to_owned);
-        let upper = ranges
-            .iter()
-            .map(|range| bounds(range).1)
-            .max()
-            .map(str::to_owned);
-        (lower, upper)
+    let names = |ranges: &mut dyn Iterator<Item = &FeedRangeId>| {
+        let names: Vec<_> = ranges.map(|range| range.0.as_str()).collect();
+        names.join(", ")
     };
-    let started: Vec<_> = starts.iter().map(|start| &start.range).collect();
-    if !tiles || ends(&started) != ends(&live.iter().collect::<Vec<_>>()) {
-        let names = |ranges: &[&FeedRangeId]| {
-            ranges
-                .iter()
-                .map(|r| r.0.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        return Err(Error::new(
-            ErrorKind::Checkpoint,
-            format!(
-                "the feed ranges saved for source {source} ({}) and those of its container now ({}) do not cover every \
-                 key exactly once: was the container deleted and created again? start over with --fresh",
-                names(&saved.keys().collect::<Vec<_>>()),
-                names(&live.iter().collect::<Vec<_>>()),
-            ),
-        ));
-    }
-    Ok(starts)
+    Err(Error::new(
+        ErrorKind::Checkpoint,
+        format!(
+            "the feed ranges saved for source {source} ({}) and those of its container now ({}) do not cover every \
+             key exactly once: was the container deleted and created again? start over with --fresh",
+            names(&mut saved.keys()),
+            names(&mut live.iter()),
+        ),
+    ))
 }
 
-/// The range as `[lower, upper)`. Bounds are hexadecimal strings that compare as text.
-fn bounds(range: &FeedRangeId) -> (&str, &str) {
-    range.0.split_once('-').unwrap_or((&range.0, ""))
-}
-
-fn overlap(a: &FeedRangeId, b: &FeedRangeId) -> bool {
-    let ((a_lower, a_upper), (b_lower, b_upper)) = (bounds(a), bounds(b));
-    a_lower < b_upper && b_lower < a_upper
+/// The bounds of what ranges in key order tile; `None` where they leave a gap or overlap.
+fn tile<'a>(ranges: impl Iterator<Item = &'a FeedRangeId>) -> Option<(String, String)> {
+    ranges
+        .map(FeedRangeId::bounds)
+        .reduce(|tiled, next| {
+            let ((min, end), (begin, max)) = tiled.zip(next)?;
+            (end == begin).then_some((min, max))
+        })
+        .flatten()
 }
 
 #[cfg(test)]
@@ -111,10 +79,13 @@ mod tests {
         let live = ids(&["-80", "80-FF"]);
         let starts = starts("s", &BTreeMap::new(), &live, &Start::Beginning).expect("tiles");
         assert_eq!(
-            starts.iter().map(|s| s.range.clone()).collect::<Vec<_>>(),
+            starts
+                .iter()
+                .map(|(range, _)| range.clone())
+                .collect::<Vec<_>>(),
             live
         );
-        assert!(starts.iter().all(|s| s.start == Start::Beginning));
+        assert!(starts.iter().all(|(_, start)| *start == Start::Beginning));
     }
 
     #[test]
@@ -127,7 +98,11 @@ mod tests {
         )
         .expect("tiles");
         assert_eq!(starts.len(), 2);
-        assert!(starts.iter().all(|s| matches!(s.start, Start::Token(_))));
+        assert!(
+            starts
+                .iter()
+                .all(|(_, start)| matches!(start, Start::Token(_)))
+        );
     }
 
     #[test]
@@ -139,13 +114,7 @@ mod tests {
             &Start::Beginning,
         )
         .expect("tiles");
-        assert_eq!(
-            starts[0],
-            RangeStart {
-                range: FeedRangeId("-80".into()),
-                start: Start::Beginning
-            }
-        );
+        assert_eq!(starts[0], (FeedRangeId("-80".into()), Start::Beginning));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidefeed_operators::reader::SourceCounters;
+use tidefeed_operators::reader::{RangeStatus, SourceCounters};
 use tidefeed_operators::sink::SinkCounters;
 use tidefeed_runtime::dataflow::Resumed;
-use tidefeed_runtime::{EpochFigures, Error, Ledger, Result};
+use tidefeed_runtime::{EpochFigures, Error, FeedRangeId, Ledger, Result};
 use tokio::sync::watch;
 
 /// What the workers and whoever watches the job share.
@@ -35,6 +35,8 @@ pub struct JobStatus {
     pub bytes_read: u64,
     /// Request units charged for reading.
     pub read_ru: f64,
+    /// Figures of each feed range that is read now, by source.
+    pub ranges: BTreeMap<String, BTreeMap<FeedRangeId, RangeStatus>>,
     /// Figures of each sink.
     pub sinks: BTreeMap<String, SinkStatus>,
     /// Figures of the epochs.
@@ -106,6 +108,12 @@ impl RunningJob {
             changes_read: sum(|counters| &counters.changes),
             bytes_read: sum(|counters| &counters.bytes),
             read_ru: sum(|counters| &counters.charge_milli_ru) as f64 / 1000.0,
+            ranges: self
+                .status
+                .sources
+                .iter()
+                .map(|(name, counters)| (name.clone(), counters.ranges()))
+                .collect(),
             sinks: self
                 .status
                 .sinks

@@ -19,7 +19,7 @@ use crate::job::{Feeds, Job, Targets};
 use crate::plan::Plan;
 use crate::progress::{Beginning, Follower, Following};
 use crate::running::Shared;
-use crate::wire::{ReaderStart, Wiring};
+use crate::wire::Wiring;
 
 /// Everything that a start has made.
 pub(crate) struct Started {
@@ -27,7 +27,6 @@ pub(crate) struct Started {
     /// Not shared: the committer ends when the last sender, which is the commit operator's, is gone.
     pub(crate) commits: CommitSender,
     pub(crate) workers: Vec<WorkerParts>,
-    pub(crate) readers: Vec<ReaderStart>,
     pub(crate) loader: Background,
     pub(crate) sealer: Background,
     pub(crate) committer: Background,
@@ -104,10 +103,10 @@ impl Job {
             resumed,
         };
         let mut wiring = Wiring::new(&self.config, &shared, parts);
-        for (name, feed) in feeds {
-            wiring.source(&name, feed).await?;
-        }
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
+        for (name, feed) in feeds {
+            wiring.source(&name, feed, &tasks).await?;
+        }
         let letters = self.dead_letters(&store, ledger.fence()).await?;
         for (name, target) in &targets {
             target.guard(ledger.fence());
@@ -134,7 +133,7 @@ impl Job {
         for name in plan.states.keys() {
             wiring.state(name, &mut state_writer);
         }
-        let (workers, readers, outlets) = wiring.finish();
+        let (workers, outlets) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let load_config = self.config.load.clone();
         let load_ledger = ledger.clone();
@@ -148,7 +147,6 @@ impl Job {
         );
         Ok(Started {
             workers,
-            readers,
             loader: Box::pin(loader),
             sealer: Box::pin(sealer::run(
                 parts_received,

@@ -1,4 +1,4 @@
-//! Hands out what each worker and each reader works with.
+//! Hands out what each worker works with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,24 +7,26 @@ use std::time::Duration;
 
 use tidefeed_operators::dead_letter::DeadLetters;
 use tidefeed_operators::document::DocumentEncoder;
+use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, Lister, ReaderParts, finer};
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::one_row::{DuplicateRows, SurplusParts};
-use tidefeed_operators::reader::{Arrival, PollDelay, Readers};
+use tidefeed_operators::reader::{PollDelay, RangeStart, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::StatefulParts;
 use tidefeed_operators::strategy::WriteRule;
 use tidefeed_operators::target::Target;
-use tidefeed_runtime::bridge::{ByteBudget, Inbox, InboxSender, Tasks};
+use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
 use tidefeed_runtime::loader::Outlets;
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{Epoch, FeedRangeId, Result};
+use tokio::sync::Notify;
 
 use crate::config::JobConfig;
 use crate::flow::{SinkWorker, WorkerParts};
-use crate::ranges::{RangeStart, starts};
+use crate::ranges::starts;
 use crate::running::Shared;
 
 /// Pieces of a checkpoint that may wait for a worker, for each source. Their bytes are bounded by [`LoadConfig::max_bytes`]
@@ -32,30 +34,6 @@ use crate::running::Shared;
 ///
 /// [`LoadConfig::max_bytes`]: tidefeed_runtime::LoadConfig::max_bytes
 const INBOX_CHUNKS: usize = 1024;
-
-/// A reader that is ready to be spawned.
-pub(crate) struct ReaderStart {
-    source: String,
-    readers: Arc<Readers>,
-    range: FeedRangeId,
-    start: Start,
-    inbox: InboxSender<Arrival>,
-}
-
-impl ReaderStart {
-    /// What it is called when something is wrong with it.
-    pub(crate) fn name(&self) -> String {
-        format!(
-            "the reader of source {}, feed range {}",
-            self.source, self.range
-        )
-    }
-
-    /// Reads the range to its end.
-    pub(crate) async fn run(self) {
-        self.readers.read(self.range, self.start, self.inbox).await;
-    }
-}
 
 /// Wires sources and sinks to workers and readers.
 pub(crate) struct Wiring<'a> {
@@ -67,7 +45,8 @@ pub(crate) struct Wiring<'a> {
     /// Room for the pages of all sources.
     budget: ByteBudget,
     workers: Vec<WorkerParts>,
-    readers: Vec<ReaderStart>,
+    /// Ranges of all sources so far.
+    ranges: usize,
 }
 
 impl<'a> Wiring<'a> {
@@ -85,29 +64,31 @@ impl<'a> Wiring<'a> {
             open_ranges: Arc::default(),
             budget: ByteBudget::new(config.epoch.max_waiting_bytes),
             workers: (0..config.workers.0).map(empty).collect(),
-            readers: Vec::new(),
+            ranges: 0,
         }
     }
 
-    /// Gives every worker its end of the source, and every feed range a reader, spread evenly over the workers.
+    /// Gives every worker its end of the source, and worker 0 the feed ranges to spread over them.
     ///
     /// # Errors
     /// When the ranges cannot be listed, or do not fit the saved ones.
-    pub(crate) async fn source(&mut self, name: &str, feed: Arc<dyn ChangeFeed>) -> Result<()> {
+    pub(crate) async fn source(
+        &mut self,
+        name: &str,
+        feed: Arc<dyn ChangeFeed>,
+        tasks: &Tasks,
+    ) -> Result<()> {
         let config = &self.config.source[name];
-        let fresh = Start::from(config.start);
-        let saved = self
-            .shared
-            .resumed
-            .tokens
-            .get(name)
-            .cloned()
-            .unwrap_or_default();
-        let starts = starts(name, &saved, &feed.ranges().await?, &fresh)?;
+        let live = feed.ranges().await?;
+        let least = config
+            .feed_ranges
+            .map_or(self.config.workers.0, |ranges| ranges as usize);
+        let starts = self.starts(name, feed.as_ref(), &live, least)?;
         self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
         self.shared.ledger.expect_to_catch_up(starts.len());
+        let split_seen = Arc::new(Notify::new());
         let readers = Arc::new(Readers {
-            feed,
+            feed: Arc::clone(&feed),
             poll: PollDelay {
                 first: Duration::from_millis(config.poll_ms),
                 longest: Duration::from_millis(config.poll_max_ms),
@@ -117,28 +98,75 @@ impl<'a> Wiring<'a> {
             ledger: self.shared.ledger.clone(),
             finish: self.shared.finish.subscribe(),
             open_ranges: Arc::clone(&self.open_ranges),
+            split_seen: Arc::clone(&split_seen),
         });
-        let inboxes = self.source_parts(name);
+        let (to, changes) = Inbox::new(1);
+        let lister = Lister {
+            feed,
+            source: name.to_owned(),
+            every: Duration::from_millis(config.refresh_ms),
+            split_seen,
+            ledger: self.shared.ledger.clone(),
+            to,
+        };
+        let listing = format!("the lister of source {name}");
+        tasks.spawn(listing, lister.run(live.clone()));
         // Later sources begin at another worker, so that single ranges do not all meet on worker 0.
-        let first = self.readers.len();
-        for (at, RangeStart { range, start }) in starts.into_iter().enumerate() {
-            let inbox = inboxes[(first + at) % inboxes.len()].clone();
-            self.readers.push(ReaderStart {
-                source: name.to_owned(),
-                readers: Arc::clone(&readers),
-                range,
-                start,
-                inbox,
-            });
-        }
+        let assignment = Assignment::new(self.workers.len(), self.ranges);
+        self.ranges += starts.len();
+        let enumerator = EnumeratorParts {
+            starts,
+            live,
+            changes,
+            least,
+            assignment,
+        };
+        self.source_parts(name, &readers, tasks, enumerator);
         Ok(())
     }
 
-    fn source_parts(&mut self, name: &str) -> Vec<InboxSender<Arrival>> {
-        let (mut inboxes, mut outlets) = (Vec::new(), Vec::new());
+    /// Which ranges to read, and from where. Ranges that were never read are divided at once where there are too few.
+    fn starts(
+        &self,
+        name: &str,
+        feed: &dyn ChangeFeed,
+        live: &[FeedRangeId],
+        least: usize,
+    ) -> Result<Vec<RangeStart>> {
+        let fresh = Start::from(self.config.source[name].start);
+        let resumed = &self.shared.resumed.tokens;
+        let saved = resumed.get(name).cloned().unwrap_or_default();
+        let (ranges, starts): (Vec<_>, Vec<_>) =
+            starts(name, &saved, live, &fresh)?.into_iter().unzip();
+        let loading = !self.shared.ledger.loaded();
+        let divided = finer(&ranges, live, least, |range, parts| {
+            feed.divide(range, parts)
+        });
+        let begin = |((range, parts), start): ((FeedRangeId, Vec<FeedRangeId>), Start)| {
+            let ranges = match start {
+                Start::Token(_) => vec![range],
+                Start::Beginning | Start::Now | Start::Time(_) => parts,
+            };
+            ranges.into_iter().map(move |range| RangeStart {
+                range,
+                start: start.clone(),
+                loading,
+            })
+        };
+        Ok(divided.into_iter().zip(starts).flat_map(begin).collect())
+    }
+
+    fn source_parts(
+        &mut self,
+        name: &str,
+        readers: &Arc<Readers>,
+        tasks: &Tasks,
+        enumerator: EnumeratorParts,
+    ) {
+        let mut enumerator = Some(enumerator);
+        let mut outlets = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {
-            let (sender, inbox) = Inbox::within(&self.budget);
-            inboxes.push(sender);
+            let (pages, inbox) = Inbox::within(&self.budget);
             let (sender, load) = Inbox::new(INBOX_CHUNKS);
             outlets.push(sender);
             let source = SourceParts {
@@ -151,10 +179,18 @@ impl<'a> Wiring<'a> {
                 reports_seals: index == 0 && worker.sources.is_empty(),
                 ledger: self.shared.ledger.clone(),
             };
-            worker.sources.insert(name.to_owned(), source);
+            let readers = ReaderParts {
+                source: name.to_owned(),
+                worker: index,
+                readers: Arc::clone(readers),
+                inbox: pages,
+                tasks: tasks.clone(),
+                // The first worker's.
+                enumerator: enumerator.take(),
+            };
+            worker.sources.insert(name.to_owned(), (source, readers));
         }
         self.outlets.insert(name.to_owned(), outlets);
-        inboxes
     }
 
     /// Gives every worker its end of the sink.
@@ -241,8 +277,8 @@ impl<'a> Wiring<'a> {
         self.outlets.insert(state_source(name), outlets);
     }
 
-    /// Parts for each worker, the readers, and where the checkpoint's contents go.
-    pub(crate) fn finish(self) -> (Vec<WorkerParts>, Vec<ReaderStart>, Outlets) {
-        (self.workers, self.readers, self.outlets)
+    /// Parts for each worker, and where the checkpoint's contents go.
+    pub(crate) fn finish(self) -> (Vec<WorkerParts>, Outlets) {
+        (self.workers, self.outlets)
     }
 }

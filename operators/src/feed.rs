@@ -6,19 +6,21 @@
 //! 1. [`ChangeFeed::ranges`] tiles the key space: every document belongs to exactly one range.
 //! 2. Pages of one stream come in the order of the feed, and a page never splits what the service wrote at once.
 //! 3. [`Page::token`] resumes exactly after the page. It never covers a record that no page has delivered.
-//! 4. A start at [`Start::Now`] is fixed when [`ChangeFeed::open`] returns: every change made after that is delivered, whatever
+//! 4. A token of a range is a position in every part of it: [`ChangeFeed::open`] takes it for any range that it covers.
+//! 5. A start at [`Start::Now`] is fixed when [`ChangeFeed::open`] returns: every change made after that is delivered, whatever
 //!    happens to the range, and the first page holds the position. No token says "now".
-//! 5. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
+//! 6. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
 
 /// Where to start reading a feed range.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// At the first change that the service still has.
     Beginning,
@@ -45,6 +47,12 @@ pub trait ChangeFeed: Send + Sync + 'static {
     /// # Errors
     /// When the range is malformed, the token is not one of this range, or the feed cannot start there.
     async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>>;
+
+    /// A range in so many parts of about the same size, in key order, which tile it; fewer where that cannot be, by default
+    /// the range itself.
+    fn divide(&self, range: &FeedRangeId, _parts: usize) -> Vec<FeedRangeId> {
+        vec![range.clone()]
+    }
 }
 
 /// Pages of one feed range, in feed order, without end.
@@ -55,6 +63,11 @@ pub trait PageStream: Send {
     /// # Errors
     /// Only what no retry can mend, with the range and the cause named.
     async fn next_page(&mut self) -> Result<Page>;
+
+    /// Partitions of the service that the range lies in, as far as the stream has seen; more than one after a split.
+    fn partitions(&self) -> usize {
+        1
+    }
 }
 
 /// Changes of one feed range and the position after them.

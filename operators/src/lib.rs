@@ -21,6 +21,7 @@
 pub mod cosmos;
 pub mod dead_letter;
 pub mod document;
+pub mod enumerator;
 pub mod feed;
 pub mod fold;
 pub mod keyed;

@@ -76,6 +76,7 @@ impl Clone for MemoryContainer {
 
 struct Shared {
     options: MemoryOptions,
+    /// What each log is of.
     ranges: Vec<FeedRangeId>,
     state: Mutex<State>,
     /// True while writes are held back.
@@ -85,6 +86,8 @@ struct Shared {
 
 struct State {
     logs: Vec<Log>,
+    /// The partitions that there are now: the ranges of the logs, or parts of them.
+    partitions: Vec<FeedRangeId>,
     writes: HashMap<String, u64>,
     in_flight: HashSet<String>,
     violations: Vec<String>,
@@ -116,6 +119,8 @@ struct Log {
 
 struct Entry {
     key: String,
+    /// Where the partition key is in the key space.
+    hash: u64,
     body: Option<Bytes>,
     at: SystemTime,
 }
@@ -133,6 +138,7 @@ impl MemoryContainer {
     ) -> Self {
         let count = options.ranges.max(1);
         let state = State {
+            partitions: range_ids(count),
             logs: (0..count).map(|_| Log::default()).collect(),
             writes: HashMap::new(),
             in_flight: HashSet::new(),
@@ -184,8 +190,8 @@ impl MemoryContainer {
         let mut positions = HashMap::new();
         let mut ignored = 0;
         for write in writes {
-            let range = self.range_of(&write.partition_key);
-            let log = &mut state.logs[range];
+            let hash = xxh3_64(write.partition_key.as_bytes());
+            let log = &mut state.logs[self.log_of(hash)];
             let key = key_of(&write.partition_key, &write.id);
             let body = match outcome(write.action, log.document(&key)) {
                 Ok(Outcome::Body(body)) => body,
@@ -199,7 +205,13 @@ impl MemoryContainer {
                 log.last += 1;
                 log.last
             });
-            log.append(position, key.clone(), body, now, &self.shared.options);
+            let entry = Entry {
+                key: key.clone(),
+                hash,
+                body,
+                at: now,
+            };
+            log.append(position, entry, &self.shared.options);
             *state.writes.entry(key).or_default() += 1;
         }
         Ok(ignored)
@@ -277,19 +289,38 @@ impl MemoryContainer {
             .push(Failure { at, error });
     }
 
-    pub(crate) fn range_of(&self, partition_key: &str) -> usize {
+    /// Splits the partition at this place in the key order into two, from here on.
+    ///
+    /// # Panics
+    /// When there is no such partition.
+    pub fn split(&self, at: usize) {
+        let partitions = &mut self.shared.state.lock().partitions;
+        let parts = partitions[at].divide(2, u64::MAX);
+        partitions.splice(at..=at, parts);
+    }
+
+    /// The log that a partition key of this hash is in.
+    fn log_of(&self, hash: u64) -> usize {
         let count = self.shared.ranges.len() as u128;
-        ((u128::from(xxh3_64(partition_key.as_bytes())) * count) >> 64) as usize
+        ((u128::from(hash) * count) >> 64) as usize
+    }
+
+    #[cfg(test)]
+    pub(crate) fn range_of(&self, partition_key: &str) -> usize {
+        self.log_of(xxh3_64(partition_key.as_bytes()))
     }
 
     fn index_of(&self, range: &FeedRangeId) -> Result<usize> {
         let ranges = &self.shared.ranges;
-        ranges.iter().position(|id| id == range).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Checkpoint,
-                format!("feed range {range} is not one of this container"),
-            )
-        })
+        ranges
+            .iter()
+            .position(|id| id.covers(range))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Checkpoint,
+                    format!("feed range {range} is not one of this container"),
+                )
+            })
     }
 
     /// Waits until writes are not held back; an error when this clone is closed, now or meanwhile.
@@ -394,7 +425,7 @@ impl Target for MemoryContainer {
 #[async_trait]
 impl ChangeFeed for MemoryContainer {
     async fn ranges(&self) -> Result<Vec<FeedRangeId>> {
-        Ok(self.shared.ranges.clone())
+        Ok(self.shared.state.lock().partitions.clone())
     }
 
     async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>> {
@@ -413,15 +444,21 @@ impl ChangeFeed for MemoryContainer {
         Ok(Box::new(MemoryStream {
             container: self.clone(),
             range: range.clone(),
+            bounds: range.bounds().unwrap_or_default(),
             index,
             after,
         }))
+    }
+
+    fn divide(&self, range: &FeedRangeId, parts: usize) -> Vec<FeedRangeId> {
+        range.divide(parts, u64::MAX)
     }
 }
 
 struct MemoryStream {
     container: MemoryContainer,
     range: FeedRangeId,
+    bounds: (String, String),
     index: usize,
     /// The last position that has been delivered.
     after: u64,
@@ -437,7 +474,12 @@ impl PageStream for MemoryStream {
             return Err(Error::new(kind, context));
         }
         let log = &state.logs[self.index];
-        let records = log.page(&mut self.after, self.container.shared.options.page_size);
+        let page_size = self.container.shared.options.page_size;
+        let records = log.page(&mut self.after, page_size, |hash| {
+            let hash = format!("{hash:016X}");
+            // Hashes fill the space, beyond the name of its end.
+            self.bounds.0 <= hash && (hash < self.bounds.1 || self.bounds.1 == "FF")
+        });
         Ok(Page {
             caught_up: records.is_empty(),
             records,
@@ -462,35 +504,28 @@ impl Log {
         Some((body, format!("\"{position}-{place}\"")))
     }
 
-    fn append(
-        &mut self,
-        position: u64,
-        key: String,
-        body: Option<Bytes>,
-        at: SystemTime,
-        options: &MemoryOptions,
-    ) {
+    fn append(&mut self, position: u64, entry: Entry, options: &MemoryOptions) {
+        let (key, removed) = (entry.key.clone(), entry.body.is_none());
         let exists = |log: &Log| {
             let newest = log.newest.get(&key);
             newest.is_some_and(|at| log.entries[at].body.is_some())
         };
-        if body.is_none() && !exists(self) {
+        if removed && !exists(self) {
             return;
         }
         // LatestVersion: what is overwritten is gone from the feed.
         if let Some(old) = self.newest.remove(&key) {
             self.entries.remove(&old);
         }
-        if body.is_none() && !options.deletes_in_feed {
+        if removed && !options.deletes_in_feed {
             return;
         }
         let place = match self.entries.range(..=(position, u32::MAX)).next_back() {
             Some((&(last, place), _)) if last == position => place + 1,
             _ => 0,
         };
-        self.newest.insert(key.clone(), (position, place));
-        self.entries
-            .insert((position, place), Entry { key, body, at });
+        self.newest.insert(key, (position, place));
+        self.entries.insert((position, place), entry);
     }
 
     /// The last position before `time`.
@@ -501,11 +536,14 @@ impl Log {
             .map_or(self.last, |((position, _), _)| position - 1)
     }
 
-    /// The records after `after`, which moves to the last one's position.
-    fn page(&self, after: &mut u64, page_size: usize) -> Vec<Record> {
+    /// The records after `after` whose partition key is `within`. `after` moves to the last one's position.
+    fn page(&self, after: &mut u64, page_size: usize, within: impl Fn(u64) -> bool) -> Vec<Record> {
         let mut records = Vec::new();
         let rest = (Bound::Excluded((*after, u32::MAX)), Bound::Unbounded);
         for (&(position, _), entry) in self.entries.range(rest) {
+            if !within(entry.hash) {
+                continue;
+            }
             if records.len() >= page_size && position != *after {
                 break;
             }
@@ -542,7 +580,8 @@ fn range_ids(count: usize) -> Vec<FeedRangeId> {
 
 fn decode_token(token: &ContinuationToken, range: &FeedRangeId) -> Option<u64> {
     let (of, position) = token.0.split_once('@')?;
-    (of == range.0).then(|| position.parse().ok())?
+    let covered = FeedRangeId(of.to_owned()).covers(range);
+    covered.then(|| position.parse().ok())?
 }
 
 /// Small, and the same on every machine.

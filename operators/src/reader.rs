@@ -8,19 +8,28 @@
 //! An idle range is polled with a delay that doubles up to a bound and falls back at the first change, less a random part.
 //! The first page that leaves nothing behind it is marked: when it is attached, the range has caught up, and when all have,
 //! the first load is complete.
+//! A reader that is told to hands its range over: after a whole page, it leaves the parts and the position to its worker and
+//! ends. What happens then is in [`enumerator`](crate::enumerator).
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
 //! change written before that is read.
 
+mod figures;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{ByteBudget, InboxSender, Room};
-use tidefeed_runtime::{FeedRangeId, Ledger, Record, Result};
-use tokio::sync::watch;
+use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::feed::{ChangeFeed, Page, Start};
+use figures::RangeFigures;
+pub use figures::RangeStatus;
 
 /// A page and the range that it comes from.
 #[derive(Debug)]
@@ -33,20 +42,41 @@ pub struct Arrival {
     pub bytes: u64,
     /// With this page the range has caught up for the first time.
     pub caught_up: bool,
+    /// Set on the last arrival of a range that others go on with: they start at this page's token.
+    pub handed_over: Option<HandedOver>,
     /// Held until the arrival is dropped.
-    _room: Room,
+    room: Option<Room>,
 }
 
 impl Arrival {
     /// Whether the ticker was told of it: an epoch is due for it at once.
     pub fn counts(&self) -> bool {
-        counts(&self.page, self.caught_up)
+        self.caught_up || self.handed_over.is_some() || !self.page.records.is_empty()
     }
 }
 
-fn counts(page: &Page, caught_up: bool) -> bool {
-    caught_up || !page.records.is_empty()
+/// What takes the place of a feed range.
+#[derive(Clone, Debug)]
+pub struct HandedOver {
+    /// The ranges that tile it.
+    pub parts: Vec<FeedRangeId>,
+    /// Whether each of them still has to catch up for the first time.
+    pub loading: bool,
 }
+
+/// A feed range to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeStart {
+    /// The range.
+    pub range: FeedRangeId,
+    /// Where in it to start.
+    pub start: Start,
+    /// Whether it still has to catch up for the first time.
+    pub loading: bool,
+}
+
+/// What a reader is told while it reads: nothing, or to hand its range over as these parts.
+pub type Division = watch::Receiver<Option<Vec<FeedRangeId>>>;
 
 /// What a source has read so far.
 #[derive(Debug, Default)]
@@ -59,6 +89,19 @@ pub struct SourceCounters {
     pub bytes: AtomicU64,
     /// Request units charged, in thousandths.
     pub charge_milli_ru: AtomicU64,
+    /// Of each range that is read now.
+    ranges: Mutex<BTreeMap<FeedRangeId, Arc<RangeFigures>>>,
+}
+
+impl SourceCounters {
+    /// Figures of each feed range that is read now.
+    pub fn ranges(&self) -> BTreeMap<FeedRangeId, RangeStatus> {
+        let ranges = self.ranges.lock();
+        let status = |(range, figures): (&FeedRangeId, &Arc<RangeFigures>)| {
+            (range.clone(), figures.status())
+        };
+        ranges.iter().map(status).collect()
+    }
 }
 
 /// How often an idle range is asked again.
@@ -68,6 +111,16 @@ pub struct PollDelay {
     pub first: Duration,
     /// Longest delay.
     pub longest: Duration,
+}
+
+impl Default for PollDelay {
+    /// 10 ms to 1 s: guesses.
+    fn default() -> Self {
+        PollDelay {
+            first: Duration::from_millis(10),
+            longest: Duration::from_secs(1),
+        }
+    }
 }
 
 /// Everything that the readers of one source share.
@@ -86,75 +139,48 @@ pub struct Readers {
     pub finish: watch::Receiver<bool>,
     /// Ranges, of all sources, that have not ended.
     pub open_ranges: Arc<AtomicUsize>,
+    /// Told when a reader has met a split.
+    pub split_seen: Arc<Notify>,
+}
+
+/// Why a reader has stopped.
+enum Stopped {
+    /// Everything up to the end that was asked for is read.
+    AtTheEnd,
+    /// Others read the range from here on.
+    HandedOver,
+    /// Its worker is gone, and with it the run.
+    Alone,
 }
 
 impl Readers {
-    /// Reads a range until the run ends, a bounded run has caught up, or an error ends the run.
+    /// Reads a range until the run ends, a bounded run has caught up, others are to go on with it, or an error ends the run.
     pub async fn read(
         self: Arc<Self>,
-        range: FeedRangeId,
-        start: Start,
+        from: RangeStart,
+        worker: usize,
+        division: Division,
         inbox: InboxSender<Arrival>,
     ) {
         let mut end = self.ledger.end();
+        let figures = Arc::new(RangeFigures::new(worker));
+        let ranges = &self.counters.ranges;
+        ranges
+            .lock()
+            .insert(from.range.clone(), Arc::clone(&figures));
+        let reading = Reading::new(&self, &from, &figures, &inbox);
         tokio::select! {
-            read = self.read_to_end(&range, start, &inbox) => match read {
-                Ok(true) => if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
+            stopped = reading.run(from.start.clone(), division) => match stopped {
+                Ok(Stopped::AtTheEnd) => if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.ledger.complete_input();
                 },
-                Ok(false) => {}
+                Ok(Stopped::HandedOver | Stopped::Alone) => {}
                 Err(error) => self.ledger.fail(error),
             },
             // An error means that the ledger is gone, and with it the run.
             _ = end.wait_for(|ended| *ended) => {}
         }
-    }
-
-    /// True when the range was read to the end that was asked for, false when its worker is gone.
-    async fn read_to_end(
-        &self,
-        range: &FeedRangeId,
-        start: Start,
-        inbox: &InboxSender<Arrival>,
-    ) -> Result<bool> {
-        let mut finish = self.finish.clone();
-        let mut delay = self.poll.first;
-        // A position that is durable already is no news.
-        let mut last_token = match &start {
-            Start::Token(token) => Some(token.clone()),
-            Start::Beginning | Start::Now | Start::Time(_) => None,
-        };
-        let mut loading = !self.ledger.loaded();
-        let mut stream = self.feed.open(range, start).await?;
-        loop {
-            let finishing = *finish.borrow_and_update();
-            let page = stream.next_page().await?;
-            self.count_charge(&page);
-            let idle = page.records.is_empty() && page.caught_up;
-            // Delivered also without news, because the load is complete when it is attached.
-            let caught_up = loading && page.caught_up;
-            loading &= !caught_up;
-            if caught_up || last_token.as_ref() != Some(&page.token) || !page.records.is_empty() {
-                last_token = Some(page.token.clone());
-                if !self.deliver(range, page, caught_up, inbox).await {
-                    return Ok(false);
-                }
-            }
-            if !idle {
-                delay = self.poll.first;
-                continue;
-            }
-            if finishing {
-                return Ok(true);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => {
-                    delay = (delay * 2).min(self.poll.longest);
-                }
-                // The sender is gone when nobody can ask for an end any more; then only the sleep counts.
-                changed = finish.changed() => if changed.is_err() { tokio::time::sleep(delay).await },
-            }
-        }
+        ranges.lock().remove(&from.range);
     }
 
     /// Every poll costs, also one that finds nothing and is not delivered.
@@ -162,34 +188,6 @@ impl Readers {
         self.counters
             .charge_milli_ru
             .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
-    }
-
-    /// False when the worker is gone.
-    async fn deliver(
-        &self,
-        range: &FeedRangeId,
-        page: Page,
-        caught_up: bool,
-        inbox: &InboxSender<Arrival>,
-    ) -> bool {
-        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>() as u64;
-        self.count_changes(&page, bytes);
-        if caught_up {
-            self.ledger.read_up();
-        }
-        if counts(&page, caught_up) {
-            // Before the send: a page in the channel that is not counted would let a drained run end without it.
-            self.ledger.page_arrived(bytes);
-        }
-        let _room = self.room_for(bytes).await;
-        let arrival = Arrival {
-            range: range.clone(),
-            page,
-            bytes,
-            caught_up,
-            _room,
-        };
-        inbox.send(arrival).await
     }
 
     fn count_changes(&self, page: &Page, bytes: u64) {
@@ -203,14 +201,177 @@ impl Readers {
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         counters.pages.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// One range as it is read.
+struct Reading<'a> {
+    readers: &'a Readers,
+    range: &'a FeedRangeId,
+    figures: &'a RangeFigures,
+    inbox: &'a InboxSender<Arrival>,
+    /// The newest position that was delivered, or was durable already.
+    last_token: Option<ContinuationToken>,
+    /// Whether the range has yet to catch up for the first time.
+    loading: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(
+        readers: &'a Readers,
+        from: &'a RangeStart,
+        figures: &'a RangeFigures,
+        inbox: &'a InboxSender<Arrival>,
+    ) -> Self {
+        Reading {
+            readers,
+            range: &from.range,
+            figures,
+            inbox,
+            last_token: match &from.start {
+                Start::Token(token) => Some(token.clone()),
+                Start::Beginning | Start::Now | Start::Time(_) => None,
+            },
+            loading: from.loading,
+        }
+    }
+
+    async fn run(mut self, start: Start, mut division: Division) -> Result<Stopped> {
+        if let Some((parts, token)) = self.due(&division) {
+            return Ok(self.hand_over(parts, token).await);
+        }
+        let mut finish = self.readers.finish.clone();
+        let poll = self.readers.poll;
+        let mut delay = poll.first;
+        let mut stream = self.readers.feed.open(self.range, start).await?;
+        let mut partitions = 1;
+        loop {
+            let finishing = *finish.borrow_and_update();
+            let sent = Instant::now();
+            let page = tokio::select! {
+                biased;
+                page = stream.next_page() => page?,
+                () = changed(&mut division), if self.last_token.is_some() => {
+                    match self.due(&division) {
+                        Some((parts, token)) => return Ok(self.hand_over(parts, token).await),
+                        None => continue,
+                    }
+                }
+            };
+            self.readers.count_charge(&page);
+            let moved = self.last_token.as_ref() != Some(&page.token);
+            self.figures.answered(&page, moved, sent);
+            let now = stream.partitions();
+            if std::mem::replace(&mut partitions, now) < now {
+                self.readers.split_seen.notify_one();
+            }
+            let idle = page.records.is_empty() && page.caught_up;
+            if !self.deliver_news(page, moved).await {
+                return Ok(Stopped::Alone);
+            }
+            if let Some((parts, token)) = self.due(&division) {
+                return Ok(self.hand_over(parts, token).await);
+            }
+            if !idle {
+                delay = poll.first;
+                continue;
+            }
+            if finishing {
+                return Ok(Stopped::AtTheEnd);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => {
+                    delay = (delay * 2).min(poll.longest);
+                }
+                () = changed(&mut finish) => {}
+                () = changed(&mut division) => {}
+            }
+        }
+    }
+
+    /// What the range is to be handed over as, and the position, if both are there.
+    fn due(&self, division: &Division) -> Option<(Vec<FeedRangeId>, ContinuationToken)> {
+        division.borrow().clone().zip(self.last_token.clone())
+    }
+
+    /// Ends the range where it stands. Its parts have yet to end and to catch up in its place.
+    async fn hand_over(self, parts: Vec<FeedRangeId>, token: ContinuationToken) -> Stopped {
+        let Readers {
+            ledger,
+            open_ranges,
+            ..
+        } = self.readers;
+        open_ranges.fetch_add(parts.len(), Ordering::AcqRel);
+        open_ranges.fetch_sub(1, Ordering::AcqRel);
+        let loading = self.loading;
+        if loading {
+            ledger.expect_to_catch_up(parts.len());
+        }
+        let page = Page {
+            records: Vec::new(),
+            token,
+            charge_ru: 0.0,
+            caught_up: false,
+        };
+        let handed_over = Some(HandedOver { parts, loading });
+        self.deliver(page, loading, handed_over).await;
+        Stopped::HandedOver
+    }
+
+    /// Delivers a page that says anything new. False when the worker is gone.
+    async fn deliver_news(&mut self, page: Page, moved: bool) -> bool {
+        // Delivered also without news, because the load is complete when it is attached.
+        let caught_up = self.loading && page.caught_up;
+        self.loading &= !caught_up;
+        // A position that is durable already is no news.
+        if !caught_up && !moved && page.records.is_empty() {
+            return true;
+        }
+        self.last_token = Some(page.token.clone());
+        self.deliver(page, caught_up, None).await
+    }
+
+    /// False when the worker is gone.
+    async fn deliver(&self, page: Page, caught_up: bool, handed_over: Option<HandedOver>) -> bool {
+        let readers = self.readers;
+        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>() as u64;
+        readers.count_changes(&page, bytes);
+        if caught_up {
+            readers.ledger.read_up();
+        }
+        let mut arrival = Arrival {
+            range: self.range.clone(),
+            page,
+            bytes,
+            caught_up,
+            handed_over,
+            room: None,
+        };
+        if arrival.counts() {
+            // Before the send: a page in the channel that is not counted would let a drained run end without it.
+            readers.ledger.page_arrived(bytes);
+        }
+        arrival.room = Some(self.room_for(bytes).await);
+        self.inbox.send(arrival).await
+    }
 
     /// Whoever has to wait says so, because only an epoch makes room.
     async fn room_for(&self, bytes: u64) -> Room {
-        if let Some(room) = self.budget.try_take(bytes) {
+        let Readers { budget, ledger, .. } = self.readers;
+        if let Some(room) = budget.try_take(bytes) {
             return room;
         }
-        let _wanted = self.ledger.want_room();
-        self.budget.take(bytes).await
+        let _wanted = ledger.want_room();
+        self.figures.waits_for_room(true);
+        let room = budget.take(bytes).await;
+        self.figures.waits_for_room(false);
+        room
+    }
+}
+
+/// Resolves when there is something new to see; never when there cannot be any more.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -221,114 +382,4 @@ fn jittered(delay: Duration, random: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::{MemoryContainer, MemoryOptions};
-    use std::collections::BTreeSet;
-    use tidefeed_runtime::Epoch;
-    use tidefeed_runtime::bridge::Inbox;
-
-    fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Arc<Readers> {
-        let ledger = Ledger::new(Epoch(0), Epoch(0));
-        ledger.expect_to_catch_up(ranges);
-        Arc::new(Readers {
-            feed: Arc::new(container),
-            poll: PollDelay {
-                first: Duration::from_millis(100),
-                longest: Duration::from_millis(100),
-            },
-            counters: Arc::default(),
-            budget: budget.clone(),
-            ledger,
-            finish: watch::Sender::new(false).subscribe(),
-            open_ranges: Arc::new(AtomicUsize::new(ranges)),
-        })
-    }
-
-    #[test]
-    fn delays_are_a_little_shorter_and_never_longer() {
-        let second = Duration::from_secs(1);
-        assert_eq!(jittered(second, 0.0), second);
-        assert_eq!(jittered(second, 0.5), Duration::from_millis(875));
-        assert!(jittered(second, 0.999_999) > Duration::from_millis(749));
-    }
-
-    /// Only delivered pages were counted, and an idle job seemed to read for nothing.
-    #[tokio::test(start_paused = true)]
-    async fn polls_that_find_nothing_are_charged() {
-        let container = MemoryContainer::new(Default::default());
-        let range = container.ranges().await.unwrap().remove(0);
-        let budget = ByteBudget::new(1 << 20);
-        let readers = readers(container, &budget, 1);
-        let (inbox, mut arrivals) = Inbox::within(&budget);
-        let reading = tokio::spawn(Arc::clone(&readers).read(range, Start::Beginning, inbox));
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        readers.ledger.stop();
-        reading.await.unwrap();
-        let delivered = std::iter::from_fn(|| arrivals.try_next()).count();
-        let charged = readers.counters.charge_milli_ru.load(Ordering::Relaxed);
-        assert_eq!(delivered, 1, "the first position, and no other");
-        assert!(charged >= 50_000, "{charged} for about 50 polls");
-    }
-
-    /// One range has a hundred pages, the others one each, and one of them is larger than the budget: what is small must not
-    /// wait for all of what is large, what is large must pass, and what waits must never be more than the budget and the
-    /// pages in the readers' hands.
-    #[tokio::test(start_paused = true)]
-    async fn every_range_has_its_turn_and_a_page_that_is_too_large_passes() {
-        const BUDGET: u64 = 8 << 10;
-        const PAGE: u64 = 3 << 10;
-        const LARGE: u64 = 20 << 10;
-        let container = MemoryContainer::new(MemoryOptions {
-            page_size: 1,
-            ..Default::default()
-        });
-        let ranges = container.ranges().await.unwrap();
-        let mut filled = vec![0; ranges.len()];
-        for number in 0.. {
-            let key = format!("[\"p{number}\"]");
-            let at = container.range_of(&key);
-            let (most, bytes) = match at {
-                0 => (100, PAGE),
-                1 => (1, LARGE),
-                _ => (1, PAGE),
-            };
-            if filled[at] < most {
-                filled[at] += 1;
-                container.upsert(&key, "1", vec![b'x'; bytes as usize]);
-            }
-            if filled.iter().sum::<i32>() == 103 {
-                break;
-            }
-        }
-        let budget = ByteBudget::new(BUDGET);
-        let readers = readers(container, &budget, ranges.len());
-        let (inbox, mut arrivals) = Inbox::within(&budget);
-        for range in &ranges {
-            let reader = Arc::clone(&readers);
-            tokio::spawn(reader.read(range.clone(), Start::Beginning, inbox.clone()));
-        }
-        let (mut from, mut with_records) = (Vec::new(), BTreeSet::new());
-        while from.len() < 103 || readers.ledger.observe().loading {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            let seen = readers.ledger.observe();
-            assert!(seen.waiting_bytes <= BUDGET + 3 * (PAGE + 100) + LARGE + 100);
-            assert!(seen.full || from.len() >= 100, "the readers wait for room");
-            // As at a tick: everything that has arrived.
-            let mut bytes = 0;
-            for arrival in std::iter::from_fn(|| arrivals.try_next()) {
-                bytes += arrival.bytes;
-                readers.ledger.page_attached(Epoch(1), arrival.bytes);
-                if arrival.bytes > 0 {
-                    from.push(arrival.range.clone());
-                    with_records.insert(arrival.range);
-                }
-            }
-            assert!(bytes <= BUDGET || bytes < LARGE + 100, "{bytes} at once");
-            if from.len() > 12 {
-                assert_eq!(with_records.len(), ranges.len(), "a range waits: {from:?}");
-            }
-        }
-        assert_eq!(readers.ledger.observe().waiting_bytes, 0);
-    }
-}
+mod tests;

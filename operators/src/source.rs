@@ -16,7 +16,8 @@
 //!    while nothing of the epoch is durable, so the next run reads it again (I2); the epoch's capability is never dropped.
 //! 4. The records flow downstream at once. When all of an epoch are, their stream passes it, so that the collection can go on to
 //!    the next epoch at once. But a second stream, which never carries anything, is kept at the epoch until the epoch is sealed;
-//!    then the positions are reported to the committer, and its capability is dropped. Whoever reads [`Upserts`] has both as
+//!    then the positions are reported to the committer, ranges that were handed over to the [enumerator](crate::enumerator), and its
+//!    capability is dropped. Whoever reads [`Upserts`] has both as
 //!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +38,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
 
-use crate::reader::Arrival;
+use crate::enumerator::Released;
+use crate::reader::{Arrival, HandedOver};
 
 /// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
 /// at once everything behind works from outside the cache.
@@ -100,7 +102,19 @@ struct Held {
     /// Dropped when the epoch is sealed: until then no frontier passes it.
     unsealed_cap: Capability<u64>,
     reports_cap: Capability<u64>,
+    released_cap: Capability<u64>,
     ranges: Vec<(FeedRangeId, ContinuationToken)>,
+    released: Vec<Released>,
+}
+
+/// What a source operator gives.
+pub struct Source<'scope, V> {
+    /// The changes.
+    pub upserts: Upserts<'scope, V>,
+    /// What the committer is to know.
+    pub reports: StreamVec<'scope, u64, Report>,
+    /// Feed ranges that others are to go on with, for [`enumerate`](crate::enumerator::enumerate).
+    pub released: StreamVec<'scope, u64, Released>,
 }
 
 /// Turns pages into upserts. `decode` reads a document; see the module for the rules.
@@ -108,7 +122,7 @@ pub fn source<'scope, V, D>(
     ticks: StreamVec<'scope, u64, u64>,
     parts: SourceParts,
     decode: D,
-) -> (Upserts<'scope, V>, StreamVec<'scope, u64, Report>)
+) -> Source<'scope, V>
 where
     V: Clone + 'static,
     D: Fn(&Bytes) -> Result<V> + 'static,
@@ -120,8 +134,10 @@ where
     let (reports_out, reports) = builder.new_output();
     // Nothing is ever given to it; what it holds back is by capability alone.
     let (_, unsealed) = builder.new_output::<Vec<()>>();
+    let (released_out, released) = builder.new_output();
     let mut records_out = OutputBuilder::from(records_out);
     let mut reports_out = OutputBuilder::from(reports_out);
+    let mut released_out = OutputBuilder::from(released_out);
     let info = builder.operator_info();
     let activator: Activator = scope.activator_for(info.address.clone());
     let wakes = || scope.worker().sync_activator_for(info.address.to_vec());
@@ -166,6 +182,7 @@ where
             // 2. Let go of what is sealed.
             let sealed_through = ledger.sealed_through();
             let mut reports_out = reports_out.activate();
+            let mut released_out = released_out.activate();
             while held
                 .front()
                 .is_some_and(|held| held.epoch <= sealed_through)
@@ -182,6 +199,10 @@ where
                         ranges: done.ranges,
                     });
                 }
+                if !done.released.is_empty() {
+                    let mut session = released_out.session(&done.released_cap);
+                    session.give_iterator(done.released.into_iter());
+                }
                 ledger.failpoints().before(Step::CapabilityDrop);
                 drop(done.unsealed_cap);
                 ledger.failpoints().after(Step::CapabilityDrop);
@@ -192,6 +213,7 @@ where
                     records_cap: cap.delayed(&epoch, 0),
                     reports_cap: cap.delayed(&epoch, 1),
                     unsealed_cap: cap.delayed(&epoch, 2),
+                    released_cap: cap.delayed(&epoch, 3),
                     attached: Attached::new(Epoch(epoch)),
                 };
                 ticked.extend(epochs.drain(..).map(attaching));
@@ -214,7 +236,11 @@ where
             }
         }
     });
-    (Upserts { records, unsealed }, reports)
+    Source {
+        upserts: Upserts { records, unsealed },
+        reports,
+        released,
+    }
 }
 
 /// An epoch that pages are attached to.
@@ -223,6 +249,7 @@ struct Attaching {
     records_cap: Capability<u64>,
     reports_cap: Capability<u64>,
     unsealed_cap: Capability<u64>,
+    released_cap: Capability<u64>,
     attached: Attached,
 }
 
@@ -233,6 +260,7 @@ struct Attached {
     max_bytes: Option<u64>,
     bytes: u64,
     ranges: BTreeMap<FeedRangeId, ContinuationToken>,
+    released: Vec<Released>,
     records: Vec<Record>,
 }
 
@@ -256,8 +284,31 @@ impl Attached {
             max_bytes: None,
             bytes: 0,
             ranges: BTreeMap::new(),
+            released: Vec::new(),
             records: Vec::new(),
         }
+    }
+
+    /// Takes the position after a page, for the range or, where others go on with it, for each of them (I6).
+    fn move_on(
+        &mut self,
+        range: FeedRangeId,
+        token: ContinuationToken,
+        handed_over: Option<HandedOver>,
+    ) {
+        let Some(HandedOver { parts, loading }) = handed_over else {
+            self.ranges.insert(range, token);
+            return;
+        };
+        self.ranges.remove(&range);
+        let positions = parts.iter().map(|part| (part.clone(), token.clone()));
+        self.ranges.extend(positions);
+        self.released.push(Released {
+            range,
+            parts,
+            token,
+            loading,
+        });
     }
 }
 
@@ -290,9 +341,9 @@ impl<D> Attacher<D> {
                 to.bytes += arrival.bytes;
                 self.parts.ledger.page_attached(to.epoch, arrival.bytes);
             }
-            to.ranges.insert(arrival.range, arrival.page.token);
             self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
             to.records.extend(arrival.page.records);
+            to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
         }
         match to.bytes < max_bytes {
             true => Ok(Progress::More),
@@ -305,6 +356,7 @@ impl<D> Attacher<D> {
         let Attached {
             epoch,
             ranges,
+            released,
             records,
             ..
         } = complete.attached;
@@ -321,7 +373,9 @@ impl<D> Attacher<D> {
             epoch,
             unsealed_cap: complete.unsealed_cap,
             reports_cap: complete.reports_cap,
+            released_cap: complete.released_cap,
             ranges,
+            released,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Newtypes for what crosses a module: epochs, generations, feed ranges and tokens.
+//! Newtypes for what crosses a module: epochs, generations and tokens.
 
 use std::fmt;
 
@@ -22,12 +22,6 @@ pub struct Epoch(pub u64);
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
-/// A name for a range of effective partition keys of one container, stable across runs: `min-max` in hexadecimal, the
-/// interval being `[min, max)`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FeedRangeId(pub String);
-
 /// Cosmos DB's opaque resume position in one feed range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -42,11 +36,5 @@ impl fmt::Display for Epoch {
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
-    }
-}
-
-impl fmt::Display for FeedRangeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

@@ -37,6 +37,7 @@ pub mod dataflow;
 mod error;
 #[doc(hidden)]
 pub mod failpoint;
+mod feed_range;
 mod fence;
 mod ids;
 mod ledger;
@@ -49,8 +50,9 @@ mod workers;
 
 pub use committer::CommitConfig;
 pub use error::{Context, Error, ErrorKind, Result};
+pub use feed_range::FeedRangeId;
 pub use fence::Fence;
-pub use ids::{ContinuationToken, Epoch, FeedRangeId, Generation};
+pub use ids::{ContinuationToken, Epoch, Generation};
 pub use ledger::{EpochFigures, Ledger, RoomWanted};
 pub use loader::LoadConfig;
 pub use record::Record;

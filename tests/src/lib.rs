@@ -132,7 +132,7 @@ pub fn config(workers: usize) -> JobConfig {
 /// The configuration of the test job over a database, with these lines about the checkpoint.
 pub fn config_text(database: &str, checkpoint: &str) -> String {
     let mut text = format!(
-        "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\n"
+        "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\nrefresh_ms = 20\n"
     );
     text +=
         &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");

@@ -105,6 +105,26 @@ impl Place {
         &self.database
     }
 
+    /// Splits or merges partitions of the orders: which, is drawn. There are twelve at most, and two at least.
+    ///
+    /// # Panics
+    /// When the server does not know the container.
+    pub fn change_partitions(&self, random: &mut fastrand::Rng) {
+        let server = self.server();
+        let of = (self.database.as_str(), "orders");
+        let ids = server
+            .partitions(of.0, of.1)
+            .expect("the container is there");
+        let at = random.usize(..ids.len());
+        // A partition with one key cannot be split; then nothing changes.
+        let _ = match ids.get(at + 1) {
+            Some(next) if ids.len() > 2 && (ids.len() >= 12 || random.bool()) => {
+                server.merge(of.0, of.1, [ids[at], *next]).map(|_| ())
+            }
+            _ => server.split(of.0, of.1, ids[at]).map(|_| ()),
+        };
+    }
+
     /// The server.
     pub fn server(&self) -> &Arc<Emulator> {
         &self.server

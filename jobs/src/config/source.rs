@@ -49,6 +49,16 @@ pub struct SourceConfig {
     /// latency; larger costs fewer request units, about 2 for each question.
     #[serde(default = "default_poll_ms")]
     pub poll_ms: u64,
+    /// The least number of feed ranges that are read at once, over all workers; default: the number of workers, 1 to 4096. A
+    /// container with fewer partitions is read in parts of them. More let more workers read and decode; each costs an own
+    /// question when it is idle.
+    #[serde(default)]
+    pub feed_ranges: Option<u32>,
+    /// How often to look for partitions that have split, milliseconds; default 60000, 10 to 3600000. A reader that meets a split
+    /// looks at once, and reads on meanwhile; this only finds those that it has not met. Default: half of what the service's
+    /// Spark connector takes.
+    #[serde(default = "default_refresh_ms")]
+    pub refresh_ms: u64,
     /// The delay doubles while the range stays idle, up to this, milliseconds; default 1000, at most 3600000. Each delay is up
     /// to a quarter shorter, at random, so that ranges do not ask all at once.
     #[serde(default = "default_poll_max_ms")]
@@ -101,6 +111,9 @@ fn default_page_size() -> u32 {
 fn default_poll_ms() -> u64 {
     10
 }
+fn default_refresh_ms() -> u64 {
+    60_000
+}
 fn default_poll_max_ms() -> u64 {
     1000
 }
@@ -114,6 +127,9 @@ impl SourceConfig {
         let key = |key: &str| format!("source.{name}.{key}");
         let (hour, ms) = (3_600_000, "milliseconds");
         let page_size = self.page_size.into();
+        let least = self.feed_ranges.unwrap_or(1).into();
+        within(&key("feed_ranges"), least, 1, 4096, "feed ranges")?;
+        within(&key("refresh_ms"), self.refresh_ms, 10, hour, ms)?;
         within(&key("page_size"), page_size, 1, 10_000, "documents")?;
         within(&key("poll_max_ms"), self.poll_max_ms, 1, hour, ms)?;
         within(&key("poll_ms"), self.poll_ms, 1, self.poll_max_ms, ms)?;

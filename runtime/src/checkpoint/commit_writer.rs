@@ -11,7 +11,7 @@ use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
 use super::store::CheckpointStore;
-use super::tokens::first_overlap;
+use crate::feed_range::first_overlap;
 use crate::{Epoch, Error, Result};
 
 /// What the next commit records. Only the runtime may ask for it, when every sink write and state write of the epochs

@@ -164,7 +164,6 @@ mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
-mod tokens;
 
 pub use buckets::{Buckets, LiveBucket, Share};
 pub use commit_writer::{Collection, CommitRequest, CommitWriter, GarbageReport};

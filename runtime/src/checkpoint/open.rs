@@ -17,7 +17,7 @@ use super::recovery::{Span, Survey, beyond, pending_rebuilds, runs_of};
 use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
-use super::tokens::advance;
+use crate::feed_range::advance;
 use crate::{Epoch, Error, ErrorKind, Generation, Result};
 
 /// Who wants to run.
@@ -371,7 +371,8 @@ fn resume_from(start: StartRecord, found: Found) -> Resume {
     // Stable, so that the seals of one process stay in order.
     sealed.sort_by_key(|sealed| sealed.seal.epoch);
     for part in sealed.iter().flat_map(|sealed| &sealed.parts) {
-        advance(&mut tokens, &part.source, &part.ranges);
+        let known = tokens.entry(part.source.clone()).or_default();
+        advance(known, part.ranges.clone());
     }
     let last: Option<Epoch> = sealed.last().map(|sealed| sealed.seal.epoch);
     Resume {

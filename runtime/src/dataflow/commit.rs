@@ -9,6 +9,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::checkpoint::{CommitRecord, CommitRequest, SealRef, SinkState};
 use crate::committer::CommitSender;
+use crate::feed_range::advance;
 use crate::states::is_state;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Ledger};
 
@@ -86,7 +87,7 @@ impl AsOf {
         match report {
             Report::Seal(seal) => self.seals.push(seal),
             Report::Tokens { source, ranges } => {
-                self.tokens.entry(source).or_default().extend(ranges)
+                advance(self.tokens.entry(source).or_default(), ranges)
             }
             Report::View { sink, rows, hash } => {
                 let view = self.views.entry(sink).or_default();

@@ -2,7 +2,7 @@
 //!
 //! The server lives in the test's process and keeps its data; the job is a child process that is killed with SIGKILL, so it
 //! cleans nothing up. All the while the test writes: new orders, other amounts, deletions, moves to other customers and
-//! regions. The server throttles, fails and loses the answers of requests that it has carried out. After each kill the
+//! regions. Partitions of the source split and merge. The server throttles, fails and loses the answers of requests that it has carried out. After each kill the
 //! checkpoint directory is looked at, and every few kills the writing pauses, a run catches up, and every row of every view
 //! is compared with a recomputation: none is missing, wrong, left over or back from the dead.
 //!
@@ -33,6 +33,9 @@ const CHANGES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(8);
 /// Changes for each kill, so that the writing goes on as long as the killing.
 const CHANGES_PER_KILL: u64 = 600;
+
+/// How many of them come, on average, before partitions of the source split or merge.
+const CHANGES_PER_TOPOLOGY: usize = 40;
 
 /// Kinds of faults that each container has.
 const KINDS: usize = 5;
@@ -79,8 +82,11 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     /// Changes orders at a steady pace until the other end of the channel is gone.
-    fn run(&self, end: &Receiver<()>) {
+    fn run(&self, end: &Receiver<()>, mut random: fastrand::Rng) {
         while end.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            if random.usize(..CHANGES_PER_TOPOLOGY) == 0 {
+                self.place.change_partitions(&mut random);
+            }
             let mut orders = self.orders.lock().expect("no panic in between");
             let requests = self.place.write(orders.change(CHANGES));
             self.requests.fetch_add(requests, Ordering::Relaxed);
@@ -177,7 +183,8 @@ fn killed_anywhere_over_a_faulty_server_every_row_is_right() {
     std::thread::scope(|threads| {
         let (stop, end) = channel();
         let writer = &writing;
-        threads.spawn(move || writer.run(&end));
+        let topology = random.fork();
+        threads.spawn(move || writer.run(&end, topology));
         let mut job = Job {
             writing: &writing,
             random,

@@ -27,6 +27,7 @@ mod contract;
 #[cfg(unix)]
 mod dead_letters;
 mod duplicate_rows;
+mod elastic;
 mod entra;
 #[cfg(unix)]
 mod failpoints;

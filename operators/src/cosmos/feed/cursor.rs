@@ -57,6 +57,8 @@ pub(super) struct Cursor {
     page_size: NonZeroU32,
     /// Polls in a row that the service answered with "nothing new".
     quiet_polls: usize,
+    /// Partitions that the range lies in, when they were last counted.
+    partitions: usize,
 }
 
 impl Cursor {
@@ -74,7 +76,12 @@ impl Cursor {
             pages: None,
             page_size: NonZeroU32::MIN,
             quiet_polls: 0,
+            partitions: 1,
         }
+    }
+
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -159,7 +166,7 @@ impl Cursor {
     async fn all_parts_quiet(&mut self, token: &str) -> bool {
         self.quiet_polls += 1;
         // Parts of today, from the SDK's cached map, which it renews when it meets a split.
-        let parts = match self.container.client().read_feed_ranges(None).await {
+        self.partitions = match self.container.client().read_feed_ranges(None).await {
             Ok(parts) => parts
                 .iter()
                 .filter(|part| part.overlaps(&self.range))
@@ -169,7 +176,7 @@ impl Cursor {
         };
         // Where partitions were merged, the parts of before are still asked each by itself.
         let asked = Position::of(token.to_owned()).map_or(1, |position| position.parts());
-        self.quiet_polls >= parts.max(asked)
+        self.quiet_polls >= self.partitions.max(asked)
     }
 }
 

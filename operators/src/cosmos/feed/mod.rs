@@ -10,6 +10,7 @@
 //! | file | is about |
 //! |---|---|
 //! | `cursor` | the SDK's stream, opened again from the last token after a failure |
+//! | `asker` | requests until the service answers, with retries, smaller pages and the budget |
 //! | `stream` | pages and tokens; a start at "now" that is resolved before the stream is handed out |
 //! | `phases` | snapshot, then stream: all versions from the beginning |
 //! | `position`, `token` | what is in the SDK's tokens, and in ours |
@@ -19,6 +20,7 @@
 //! Dropping a `next_page` that has not finished is safe: a page that is on its way stays on its way and comes out of the
 //! next call.
 
+mod asker;
 mod config;
 mod cursor;
 mod pacer;
@@ -39,10 +41,11 @@ use parking_lot::Mutex;
 use tidefeed_runtime::{Error, ErrorKind, FeedRangeId, Result};
 use tokio::time::Instant;
 
+use self::asker::Asker;
 use self::cursor::Place;
 use self::pacer::Pacer;
 use self::refusal::{is_old, rough};
-use self::stream::{Asker, FullStream, LatestStream, now};
+use self::stream::{FullStream, LatestStream, now};
 use self::token::{Saved, SavedPhase, decode};
 use super::container::Container;
 use super::document::DocumentShape;
@@ -189,6 +192,10 @@ impl ChangeFeed for CosmosFeed {
         };
         let place = Place::Start(start);
         Ok(Box::new(LatestStream::open(asker, &range, place).await?))
+    }
+
+    fn divide(&self, range: &FeedRangeId, parts: usize) -> Vec<FeedRangeId> {
+        range.divide(parts, ranges::END_OF_HASHES)
     }
 }
 

@@ -197,8 +197,7 @@ impl Cursor {
         let text = |(min, max, lsn): &(String, String, u64)| format!("{min},{max},{lsn}");
         let token: Vec<_> = self.leaves.iter().map(text).collect();
         let part = |(min, max, lsn): &(String, String, u64)| Part {
-            min: min.clone(),
-            max: max.clone(),
+            range: FeedRangeId::of(min, max),
             lsn: readable.then_some(*lsn),
         };
         let parts = self.leaves.iter().map(part).collect();

@@ -16,11 +16,10 @@ pub(super) struct Position {
     parts: Vec<Part>,
 }
 
-/// A part of a feed range and how far it has been read; `[min, max)`, hexadecimal, compared as text.
+/// A part of a feed range and how far it has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    pub(super) min: String,
-    pub(super) max: String,
+    pub(super) range: FeedRangeId,
     /// `None` if the service's continuation is something else.
     pub(super) lsn: Option<u64>,
 }
@@ -65,8 +64,7 @@ impl Position {
             return Err(unknown());
         }
         let part = |continuation: Continuation| Part {
-            min: continuation.min_epk,
-            max: continuation.max_epk,
+            range: FeedRangeId::of(&continuation.min_epk, &continuation.max_epk),
             lsn: lsn(&continuation.server_continuation),
         };
         let parts = root.active_tokens.into_iter().map(part).collect();
@@ -75,7 +73,7 @@ impl Position {
 
     /// A token that says this.
     pub(super) fn new(token: String, mut parts: Vec<Part>) -> Self {
-        parts.sort_by(|a, b| a.min.cmp(&b.min));
+        parts.sort_by_key(|part| part.range.bounds());
         Position { token, parts }
     }
 
@@ -86,11 +84,12 @@ impl Position {
 
     /// Whether the service has answered for every part of `range`.
     pub(super) fn covers(&self, range: &FeedRangeId) -> bool {
-        let (min, max) = bounds(range);
-        let mut reached = min;
-        for part in &self.parts {
-            if part.min.as_str() <= reached && reached < part.max.as_str() {
-                reached = &part.max;
+        let Some((mut reached, max)) = range.bounds() else {
+            return false;
+        };
+        for (from, to) in self.parts.iter().filter_map(|part| part.range.bounds()) {
+            if from <= reached && reached < to {
+                reached = to;
             }
         }
         reached >= max
@@ -103,18 +102,13 @@ impl Position {
         }
         let mut passed = true;
         for part in &self.parts {
-            let overlaps = |theirs: &&Part| theirs.min < part.max && part.min < theirs.max;
+            let overlaps = |theirs: &&Part| theirs.range.overlaps(&part.range);
             for theirs in other.parts.iter().filter(overlaps) {
                 passed &= part.lsn? >= theirs.lsn?;
             }
         }
         Some(passed)
     }
-}
-
-/// The range as `[min, max)`.
-fn bounds(range: &FeedRangeId) -> (&str, &str) {
-    range.0.split_once('-').unwrap_or((&range.0, ""))
 }
 
 fn lsn(continuation: &str) -> Option<u64> {
@@ -133,10 +127,8 @@ mod tests {
     fn position(parts: &[&str]) -> Position {
         let part = |text: &&str| {
             let (bounds, lsn) = text.split_once(':').unwrap();
-            let (min, max) = bounds.split_once('-').unwrap();
             Part {
-                min: min.to_owned(),
-                max: max.to_owned(),
+                range: range(bounds),
                 lsn: lsn.parse().ok(),
             }
         };
@@ -177,6 +169,9 @@ mod tests {
         ] {
             assert_eq!(parts.covers(&range(id)), expected, "{id}");
         }
+        // The same bound with and without zeros at its end.
+        let long = position(&["-2000:1", "20-FF:1"]);
+        assert!(long.covers(&range("10-40")) && long.covers(&range("200000-FF")));
     }
 
     #[test]

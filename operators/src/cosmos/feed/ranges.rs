@@ -37,6 +37,9 @@ pub(crate) async fn feed_ranges(
     }
 }
 
+/// The service hashes partition keys to numbers whose two leading bits are zero, so that nothing is beyond.
+pub(super) const END_OF_HASHES: u64 = 0x40 << 56;
+
 /// Its name: the bounds.
 pub(crate) fn range_id(range: &FeedRange) -> FeedRangeId {
     FeedRangeId(format!(

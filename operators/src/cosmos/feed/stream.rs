@@ -1,8 +1,5 @@
 //! The pages of one feed range.
 //!
-//! What the SDK gives up on is asked again here, without limit, unless no retry can mend it: waiting as long as the service asks
-//! for, with smaller pages when a page is too much, and within the budget of request units.
-//!
 //! A start at "now" is *resolved* before the stream is handed out: the service has answered for every part of the range, and
 //! what it had for some parts meanwhile is kept for the first page. The SDK's token only then says where each part stands; of a part
 //! that it has not polled it would say "now" again, and a run that resumed there would miss what came in between. The same is
@@ -12,31 +9,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use azure_data_cosmos::feed::FeedRange;
-use azure_data_cosmos::options::{ChangeFeedMode, ChangeFeedStartFrom};
-use tidefeed_runtime::{FeedRangeId, Record, Result};
+use azure_data_cosmos::options::ChangeFeedStartFrom;
+use tidefeed_runtime::{Record, Result};
 
-use super::CosmosFeed;
-use super::cursor::{Cursor, Place, Polled};
-use super::page_size::{PageSize, TooMuch};
+use super::asker::Asker;
+use super::cursor::{Cursor, Place};
 use super::phases::{Answer, Feed, Phases, Resume};
 use super::position::Position;
-use super::refusal;
-use super::token::{Saved, SavedPhase, encode};
-use crate::cosmos::failure::Failure;
-use crate::cosmos::retry::Retry;
+use super::token::{Saved, SavedPhase};
 use crate::feed::{Page, PageStream};
 
 /// How old the time in a token may become before the token is delivered again although nothing else in it is new. Longer
 /// makes fewer seals of an idle source; shorter knows the age of a position better, which matters within hours.
 const AGE_STEP: Duration = Duration::from_secs(60);
-
-/// Asks the service for pages, and does not give up easily.
-pub(super) struct Asker {
-    feed: CosmosFeed,
-    id: FeedRangeId,
-    retry: Retry,
-    page_size: PageSize,
-}
 
 /// The pages of one feed range in LatestVersion mode.
 pub(super) struct LatestStream {
@@ -55,110 +40,6 @@ pub(super) struct FullStream {
     /// When the position in the feed of all versions was current, in seconds since 1970, as in the last token.
     at: u64,
     first: Option<Page>,
-}
-
-impl Asker {
-    pub(super) fn new(feed: CosmosFeed, id: FeedRangeId) -> Self {
-        Asker {
-            retry: Retry::new(feed.config.backoff.clone()),
-            page_size: PageSize::new(feed.config.page_size),
-            feed,
-            id,
-        }
-    }
-
-    /// A cursor in the range.
-    pub(super) fn cursor(&self, range: &FeedRange, feed: Feed, place: Place) -> Cursor {
-        let mode = match feed {
-            Feed::Latest => ChangeFeedMode::LatestVersion,
-            Feed::All => ChangeFeedMode::AllVersionsAndDeletes,
-        };
-        Cursor::new(self.feed.container.clone(), range.clone(), mode, place)
-    }
-
-    /// The next answer of the service. `charge_ru` grows by what it and the failures before it cost; `at` says when a position
-    /// that has a limited life was current.
-    async fn ask(
-        &mut self,
-        cursor: &mut Cursor,
-        at: Option<u64>,
-        charge_ru: &mut f64,
-    ) -> Result<Polled> {
-        loop {
-            let taken = self.feed.admitted().await;
-            let polled = cursor.poll(self.page_size.now()).await;
-            let charged = match &polled {
-                Ok(polled) => polled.charge_ru,
-                Err(failure) => failure.charge_ru,
-            };
-            self.feed.charged(taken, charged);
-            *charge_ru += charged;
-            let failure = match polled {
-                Ok(polled) => {
-                    self.retry.succeeded();
-                    self.page_size.accepted();
-                    return Ok(polled);
-                }
-                Err(failure) => failure,
-            };
-            let wait = self.after(failure, cursor, at)?;
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    /// How long to wait after `failure`.
-    fn after(&mut self, failure: Failure, cursor: &Cursor, at: Option<u64>) -> Result<Duration> {
-        let too_much = TooMuch::of(&failure);
-        let smaller = too_much.is_some() && self.page_size.refused();
-        if smaller {
-            let (range, page_size) = (&self.id, self.page_size.now());
-            tracing::debug!(%range, page_size, cause = %failure.message, "asks for smaller pages");
-        }
-        match too_much {
-            Some(TooMuch::Large) if smaller => return Ok(Duration::ZERO),
-            _ if failure.is_passing() => {}
-            _ => {
-                let (feed, id) = (&self.feed, &self.id);
-                return Err(refusal::error(failure, feed, id, cursor.place(), at));
-            }
-        }
-        let what = format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
-        Ok(self.retry.wait_after(&failure, &what))
-    }
-
-    /// Asks until the service has answered for every part of the range. Returns where that is, and what came until then.
-    pub(super) async fn resolve(
-        &mut self,
-        cursor: &mut Cursor,
-        charge_ru: &mut f64,
-    ) -> Result<(Position, Vec<Record>)> {
-        let mut records = Vec::new();
-        loop {
-            let polled = self.ask(cursor, None, charge_ru).await?;
-            records.extend(self.records(&polled)?);
-            let position = Position::of(polled.token)?;
-            if position.covers(&self.id) {
-                return Ok((position, records));
-            }
-        }
-    }
-
-    fn records(&self, polled: &Polled) -> Result<Vec<Record>> {
-        let shape = &self.feed.shape;
-        let records = polled.items.iter().map(|item| shape.change(item));
-        records
-            .collect::<Result<Vec<_>>>()
-            .map_err(|error| error.wrap(format!("cannot read container {}", self.feed.container)))
-    }
-
-    fn page(&self, records: Vec<Record>, saved: &Saved, charge_ru: f64, caught_up: bool) -> Page {
-        Page {
-            records,
-            token: encode(&self.id, saved),
-            charge_ru,
-            caught_up,
-        }
-    }
 }
 
 impl LatestStream {
@@ -201,6 +82,10 @@ impl PageStream for LatestStream {
                 return Ok(self.asker.page(records, &saved, charge_ru, polled.quiet));
             }
         }
+    }
+
+    fn partitions(&self) -> usize {
+        self.cursor.partitions()
     }
 }
 
@@ -345,6 +230,10 @@ impl PageStream for FullStream {
             }
             return Ok(self.page(delivery.records, charge_ru, delivery.caught_up));
         }
+    }
+
+    fn partitions(&self) -> usize {
+        self.latest.partitions().max(self.all.partitions())
     }
 }
 

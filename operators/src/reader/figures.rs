@@ -1,0 +1,104 @@
+//! What the reader of one feed range has seen.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidefeed_runtime::Record;
+use tokio::time::Instant;
+
+use crate::feed::Page;
+
+/// Figures of a feed range since it is read by its present reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RangeStatus {
+    /// The worker that it feeds.
+    pub worker: usize,
+    /// Changes read.
+    pub changes: u64,
+    /// Bytes of keys and documents.
+    pub bytes: u64,
+    /// Answers of the service, with changes or without.
+    pub pages: u64,
+    /// Answers that there was nothing new.
+    pub empty: u64,
+    /// Request units charged.
+    pub charge_ru: f64,
+    /// How far behind the range is at most: everything written so long ago is read. The time since the service last answered that
+    /// there is nothing more; `None` while it has not said so.
+    pub behind: Option<Duration>,
+    /// Time since the last change came, or since the reader began.
+    pub since_change: Duration,
+    /// Age of the position: the time since it last moved, or since the reader began. A service that keeps changes for a limited
+    /// time cannot go on from one that is older.
+    pub since_moved: Duration,
+    /// How long the page in hand has been waiting for room; `None` when there is none. Backpressure, not the service.
+    pub waits_for_room: Option<Duration>,
+}
+
+/// Takes the figures of one range.
+#[derive(Debug)]
+pub(crate) struct RangeFigures(Mutex<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    status: RangeStatus,
+    caught_up_at: Option<Instant>,
+    changed_at: Instant,
+    moved_at: Instant,
+    waits_since: Option<Instant>,
+}
+
+impl RangeFigures {
+    pub(crate) fn new(worker: usize) -> Self {
+        let now = Instant::now();
+        RangeFigures(Mutex::new(Seen {
+            status: RangeStatus {
+                worker,
+                ..RangeStatus::default()
+            },
+            caught_up_at: None,
+            changed_at: now,
+            moved_at: now,
+            waits_since: None,
+        }))
+    }
+
+    /// An answer has come to a request that was sent at `sent`.
+    pub(crate) fn answered(&self, page: &Page, moved: bool, sent: Instant) {
+        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>();
+        let now = Instant::now();
+        let seen = &mut *self.0.lock();
+        seen.status.pages += 1;
+        seen.status.charge_ru += page.charge_ru;
+        seen.status.changes += page.records.len() as u64;
+        seen.status.bytes += bytes as u64;
+        if page.records.is_empty() {
+            seen.status.empty += 1;
+        } else {
+            seen.changed_at = now;
+        }
+        if page.caught_up {
+            // What was written after the request was sent may be missing.
+            seen.caught_up_at = Some(sent);
+        }
+        if moved {
+            seen.moved_at = now;
+        }
+    }
+
+    /// The page in hand waits for room, or does no more.
+    pub(crate) fn waits_for_room(&self, waits: bool) {
+        self.0.lock().waits_since = waits.then(Instant::now);
+    }
+
+    pub(crate) fn status(&self) -> RangeStatus {
+        let seen = self.0.lock();
+        RangeStatus {
+            behind: seen.caught_up_at.map(|at| at.elapsed()),
+            since_change: seen.changed_at.elapsed(),
+            since_moved: seen.moved_at.elapsed(),
+            waits_for_room: seen.waits_since.map(|at| at.elapsed()),
+            ..seen.status
+        }
+    }
+}
