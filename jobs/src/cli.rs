@@ -114,7 +114,7 @@ fn command(name: &'static str) -> Command {
             "Where checkpoints are: a directory, s3://bucket/prefix or az://container/prefix [default: checkpoint.directory or checkpoint.url in the configuration]",
         ))
         .arg(Arg::new("endpoint").long("endpoint").global(true).value_name("URL").help(
-            "URL of the Cosmos DB account [default: account.endpoint in the configuration]",
+            "URL of the default Cosmos DB account [default: account.endpoint in the configuration]",
         ))
         .arg(Arg::new("fresh").long("fresh").global(true).action(ArgAction::SetTrue).help(
             "Start over: read every source from its configured start, whatever the checkpoint holds, and rebuild the sinks \
@@ -128,8 +128,8 @@ fn command(name: &'static str) -> Command {
             "End when every change made before the start is read, written and committed",
         ))
         .after_help(
-            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another; credentials for \
-             a checkpoint URL from AWS_* or AZURE_*.\n\
+            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another, or from the file \
+             that account.key_file names; credentials for a checkpoint URL from AWS_* or AZURE_*.\n\
              Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
              8 fenced, 9 rejected.",
         )
@@ -160,7 +160,7 @@ fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
 /// The job with its configuration and the options that say how it starts.
 fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job> {
     let config = configuration(name, matches)?;
-    let cosmos = Cosmos::from_config(&config.account)?;
+    let cosmos = Cosmos::of_job(&config)?;
     let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
     Ok(Job::new(name, config, cosmos, move |flow| build(flow))
         .fresh(matches.get_flag("fresh"))

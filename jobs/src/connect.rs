@@ -39,6 +39,7 @@ pub trait Connect: Send + Sync + 'static {
         let DeadLettersConfig {
             database,
             container,
+            ..
         } = place;
         Err(Error::new(
             ErrorKind::Config,

@@ -148,11 +148,16 @@ impl Plan {
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
     /// same is checked by their hashes (I8), and that is also what finds a changed closure.
     pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
+        // A container of the default account is known without an account: jobs had no other once.
+        let place = |account: &Option<String>, database: &str, container: &str| match account {
+            Some(account) => format!("{account}:{database}/{container}"),
+            None => format!("{database}/{container}"),
+        };
         let source = |name: &String| {
             config
                 .source
                 .get(name)
-                .map_or(String::new(), |s| format!("{}/{}", s.database, s.container))
+                .map_or(String::new(), |s| place(&s.account, &s.database, &s.container))
         };
         let sink = |name: &String| {
             let graph = self.graphs.get(name).map_or("", String::as_str);
@@ -160,9 +165,8 @@ impl Plan {
             let strategy = strategy.map_or(String::new(), |strategy| format!(", {strategy}"));
             config.sink.get(name).map_or(String::new(), |s| {
                 format!(
-                    "{}/{} by {}{strategy}, graph {graph}",
-                    s.database,
-                    s.container,
+                    "{} by {}{strategy}, graph {graph}",
+                    place(&s.account, &s.database, &s.container),
                     s.partition_key.join(",")
                 )
             })

@@ -9,6 +9,9 @@ use super::within;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
+    /// The account, a name of `[accounts]`; default `[account]`.
+    #[serde(default)]
+    pub account: Option<String>,
     /// The database.
     pub database: String,
     /// The container.

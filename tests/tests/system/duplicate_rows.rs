@@ -42,6 +42,7 @@ fn configured(workers: usize, per_minute: u32) -> JobConfig {
     let mut config = config(workers);
     config.sink.retain(|name, _| name == "totals");
     config.dead_letters = Some(DeadLettersConfig {
+        account: None,
         database: "shop".to_owned(),
         container: "letters".to_owned(),
     });
