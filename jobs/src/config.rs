@@ -24,12 +24,17 @@
 //! database = "aviation"
 //! container = "carrier_days"
 //!
+//! [source.returns]
+//! files = "returns/*.jsonl"  # or listen = "127.0.0.1:8090": documents that producers post
+//! key = ["/order", "/id"]
+//!
 //! [checkpoint]
 //! directory = "checkpoint"   # or url = "s3://bucket/prefix", with the credentials from the environment
 //! ```
 
 mod account;
 mod checkpoint;
+mod place;
 mod progress;
 mod sink;
 mod source;
@@ -45,8 +50,9 @@ pub use tidefeed_operators::moves::Moves;
 pub use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
-pub use account::{AccountConfig, Auth};
+pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
+pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
 pub use source::{SourceConfig, StartAt};
@@ -213,7 +219,9 @@ impl JobConfig {
 
     /// The containers of the job, in the order in which they are checked: what uses each, and where it is.
     pub(crate) fn containers(&self) -> Vec<ContainerUse<'_>> {
-        let sources = self.source.iter().map(|(name, s)| {
+        let sources = self.source.iter();
+        let sources = sources.filter(|(_, s)| s.place() == Place::Container);
+        let sources = sources.map(|(name, s)| {
             let user = format!("source.{name}");
             ContainerUse::new(user, &s.account, &s.database, &s.container)
         });
@@ -232,7 +240,11 @@ impl JobConfig {
         let progress = self.progress.iter().map(|p| {
             ContainerUse::new("progress".to_owned(), &p.account, &p.database, &p.container)
         });
-        sources.chain(sinks).chain(letters).chain(progress).collect()
+        sources
+            .chain(sinks)
+            .chain(letters)
+            .chain(progress)
+            .collect()
     }
 
     /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself. Dead letters
@@ -243,11 +255,7 @@ impl JobConfig {
             let account = self.account_named(used.account);
             let account = account.map_err(|error| error.wrap(used.user.clone()))?;
             let endpoint = account.endpoint.trim().trim_end_matches('/');
-            let place = (
-                endpoint.to_ascii_lowercase(),
-                used.database,
-                used.container,
-            );
+            let place = (endpoint.to_ascii_lowercase(), used.database, used.container);
             let reads = used.user.starts_with("source.");
             let other = users.insert(place, used.user.clone());
             // Several sources may read one container.
@@ -331,8 +339,12 @@ mod tests {
             unknown.starts_with("line 4: unknown field `min`, expected one of `min_ms`"),
             "{unknown}"
         );
-        let missing = report("[source.flights]\ndatabase = \"a\"\n");
-        assert!(missing.contains("missing field `container`"), "{missing}");
+        let missing = JobConfig::parse("[source.flights]\ndatabase = \"a\"\n").expect("parses");
+        let missing = missing.validate().expect_err("no container").report();
+        assert!(
+            missing.starts_with("source.flights has no container"),
+            "{missing}"
+        );
         let wrong =
             report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
         assert!(

@@ -9,7 +9,7 @@ use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::states::state_source;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::JobConfig;
+use crate::config::{JobConfig, Place};
 use crate::graph::{Graph, sink_name};
 
 /// The names that a job's code uses, in no order.
@@ -157,7 +157,12 @@ impl Plan {
             config
                 .source
                 .get(name)
-                .map_or(String::new(), |s| place(&s.account, &s.database, &s.container))
+                .map_or(String::new(), |s| match s.place() {
+                    Place::Container => place(&s.account, &s.database, &s.container),
+                    // Wherever they are now: the key is what documents are known by.
+                    Place::Files => format!("files by {}", s.key_fields().join(",")),
+                    Place::Posts => format!("posts by {}", s.key_fields().join(",")),
+                })
         };
         let sink = |name: &String| {
             let graph = self.graphs.get(name).map_or("", String::as_str);

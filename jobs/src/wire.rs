@@ -139,8 +139,9 @@ impl<'a> Wiring<'a> {
         };
         let resumed = &self.shared.resumed.tokens;
         let saved = resumed.get(name).cloned().unwrap_or_default();
-        let (ranges, starts): (Vec<_>, Vec<_>) =
-            starts(name, &saved, live, &fresh)?.into_iter().unzip();
+        let (ranges, starts): (Vec<_>, Vec<_>) = starts(name, feed, &saved, live, &fresh)?
+            .into_iter()
+            .unzip();
         let loading = !self.shared.ledger.loaded();
         let divided = finer(&ranges, live, least, |range, parts| {
             feed.divide(range, parts)

@@ -1,14 +1,18 @@
 //! The port through which changes come in: feed ranges, pages and tokens.
 //!
-//! An adapter implements [`ChangeFeed`] and [`PageStream`] for one container; `memory` and `cosmos` are the two there
-//! are. The contract that sources rely on:
+//! An adapter implements [`ChangeFeed`] and [`PageStream`] for one container, as `memory` and `cosmos` do. The contract that
+//! sources rely on:
 //!
-//! 1. [`ChangeFeed::ranges`] tiles the key space: every document belongs to exactly one range.
+//! 1. Every document belongs to exactly one range. [`ChangeFeed::ranges`] tiles the key space, if it has one.
 //! 2. Pages of one stream come in the order of the feed, and a page never splits what the service wrote at once.
 //! 3. [`Page::token`] resumes exactly after the page. It never covers a record that no page has delivered.
 //! 4. A token of a range is a position in every part of it: [`ChangeFeed::open`] takes it for any range that it covers.
 //! 5. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
+//!
+//! Other inputs are behind the same port: [`files`](crate::files), whose ranges need not tile anything, and
+//! [`ingest`](crate::ingest), whose pages come when somebody sends them and who must learn when they are durable.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -37,6 +41,13 @@ pub trait ChangeFeed: Send + Sync + 'static {
     /// When the container cannot be reached, or does not exist.
     async fn ranges(&self) -> Result<Vec<FeedRangeId>>;
 
+    /// Whether the ranges tile a key space, so that a gap or an overlap is a mistake. False says that they are independent: none
+    /// covers another, new ones may appear, and one that has gone leaves nothing to read. A document still belongs to one.
+    /// The names of independent ranges are not of the form `min-max`.
+    fn ranges_tile(&self) -> bool {
+        true
+    }
+
     /// Opens one range. Does no more than it must: the first page is read by the first `next_page`.
     ///
     /// # Errors
@@ -59,6 +70,12 @@ pub trait PageStream: Send {
     /// Only what no retry can mend, with the range and the cause named.
     async fn next_page(&mut self) -> Result<Page>;
 
+    /// Resolves when the range, idle until now, has something: the reader asks then, and not only when its delay is over.
+    /// Nothing is lost when the future is dropped. The default never resolves.
+    async fn news(&mut self) {
+        std::future::pending().await
+    }
+
     /// Partitions of the service that the range lies in, as far as the stream has seen; more than one after a split.
     fn partitions(&self) -> usize {
         1
@@ -66,7 +83,7 @@ pub trait PageStream: Send {
 }
 
 /// Changes of one feed range and the position after them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Page {
     /// The changes, in feed order. A document may appear more than once; the last one counts.
     pub records: Vec<Record>,
@@ -76,4 +93,29 @@ pub struct Page {
     pub charge_ru: f64,
     /// True when the service said that there is nothing after this page for now.
     pub caught_up: bool,
+    /// Who is to learn that the changes are durable; usually nobody.
+    pub receipt: Option<Receipt>,
+}
+
+/// Tells whoever brought a page that its changes are durable: sealed, which is before they are in any view.
+///
+/// Dropped without being given, it says that nobody knows: the run has ended before.
+pub struct Receipt(Box<dyn FnOnce() + Send>);
+
+impl Receipt {
+    /// A receipt that calls `given`, on a worker's thread, which must not wait.
+    pub fn new(given: impl FnOnce() + Send + 'static) -> Self {
+        Receipt(Box::new(given))
+    }
+
+    /// The changes are durable.
+    pub fn give(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt")
+    }
 }

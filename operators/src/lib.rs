@@ -16,14 +16,17 @@
 //!
 //! The ports to the outside are [`feed`] and [`target`], [`dead_letter`] for what a target refuses for good, and [`progress`] for
 //! how far the views are. `cosmos` implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements
-//! the first three in memory, for tests.
+//! the first three in memory, for tests. [`files`] and [`ingest`] bring in what is in no container: lines of files, and documents that
+//! producers post.
 
 pub mod cosmos;
 pub mod dead_letter;
 pub mod document;
 pub mod enumerator;
 pub mod feed;
+pub mod files;
 pub mod fold;
+pub mod ingest;
 pub mod keyed;
 pub mod memory;
 pub mod moves;
@@ -32,6 +35,7 @@ pub mod progress;
 mod properties;
 pub mod reader;
 pub mod reconcile;
+pub mod record_key;
 pub mod sink;
 pub mod source;
 pub mod stateful;

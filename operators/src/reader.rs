@@ -280,6 +280,7 @@ impl<'a> Reading<'a> {
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => delay = (delay * 2).min(poll.longest),
+                () = stream.news() => {}
                 () = changed(&mut finish) => {}
                 () = changed(&mut division) => {}
             }
@@ -309,6 +310,7 @@ impl<'a> Reading<'a> {
             token,
             charge_ru: 0.0,
             caught_up: false,
+            receipt: None,
         };
         let handed_over = Some(HandedOver { parts, loading });
         self.deliver(page, loading, handed_over).await;

@@ -39,6 +39,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
 
 use crate::enumerator::Released;
+use crate::feed::Receipt;
 use crate::reader::{Arrival, HandedOver};
 
 /// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
@@ -104,6 +105,8 @@ struct Held {
     reports_cap: Capability<u64>,
     released_cap: Capability<u64>,
     ranges: Vec<(FeedRangeId, ContinuationToken)>,
+    /// Given when the epoch is sealed.
+    receipts: Vec<Receipt>,
     released: Vec<Released>,
 }
 
@@ -203,6 +206,7 @@ where
                     let mut session = released_out.session(&done.released_cap);
                     session.give_iterator(done.released.into_iter());
                 }
+                done.receipts.into_iter().for_each(Receipt::give);
                 ledger.failpoints().before(Step::CapabilityDrop);
                 drop(done.unsealed_cap);
                 ledger.failpoints().after(Step::CapabilityDrop);
@@ -262,6 +266,7 @@ struct Attached {
     ranges: BTreeMap<FeedRangeId, ContinuationToken>,
     released: Vec<Released>,
     records: Vec<Record>,
+    receipts: Vec<Receipt>,
 }
 
 enum Progress {
@@ -286,6 +291,7 @@ impl Attached {
             ranges: BTreeMap::new(),
             released: Vec::new(),
             records: Vec::new(),
+            receipts: Vec::new(),
         }
     }
 
@@ -343,6 +349,7 @@ impl<D> Attacher<D> {
             }
             self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
             to.records.extend(arrival.page.records);
+            to.receipts.extend(arrival.page.receipt);
             to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
         }
         match to.bytes < max_bytes {
@@ -358,6 +365,7 @@ impl<D> Attacher<D> {
             ranges,
             released,
             records,
+            receipts,
             ..
         } = complete.attached;
         let ranges: Vec<_> = ranges.into_iter().collect();
@@ -375,6 +383,7 @@ impl<D> Attacher<D> {
             reports_cap: complete.reports_cap,
             released_cap: complete.released_cap,
             ranges,
+            receipts,
             released,
         }
     }

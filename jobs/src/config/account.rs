@@ -60,10 +60,6 @@ impl fmt::Debug for AccountConfig {
             client_id,
             preferred_regions,
         } = self;
-        let shown = |text: &str, sound: bool| match sound {
-            true => text.to_owned(),
-            false => "(malformed, not shown)".to_owned(),
-        };
         f.debug_struct("AccountConfig")
             .field("endpoint", &shown(endpoint, is_plain_url(endpoint)))
             .field("auth", auth)
@@ -79,6 +75,24 @@ impl fmt::Debug for AccountConfig {
 fn is_plain_url(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
     text.bytes().all(plain)
+}
+
+/// The name of an environment variable. `Debug` does not show what can be none: it may be what belongs into the variable.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Variable(pub String);
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(shown(&self.0, is_variable(&self.0)))
+    }
+}
+
+fn shown(text: &str, sound: bool) -> &str {
+    match sound {
+        true => text,
+        false => "(malformed, not shown)",
+    }
 }
 
 /// Whether the text can be the name of an environment variable. No account key can: it ends with `==`.
@@ -292,6 +306,7 @@ mod tests {
             "[accounts.b]\nkey_env = \"{}\"",
             "[accounts.b]\nkey = \"{}\"",
             "[accounts.b]\nendpoint = \"https://u:{}@x.documents.azure.com\"",
+            "[source.s]\nlisten = \"127.0.0.1:1\"\ntoken_env = \"{}\"",
             "[checkpoint]\nurl = \"s3://u:{}@bucket/prefix\"",
             "[checkpoint]\nurl = \"https://x.blob.core.windows.net/c/p?sig={}\"",
         ] {

@@ -1,11 +1,18 @@
 //! What a source is told.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use serde::Deserialize;
+use tidefeed_operators::files::{ColumnType, Format};
 use tidefeed_runtime::Result;
 
+use super::account::Variable;
+use super::place::FileNames;
 use super::within;
 
-/// One container to read.
+/// What to read: a container (`database`, `container`), files (`files`), or documents that producers post (`listen`). A key that
+/// belongs to another of the three is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
@@ -13,9 +20,54 @@ pub struct SourceConfig {
     #[serde(default)]
     pub account: Option<String>,
     /// The database.
+    #[serde(default)]
     pub database: String,
     /// The container.
+    #[serde(default)]
     pub container: String,
+    /// Files: paths, relative to the folder that the job runs in, and patterns with `*`, `?`, `[..]` and, for any folders, `**`;
+    /// a text or a list. They are read one after the other in the order of their names: the
+    /// [rules](tidefeed_operators::files).
+    #[serde(default)]
+    pub files: Option<FileNames>,
+    /// Of files, `"jsonl"` or `"csv"`; default by the end of each name: `.jsonl`, `.ndjson`, `.csv`, perhaps with `.gz` or `.zst`.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Of files, the types of columns of CSV, as `{ cents = "integer" }`: `"string"` (default), `"integer"`, `"number"` or
+    /// `"boolean"`.
+    #[serde(default)]
+    pub types: BTreeMap<String, ColumnType>,
+    /// Of files: go on polling for appended lines and new files. Default false: the source ends with the last file there is.
+    #[serde(default)]
+    pub follow: bool,
+    /// Of files: read them at the same time. Default false. It promises that no key is in two files.
+    #[serde(default)]
+    pub partitioned: bool,
+    /// The address to listen on for posted documents, as `"127.0.0.1:8090"`: the [requests and
+    /// answers](tidefeed_operators::ingest).
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Of posts, the path of the requests; default `/ingest`.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Of posts, the environment variable that holds the bearer token of the producers. Needed unless `listen` is a loopback
+    /// address.
+    #[serde(default)]
+    pub token_env: Option<Variable>,
+    /// Of posts, the largest body of a request, bytes; default 4194304, 1024 to 268435456. Larger lets producers send more at
+    /// once. A guess.
+    #[serde(default)]
+    pub max_body_bytes: Option<u64>,
+    /// Of posts, bytes of requests that are not durable yet; default 33554432, `max_body_bytes` to 68719476736. Beyond that requests
+    /// are answered with 429. Larger bears longer waits for the checkpoint store, for as much more memory. A guess.
+    #[serde(default)]
+    pub max_unsealed_bytes: Option<u64>,
+    /// Of posts, how long a request waits to become durable, milliseconds; default 30000, 1 to 3600000. Then it is answered with 503.
+    #[serde(default)]
+    pub answer_ms: Option<u64>,
+    /// Of files and posts, the fields that identify a document; default `["/id"]`. A container has its own.
+    #[serde(default)]
+    pub key: Option<Vec<String>>,
     /// Where a fresh run starts: `beginning` (default) or `now`. A resumed run ignores it.
     #[serde(default)]
     pub start: StartAt,
@@ -72,6 +124,7 @@ impl SourceConfig {
     /// # Errors
     /// `Config`, naming the key and what is allowed.
     pub(super) fn validate(&self, name: &str) -> Result<()> {
+        self.validate_place(name)?;
         let key = |key: &str| format!("source.{name}.{key}");
         let (hour, ms) = (3_600_000, "milliseconds");
         let page_size = self.page_size.into();

@@ -303,6 +303,7 @@ impl CosmosStream {
             token: ContinuationToken(format!("{}{TOKEN_SEPARATOR}{token}", self.id)),
             charge_ru,
             caught_up,
+            receipt: None,
         })
     }
 
