@@ -8,7 +8,7 @@
 //! - [`ledger`](mod@ledger) is another job over the same orders, which adds up by patches.
 //! - [`Shop`] has its containers in memory, for jobs inside the test's process.
 //! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
-//!   [`process`] runs it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
+//!   [`process`] runs it, [`producer`] posts orders to it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
 
 pub mod checkpoint_files;
 pub mod ledger;
@@ -16,6 +16,7 @@ pub mod moments;
 pub mod orders;
 pub mod place;
 pub mod process;
+pub mod producer;
 pub mod views;
 
 use std::collections::BTreeMap;
@@ -131,9 +132,21 @@ pub fn config(workers: usize) -> JobConfig {
 
 /// The configuration of the test job over a database, with these lines about the checkpoint.
 pub fn config_text(database: &str, checkpoint: &str) -> String {
-    let mut text = format!(
-        "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\nrefresh_ms = 20\n"
+    let source = format!(
+        "[source.orders]
+database = \"{database}\"
+container = \"orders\"
+poll_ms = 1
+poll_max_ms = 5
+refresh_ms = 20
+"
     );
+    config_text_with(&source, database, checkpoint)
+}
+
+/// The same with another source of orders.
+pub fn config_text_with(source: &str, database: &str, checkpoint: &str) -> String {
+    let mut text = source.to_owned();
     text +=
         &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
     for (sink, key) in LEDGER_SINKS.into_iter().chain(SINKS) {

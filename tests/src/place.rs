@@ -14,8 +14,8 @@ use tidefeed_operators::cosmos::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config_text;
 use crate::views::{Contents, OrderDocument, SINKS};
+use crate::{config_text, config_text_with};
 
 /// Of the checkpoint: a directory that a lock keeps for one run. What a killed run had on the wire is carried out by a
 /// server in the same machine long before this time is over.
@@ -78,6 +78,15 @@ impl Place {
     /// When the file cannot be written.
     pub fn configure(&self, checkpoint: &str) {
         let config = config_text(&self.database, checkpoint);
+        std::fs::write(self.config(), config).expect("written");
+    }
+
+    /// Gives the next runs another source of orders, and these lines about the checkpoint.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure_source(&self, source: &str, checkpoint: &str) {
+        let config = config_text_with(source, &self.database, checkpoint);
         std::fs::write(self.config(), config).expect("written");
     }
 

@@ -3,12 +3,15 @@
 //! | tests | what they do to a job |
 //! |---|---|
 //! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
+//! | `files` | read its orders from files |
+//! | `accounts` | keep its views in another account |
 //! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `classified` | give a sink its own table of what a status means |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `failpoints` | abort it before and after every step of its protocol |
+//! | `posted` | kill it while producers post its orders |
 //! | `zombie` | freeze it until another run has taken over |
 //! | `patches` | let it add up by patches, and die |
 //! | `mended` | damage its checkpoint, and mend it by hand |
@@ -17,9 +20,10 @@
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last six run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last seven run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
+mod accounts;
 mod changed_jobs;
 mod classified;
 mod contract;
@@ -30,6 +34,7 @@ mod elastic;
 mod entra;
 #[cfg(unix)]
 mod failpoints;
+mod files;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;
@@ -39,6 +44,8 @@ mod mended;
 mod moves;
 #[cfg(unix)]
 mod patches;
+#[cfg(unix)]
+mod posted;
 #[cfg(unix)]
 mod progress;
 mod shutdown;
