@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use differential_dataflow::operators::CountTotal;
 use parking_lot::Mutex;
+use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, ReaderParts, enumerate};
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{PollDelay, RangeStart, Readers, SourceCounters};
@@ -196,6 +197,8 @@ impl Pipeline {
         }
         let source_parts = SourceParts {
             name: SOURCE.into(),
+            on_decode_error: DecodeErrors::Fail,
+            counters: Arc::default(),
             inbox,
             load,
             parts,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::enumerator::{ReaderParts, enumerate};
-use tidefeed_operators::one_row::SurplusParts;
+use tidefeed_operators::letters::{KeepLetters, LetterParts};
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
@@ -35,9 +35,17 @@ pub type View<'scope, R> = VecCollection<'scope, u64, R, isize>;
 
 /// What one worker's part of a running dataflow is made from.
 pub(crate) struct WorkerParts {
-    pub(crate) sources: BTreeMap<String, (SourceParts, ReaderParts)>,
+    pub(crate) sources: BTreeMap<String, SourceWorker>,
     pub(crate) sinks: BTreeMap<String, SinkWorker>,
     pub(crate) states: BTreeMap<String, StatefulParts>,
+}
+
+/// What one worker's part of a source is made from.
+pub(crate) struct SourceWorker {
+    pub(crate) parts: SourceParts,
+    pub(crate) readers: ReaderParts,
+    /// Set when documents that do not decode are dead letters.
+    pub(crate) letters: Option<LetterParts>,
 }
 
 /// What one worker's part of a sink is made from.
@@ -45,7 +53,7 @@ pub(crate) struct SinkWorker {
     pub(crate) parts: SinkParts,
     pub(crate) encoder: DocumentEncoder,
     /// Set when rows that share a key are dead letters.
-    pub(crate) surplus: Option<SurplusParts>,
+    pub(crate) surplus: Option<LetterParts>,
 }
 
 enum Mode<'scope> {
@@ -126,7 +134,7 @@ impl<'scope> Flow<'scope> {
     ///
     /// `T` must be totally ordered, so it holds no floating-point numbers: use integers or fixed point, which also retract
     /// exactly. Fields that `T` does not name are ignored. A document that does not decode as `T` ends the run with an
-    /// error that names it.
+    /// error that names it, unless the source's `on_decode_error` says otherwise; then it is as if it were not there.
     ///
     /// # Errors
     /// `Config` when the job uses the source twice.
@@ -155,11 +163,16 @@ impl<'scope> Flow<'scope> {
                 parts,
                 reports,
             } => {
-                let parts = parts.sources.remove(name);
-                let (parts, readers) = parts.ok_or_else(|| differs("source", name))?;
-                let source = source(ticks.clone(), parts, decode);
-                enumerate(source.released, readers);
+                let worker = parts.sources.remove(name);
+                let worker = worker.ok_or_else(|| differs("source", name))?;
+                let source = source(ticks.clone(), worker.parts, decode);
+                enumerate(source.released, worker.readers);
                 reports.push(source.reports);
+                reports.extend(
+                    worker
+                        .letters
+                        .map(|parts| source.undecodable.keep_letters(parts)),
+                );
                 Ok(source.upserts.upsert_to_collection(name))
             }
         }

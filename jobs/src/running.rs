@@ -35,6 +35,8 @@ pub struct JobStatus {
     pub bytes_read: u64,
     /// Request units charged for reading.
     pub read_ru: f64,
+    /// Documents that did not decode and that the job goes on without, those of the checkpoint included.
+    pub decode_errors: u64,
     /// Figures of each feed range that is read now, by source.
     pub ranges: BTreeMap<String, BTreeMap<FeedRangeId, RangeStatus>>,
     /// Figures of each sink.
@@ -108,6 +110,7 @@ impl RunningJob {
             changes_read: sum(|counters| &counters.changes),
             bytes_read: sum(|counters| &counters.bytes),
             read_ru: sum(|counters| &counters.charge_milli_ru) as f64 / 1000.0,
+            decode_errors: sum(|counters| &counters.decode_errors),
             ranges: self
                 .status
                 .sources

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
+use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter, Share};
@@ -104,10 +105,10 @@ impl Job {
         };
         let mut wiring = Wiring::new(&self.config, &shared, parts);
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
-        for (name, feed) in feeds {
-            wiring.source(&name, feed, &tasks).await?;
-        }
         let letters = self.dead_letters(&store, ledger.fence()).await?;
+        for (name, feed) in feeds {
+            wiring.source(&name, feed, letters.as_ref(), &tasks).await?;
+        }
         for (name, target) in &targets {
             target.guard(ledger.fence());
             if let Some(letters) = &letters {
@@ -179,14 +180,16 @@ impl Job {
         Ok(Some(marks))
     }
 
-    /// Where refused documents go, if any sink sends them there.
+    /// Where documents go that go no further, if any sink or source sends them there.
     async fn dead_letters(
         &self,
         store: &CheckpointStore,
         fence: &Fence,
     ) -> Result<Option<Arc<dyn DeadLetters>>> {
         let mut sinks = self.config.sink.values();
-        if sinks.all(|sink| sink.dead_letters_per_minute.is_none()) {
+        let mut sources = self.config.source.values();
+        let of_sinks = sinks.any(|sink| sink.dead_letters_per_minute.is_some());
+        if !of_sinks && sources.all(|s| s.on_decode_error != DecodeErrors::DeadLetters) {
             return Ok(None);
         }
         let letters: Arc<dyn DeadLetters> = match &self.config.dead_letters {

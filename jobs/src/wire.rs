@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidefeed_operators::dead_letter::DeadLetters;
+use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, Lister, ReaderParts, finer};
 use tidefeed_operators::feed::{ChangeFeed, Start};
-use tidefeed_operators::one_row::{DuplicateRows, SurplusParts};
+use tidefeed_operators::letters::LetterParts;
+use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_operators::reader::{PollDelay, RangeStart, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
@@ -25,7 +27,7 @@ use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 use tokio::sync::Notify;
 
 use crate::config::{JobConfig, StartAt};
-use crate::flow::{SinkWorker, WorkerParts};
+use crate::flow::{SinkWorker, SourceWorker, WorkerParts};
 use crate::ranges::starts;
 use crate::running::Shared;
 
@@ -76,6 +78,7 @@ impl<'a> Wiring<'a> {
         &mut self,
         name: &str,
         feed: Arc<dyn ChangeFeed>,
+        letters: Option<&Arc<dyn DeadLetters>>,
         tasks: &Tasks,
     ) -> Result<()> {
         let config = &self.config.source[name];
@@ -121,7 +124,17 @@ impl<'a> Wiring<'a> {
             least,
             assignment,
         };
-        self.source_parts(name, &readers, tasks, enumerator);
+        let keeps = (config.on_decode_error == DecodeErrors::DeadLetters).then_some(letters);
+        let letters = keeps.flatten().map(|letters| LetterParts {
+            of: format!("source:{name}"),
+            advice: "documents in a minute do not decode: correct the job's types or the documents, or allow more dead letters",
+            letters: Arc::clone(letters),
+            per_minute: config.dead_letters_per_minute,
+            tasks: tasks.clone(),
+            resumed: self.shared.ledger.committed_through(),
+            ledger: self.shared.ledger.clone(),
+        });
+        self.source_parts(name, &readers, letters.as_ref(), tasks, enumerator);
         Ok(())
     }
 
@@ -164,6 +177,7 @@ impl<'a> Wiring<'a> {
         &mut self,
         name: &str,
         readers: &Arc<Readers>,
+        letters: Option<&LetterParts>,
         tasks: &Tasks,
         enumerator: EnumeratorParts,
     ) {
@@ -173,8 +187,10 @@ impl<'a> Wiring<'a> {
             let (pages, inbox) = Inbox::within(&self.budget);
             let (sender, load) = Inbox::new(INBOX_CHUNKS);
             outlets.push(sender);
-            let source = SourceParts {
+            let parts = SourceParts {
                 name: name.to_owned(),
+                on_decode_error: self.config.source[name].on_decode_error,
+                counters: Arc::clone(&self.shared.sources[name]),
                 inbox,
                 load,
                 parts: self.parts.clone(),
@@ -192,7 +208,12 @@ impl<'a> Wiring<'a> {
                 // The first worker's.
                 enumerator: enumerator.take(),
             };
-            worker.sources.insert(name.to_owned(), (source, readers));
+            let source = SourceWorker {
+                parts,
+                readers,
+                letters: letters.cloned(),
+            };
+            worker.sources.insert(name.to_owned(), source);
         }
         self.outlets.insert(name.to_owned(), outlets);
     }
@@ -211,8 +232,9 @@ impl<'a> Wiring<'a> {
         let config = &self.config.sink[name];
         let encoder = DocumentEncoder::new(name, &config.partition_key)?;
         let keeps = (config.duplicate_rows == DuplicateRows::DeadLetters).then_some(letters);
-        let surplus = keeps.flatten().map(|letters| SurplusParts {
-            sink: name.to_owned(),
+        let surplus = keeps.flatten().map(|letters| LetterParts {
+            of: name.to_owned(),
+            advice: "rows in a minute share their key with another row: make the ids unique, or allow more dead letters",
             letters: Arc::clone(letters),
             per_minute: config.dead_letters_per_minute.unwrap_or_default(),
             tasks: tasks.clone(),

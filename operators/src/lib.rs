@@ -9,6 +9,7 @@
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
+//! | keep letters | documents that go no further become dead letters behind the frontier | [`letters`] |
 //! | move | a row's new document is there before its old one goes | [`moves`] |
 //! | write | a net change becomes an upsert, create, replace, patch or delete | [`strategy`] |
 //! | upsert documents | writes behind the frontier, held until acknowledged | [`sink`] |
@@ -21,6 +22,7 @@
 
 pub mod cosmos;
 pub mod dead_letter;
+pub mod decode;
 pub mod document;
 pub mod enumerator;
 pub mod feed;
@@ -28,6 +30,7 @@ pub mod files;
 pub mod fold;
 pub mod ingest;
 pub mod keyed;
+pub mod letters;
 pub mod memory;
 pub mod moves;
 pub mod one_row;

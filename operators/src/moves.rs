@@ -53,6 +53,9 @@ impl Moves {
             .filter(|write| deleted.contains(&*write.id))
             .map(|write| write.id.clone())
             .collect();
+        if moved.is_empty() {
+            return (writes, Vec::new());
+        }
         writes
             .into_iter()
             .partition(|write| !write.action.is_delete() || !moved.contains(&write.id))

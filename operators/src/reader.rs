@@ -89,6 +89,8 @@ pub struct SourceCounters {
     pub bytes: AtomicU64,
     /// Request units charged, in thousandths.
     pub charge_milli_ru: AtomicU64,
+    /// Documents that did not decode and that the run goes on without, those of the checkpoint included.
+    pub decode_errors: AtomicU64,
     /// Of each range that is read now.
     ranges: Mutex<BTreeMap<FeedRangeId, Arc<RangeFigures>>>,
 }

@@ -56,20 +56,29 @@ impl StoredDocument {
     /// # Errors
     /// `Data` when the key is no such array or the body is no JSON.
     pub fn of_record(key: &[u8], body: &[u8]) -> Result<Self> {
-        let malformed = || {
-            let key = String::from_utf8_lossy(key);
-            Error::new(ErrorKind::Data, format!("{key} is no key of a document"))
-        };
-        let mut values: Vec<Value> = serde_json::from_slice(key).map_err(|_| malformed())?;
-        let Some(Value::String(id)) = values.pop() else {
-            return Err(malformed());
-        };
+        let (partition_key, id) = split_key(key)?;
         Ok(StoredDocument {
-            partition_key: partition_key_json(values),
+            partition_key,
             hash: document_hash(body)
                 .map_err(|error| error.wrap(format!("cannot compare document {id}")))?,
             id,
         })
+    }
+}
+
+/// The partition key, as a JSON array, and the id of a record's key.
+///
+/// # Errors
+/// `Data` when it is no such key.
+pub(crate) fn split_key(key: &[u8]) -> Result<(String, String)> {
+    let malformed = || {
+        let key = String::from_utf8_lossy(key);
+        Error::new(ErrorKind::Data, format!("{key} is no key of a document"))
+    };
+    let mut values: Vec<Value> = serde_json::from_slice(key).map_err(|_| malformed())?;
+    match values.pop() {
+        Some(Value::String(id)) => Ok((partition_key_json(values), id)),
+        _ => Err(malformed()),
     }
 }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks, Waker};
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
-use tidefeed_runtime::{Epoch, Error, Ledger};
+use tidefeed_runtime::{Epoch, Error, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -273,34 +273,36 @@ impl Sink {
         if busy || self.broken || !ledger.writable() || ledger.stopped() {
             return;
         }
-        let (rule, rewrite_through) = (&self.parts.rule, self.parts.rewrite_through);
-        let mut writes = Vec::new();
-        // With nothing to write the capabilities go, and with them the epochs.
-        while writes.is_empty()
-            && self
-                .waiting
-                .keys()
-                .next()
-                .is_some_and(|e| is_below(*e, bound))
-        {
-            let complete = self.waiting.keys().copied();
-            let complete = complete.take_while(|epoch| is_below(*epoch, bound));
-            let bound = rule.fold_before(complete, rewrite_through).or(bound);
-            let (caps, updates) = take_below(&mut self.waiting, bound);
-            match fold(updates, rule, rewrite_through) {
-                Ok(folded) => writes = folded,
+        while let Some((caps, folded)) = self.next_batch(bound) {
+            match folded {
+                // With nothing to write the capabilities go, and with them the epochs.
+                Ok(writes) if writes.is_empty() => {}
+                Ok(writes) => {
+                    self.under_way = Some(caps);
+                    return self.send(writes);
+                }
                 Err(error) => {
                     self.under_way = Some(caps);
                     return self.fail(error);
                 }
             }
-            if !writes.is_empty() {
-                self.under_way = Some(caps);
-            }
         }
-        if !writes.is_empty() {
-            self.send(writes);
-        }
+    }
+
+    /// What the oldest complete epochs write, as many together as may be folded, and the capabilities that hold them.
+    fn next_batch(
+        &mut self,
+        bound: Option<u64>,
+    ) -> Option<(Vec<Capability<u64>>, Result<Vec<DocumentWrite>>)> {
+        let (rule, rewrite_through) = (&self.parts.rule, self.parts.rewrite_through);
+        let complete = self.waiting.keys().copied();
+        let mut complete = complete
+            .take_while(|epoch| is_below(*epoch, bound))
+            .peekable();
+        complete.peek()?;
+        let bound = rule.fold_before(complete, rewrite_through).or(bound);
+        let (caps, updates) = take_below(&mut self.waiting, bound);
+        Some((caps, fold(updates, rule, rewrite_through)))
     }
 
     fn send(&self, writes: Vec<DocumentWrite>) {

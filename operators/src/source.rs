@@ -13,7 +13,8 @@
 //!    order in which they were read: a document belongs to one feed range and a range to one worker, so the last to arrive
 //!    is the newest.
 //! 3. Records are decoded before anything of their epoch is handed to the sealer. A document that does not decode stops the run
-//!    while nothing of the epoch is durable, so the next run reads it again (I2); the epoch's capability is never dropped.
+//!    while nothing of the epoch is durable, so the next run reads it again (I2); the epoch's capability is never dropped. Or the
+//!    run goes on without it, as [`DecodeErrors`] says; then it is told of when its epoch is sealed.
 //! 4. The records flow downstream at once. When all of an epoch are, their stream passes it, so that the collection can go on to
 //!    the next epoch at once. But a second stream, which never carries anything, is kept at the epoch until the epoch is sealed;
 //!    then the positions are reported to the committer, ranges that were handed over to the [enumerator](crate::enumerator), and its
@@ -21,6 +22,8 @@
 //!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -38,9 +41,11 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
 
+use crate::decode::{DecodeErrors, Decoded, undelivered};
 use crate::enumerator::Released;
 use crate::feed::Receipt;
-use crate::reader::{Arrival, HandedOver};
+use crate::letters::Undelivered;
+use crate::reader::{Arrival, HandedOver, SourceCounters};
 
 /// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
 /// at once everything behind works from outside the cache.
@@ -81,6 +86,10 @@ pub struct Upserts<'scope, V> {
 pub struct SourceParts {
     /// The source's name, as in the configuration.
     pub name: String,
+    /// What to do with documents that do not decode.
+    pub on_decode_error: DecodeErrors,
+    /// Counters of the source.
+    pub counters: Arc<SourceCounters>,
     /// Pages from the readers of this worker's ranges.
     pub inbox: Inbox<Arrival>,
     /// This worker's share of what the checkpoint holds.
@@ -104,10 +113,12 @@ struct Held {
     unsealed_cap: Capability<u64>,
     reports_cap: Capability<u64>,
     released_cap: Capability<u64>,
+    undecodable_cap: Capability<u64>,
     ranges: Vec<(FeedRangeId, ContinuationToken)>,
     /// Given when the epoch is sealed.
     receipts: Vec<Receipt>,
     released: Vec<Released>,
+    undecodable: Vec<Undelivered>,
 }
 
 /// What a source operator gives.
@@ -118,6 +129,8 @@ pub struct Source<'scope, V> {
     pub reports: StreamVec<'scope, u64, Report>,
     /// Feed ranges that others are to go on with, for [`enumerate`](crate::enumerator::enumerate).
     pub released: StreamVec<'scope, u64, Released>,
+    /// Documents that do not decode, if the run goes on without them; in epochs that are sealed.
+    pub undecodable: StreamVec<'scope, u64, (Undelivered, u64, isize)>,
 }
 
 /// Turns pages into upserts. `decode` reads a document; see the module for the rules.
@@ -138,9 +151,11 @@ where
     // Nothing is ever given to it; what it holds back is by capability alone.
     let (_, unsealed) = builder.new_output::<Vec<()>>();
     let (released_out, released) = builder.new_output();
+    let (undecodable_out, undecodable) = builder.new_output();
     let mut records_out = OutputBuilder::from(records_out);
     let mut reports_out = OutputBuilder::from(reports_out);
     let mut released_out = OutputBuilder::from(released_out);
+    let mut undecodable_out = OutputBuilder::from(undecodable_out);
     let info = builder.operator_info();
     let activator: Activator = scope.activator_for(info.address.clone());
     let wakes = || scope.worker().sync_activator_for(info.address.to_vec());
@@ -151,9 +166,9 @@ where
     parts.ledger.wake_when_sealed(sealed);
 
     builder.build(move |mut caps| {
-        // Output 0 carries what is loaded. It needs no reports and is sealed already, so the other capabilities go at once.
-        caps.truncate(1);
-        let mut load_cap = caps.pop();
+        // Outputs 0 and 4 carry what is loaded. It needs no reports and is sealed already, so the other capabilities go at once.
+        let mut load_caps = Some((caps.swap_remove(0), caps.swap_remove(0)));
+        drop(caps);
         let ledger = parts.ledger.clone();
         let mut attacher = Attacher { parts, decode };
         let mut ticked: VecDeque<Attaching> = VecDeque::new();
@@ -164,22 +179,31 @@ where
                 return;
             }
             let mut records_out = records_out.activate();
+            let mut undecodable_out = undecodable_out.activate();
             // 1. Load, one piece at a time. The next to arrive wakes the operator.
-            if let Some(cap) = &mut load_cap {
+            if let Some((cap, undecodable_cap)) = &mut load_caps {
                 match attacher.parts.load.try_next() {
                     Some(Loaded::Records(chunk)) => {
-                        cap.downgrade(&chunk.epoch.0);
+                        let epoch = chunk.epoch.0;
+                        cap.downgrade(&epoch);
+                        undecodable_cap.downgrade(&epoch);
                         let mut session = records_out.session(cap);
                         let give = |upsert| session.give(upsert);
-                        if let Err(error) = attacher.decode_all(&chunk.records, chunk.epoch, give) {
-                            failed = true;
-                            return ledger.fail(error);
+                        let decoded = attacher.decode_all(&chunk.records, chunk.epoch, give);
+                        match decoded {
+                            Ok(undecodable) => undecodable_out
+                                .session(undecodable_cap)
+                                .give_iterator(undecodable.into_iter().map(|u| (u, epoch, 1))),
+                            Err(error) => {
+                                failed = true;
+                                return ledger.fail(error);
+                            }
                         }
                         return activator.activate();
                     }
                     None => return,
                     // Dropped: from here on the frontier follows the ticks.
-                    Some(Loaded::All) => load_cap = None,
+                    Some(Loaded::All) => load_caps = None,
                 }
             }
             // 2. Let go of what is sealed.
@@ -202,6 +226,12 @@ where
                         ranges: done.ranges,
                     });
                 }
+                if !done.undecodable.is_empty() {
+                    let letters = done.undecodable.into_iter();
+                    undecodable_out
+                        .session(&done.undecodable_cap)
+                        .give_iterator(letters.map(|letter| (letter, done.epoch.0, 1)));
+                }
                 if !done.released.is_empty() {
                     let mut session = released_out.session(&done.released_cap);
                     session.give_iterator(done.released.into_iter());
@@ -218,6 +248,7 @@ where
                     reports_cap: cap.delayed(&epoch, 1),
                     unsealed_cap: cap.delayed(&epoch, 2),
                     released_cap: cap.delayed(&epoch, 3),
+                    undecodable_cap: cap.delayed(&epoch, 4),
                     attached: Attached::new(Epoch(epoch)),
                 };
                 ticked.extend(epochs.drain(..).map(attaching));
@@ -244,6 +275,7 @@ where
         upserts: Upserts { records, unsealed },
         reports,
         released,
+        undecodable,
     }
 }
 
@@ -254,6 +286,7 @@ struct Attaching {
     reports_cap: Capability<u64>,
     unsealed_cap: Capability<u64>,
     released_cap: Capability<u64>,
+    undecodable_cap: Capability<u64>,
     attached: Attached,
 }
 
@@ -267,6 +300,7 @@ struct Attached {
     released: Vec<Released>,
     records: Vec<Record>,
     receipts: Vec<Receipt>,
+    undecodable: Vec<Undelivered>,
 }
 
 enum Progress {
@@ -292,6 +326,7 @@ impl Attached {
             released: Vec::new(),
             records: Vec::new(),
             receipts: Vec::new(),
+            undecodable: Vec::new(),
         }
     }
 
@@ -347,7 +382,8 @@ impl<D> Attacher<D> {
                 to.bytes += arrival.bytes;
                 self.parts.ledger.page_attached(to.epoch, arrival.bytes);
             }
-            self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            to.undecodable.extend(undecodable);
             to.records.extend(arrival.page.records);
             to.receipts.extend(arrival.page.receipt);
             to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
@@ -366,6 +402,7 @@ impl<D> Attacher<D> {
             released,
             records,
             receipts,
+            undecodable,
             ..
         } = complete.attached;
         let ranges: Vec<_> = ranges.into_iter().collect();
@@ -382,31 +419,38 @@ impl<D> Attacher<D> {
             unsealed_cap: complete.unsealed_cap,
             reports_cap: complete.reports_cap,
             released_cap: complete.released_cap,
+            undecodable_cap: complete.undecodable_cap,
             ranges,
             receipts,
             released,
+            undecodable,
         }
     }
 
+    /// Gives the upserts of records, and returns those that do not decode, if the run goes on without them.
     fn decode_all<V>(
         &self,
         records: &[Record],
         epoch: Epoch,
         mut give: impl FnMut(Upsert<V>),
-    ) -> Result<()>
+    ) -> Result<Vec<Undelivered>>
     where
         D: Fn(&Bytes) -> Result<V>,
     {
+        let mut undecodable = Vec::new();
         for record in records {
-            let value = record.body.as_ref().map(&self.decode).transpose();
-            let value = value.map_err(|error| {
-                let key = String::from_utf8_lossy(&record.key).into_owned();
-                error.wrap(format!(
-                    "document {key} does not decode: correct it in its container"
-                ))
-            })?;
+            let decoded = self.parts.on_decode_error.decode(record, &self.decode)?;
+            let value = match decoded {
+                Decoded::Value(value) => value,
+                Decoded::Undecodable(error) => {
+                    let counters = &self.parts.counters;
+                    counters.decode_errors.fetch_add(1, Ordering::Relaxed);
+                    undecodable.push(undelivered(record, &error));
+                    None
+                }
+            };
             give((DocumentKey::from(&record.key), value, epoch.0));
         }
-        Ok(())
+        Ok(undecodable)
     }
 }

@@ -25,12 +25,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::json;
-use tidefeed::config::{JobConfig, SinkConfig, SourceConfig};
+use tidefeed::config::{DeadLettersConfig, JobConfig, SinkConfig, SourceConfig};
 use tidefeed::feed::ChangeFeed;
 use tidefeed::memory::{MemoryContainer, MemoryOptions};
 use tidefeed::prelude::Result;
 use tidefeed::target::Target;
 use tidefeed::{CheckpointStore, Connect, Job, RunningJob};
+use tidefeed_operators::dead_letter::{DeadLetters, MemoryDeadLetters};
 
 pub use ledger::{LEDGER_SINKS, ledger};
 pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};
@@ -104,6 +105,45 @@ impl Shop {
             .flat_map(MemoryContainer::violations)
             .collect()
     }
+}
+
+/// A [`Shop`] with a place for dead letters.
+#[derive(Clone)]
+pub struct LettersShop {
+    /// Its containers.
+    pub shop: Shop,
+    /// The letters.
+    pub letters: Arc<MemoryDeadLetters>,
+}
+
+#[async_trait]
+impl Connect for LettersShop {
+    async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>> {
+        self.shop.source(name, config).await
+    }
+
+    async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
+        self.shop.sink(name, config).await
+    }
+
+    async fn dead_letters(
+        &self,
+        _job: &str,
+        _place: &DeadLettersConfig,
+    ) -> Result<Arc<dyn DeadLetters>> {
+        Ok(self.letters.clone())
+    }
+}
+
+/// The configuration of the test job with a container for dead letters.
+pub fn config_with_letters(workers: usize) -> JobConfig {
+    let mut config = config(workers);
+    config.dead_letters = Some(DeadLettersConfig {
+        account: None,
+        database: "shop".to_owned(),
+        container: "letters".to_owned(),
+    });
+    config
 }
 
 fn partition_key(region: &str) -> String {

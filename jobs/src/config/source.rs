@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
+use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::files::{ColumnType, Format};
 use tidefeed_runtime::Result;
 
@@ -89,6 +90,15 @@ pub struct SourceConfig {
     /// Spark connector takes.
     #[serde(default = "default_refresh_ms")]
     pub refresh_ms: u64,
+    /// What to do with a document that does not decode as the job's type: `fail` (default) ends the run before anything of its
+    /// epoch is durable; `skip` counts it, `dead_letters` keeps it with the reason. Skipped or kept, the collection is as if the
+    /// document were not there, until a version comes that decodes.
+    #[serde(default)]
+    pub on_decode_error: DecodeErrors,
+    /// The most such dead letters in a minute, for each worker, before the run ends; default 100. More mean that the job's type is
+    /// wrong and not the documents. Default: a guess.
+    #[serde(default = "default_letters")]
+    pub dead_letters_per_minute: u32,
     /// The delay doubles while the range stays idle, up to this, milliseconds; default 1000, at most 3600000.
     #[serde(default = "default_poll_max_ms")]
     pub poll_max_ms: u64,
@@ -110,6 +120,9 @@ fn default_page_size() -> u32 {
 }
 fn default_poll_ms() -> u64 {
     10
+}
+fn default_letters() -> u32 {
+    100
 }
 fn default_refresh_ms() -> u64 {
     60_000

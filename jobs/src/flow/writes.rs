@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use tidefeed_operators::document::{EncodeDocuments, EncodeRecords};
-use tidefeed_operators::one_row::{KeepSurplus, one_row_each};
+use tidefeed_operators::letters::KeepLetters;
+use tidefeed_operators::one_row::one_row_each;
 use tidefeed_operators::sink::UpsertDocuments;
 use tidefeed_operators::strategy::{RowKind, Strategy, WriteRule};
 use tidefeed_runtime::Result;
@@ -91,7 +92,7 @@ impl<'scope> Flow<'scope> {
         if let Some(parts) = sink.surplus {
             let surplus;
             (documents, surplus) = one_row_each(documents);
-            self.report(surplus.keep_surplus(parts));
+            self.report(surplus.keep_letters(parts));
         }
         self.report(documents.upsert_documents(sink.parts));
         Ok(())

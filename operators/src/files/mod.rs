@@ -9,7 +9,8 @@
 //! 4. `follow` goes on polling: for lines that are appended to the last file, and for files with later names. A line counts when
 //!    it has its line break. A file counts as complete as soon as there is one with a later name, and is not looked at again then.
 //!    Compressed files are read once, so they must appear whole: write them elsewhere and rename them.
-//! 5. A record that is no document ends the run with an error that names file and line.
+//! 5. A record that is no document, or has no key, ends the run with an error that names file and line. What becomes of one that
+//!    does not decode as the job's row type is the source's [`DecodeErrors`](crate::decode::DecodeErrors).
 //!
 //! Files are read, decompressed and parsed on tokio's threads for blocking work, never on a worker or an I/O thread.
 //!

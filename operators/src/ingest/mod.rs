@@ -36,9 +36,10 @@
 //!
 //! # Limits
 //!
-//! HTTP/1.1 without TLS: on an address that others can reach, put a proxy with TLS in front, and a token is required. A document
-//! that is JSON and has its key, but does not decode as the row type of the job, ends the job: it was not sealed, so its
-//! producer has no answer, and must not send it again.
+//! HTTP/1.1 without TLS: on an address that others can reach, put a proxy with TLS in front, and a token is required. What is
+//! JSON and has its key is taken; if it does not decode as the job's row type, that is for the source's
+//! [`DecodeErrors`](crate::decode::DecodeErrors) to settle. Where that ends the job, the batch was not sealed, and its producer,
+//! who has no answer, ends the next run too by sending it again.
 
 mod batch;
 mod request;

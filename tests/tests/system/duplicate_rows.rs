@@ -3,49 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
-use tidefeed::config::{DeadLettersConfig, DuplicateRows, JobConfig, SinkConfig, SourceConfig};
-use tidefeed::feed::ChangeFeed;
+use tidefeed::config::{DuplicateRows, JobConfig};
 use tidefeed::prelude::*;
-use tidefeed::target::Target;
-use tidefeed::{CheckpointStore, Connect, Job};
-use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, MemoryDeadLetters};
-use tidefeed_tests::{Order, Shop, config};
-
-struct LettersShop {
-    shop: Shop,
-    letters: Arc<MemoryDeadLetters>,
-}
-
-#[async_trait]
-impl Connect for LettersShop {
-    async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>> {
-        self.shop.source(name, config).await
-    }
-
-    async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
-        self.shop.sink(name, config).await
-    }
-
-    async fn dead_letters(
-        &self,
-        _job: &str,
-        _place: &DeadLettersConfig,
-    ) -> Result<Arc<dyn DeadLetters>> {
-        Ok(self.letters.clone())
-    }
-}
+use tidefeed::{CheckpointStore, Job};
+use tidefeed_operators::dead_letter::{DeadLetter, MemoryDeadLetters};
+use tidefeed_tests::{LettersShop, Order, Shop, config_with_letters};
 
 /// One sink, whose rows are to be as many as the orders of a region.
 fn configured(workers: usize, per_minute: u32) -> JobConfig {
-    let mut config = config(workers);
+    let mut config = config_with_letters(workers);
     config.sink.retain(|name, _| name == "totals");
-    config.dead_letters = Some(DeadLettersConfig {
-        account: None,
-        database: "shop".to_owned(),
-        container: "letters".to_owned(),
-    });
     let sink = config.sink.get_mut("totals").expect("the sink");
     sink.duplicate_rows = DuplicateRows::DeadLetters;
     sink.dead_letters_per_minute = Some(per_minute);

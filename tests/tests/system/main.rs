@@ -29,6 +29,7 @@ mod classified;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
+mod decode_errors;
 mod duplicate_rows;
 mod elastic;
 mod entra;
