@@ -37,6 +37,9 @@ pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::reader::RangeStatus;
 pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
+pub use tidefeed_operators::time::schedule::NEVER;
+pub use tidefeed_operators::time::windowed::Windowed;
+pub use tidefeed_operators::time::windows::Window;
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
 #[doc(hidden)]
@@ -48,7 +51,7 @@ pub use {differential_dataflow, timely};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {
-    pub use crate::{Flow, PatchSpec, Result, Strategy, View};
+    pub use crate::{Flow, PatchSpec, Result, Strategy, View, Window, Windowed};
     pub use differential_dataflow::operators::*;
 }
 

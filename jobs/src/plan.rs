@@ -1,4 +1,4 @@
-//! What a job's code uses: sources, sinks, tables and keyed state, found by building its dataflow once without running it.
+//! What a job's code uses: sources, sinks, tables, keyed state and temporal filters, found by building its dataflow once without running it.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
     pub states: BTreeMap<String, &'static str>,
+    /// How many temporal filters there are.
+    pub temporal_filters: usize,
     /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
     pub graphs: BTreeMap<String, String>,
 }

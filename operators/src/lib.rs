@@ -6,6 +6,7 @@
 //! | source | pages become records of an epoch, held until sealed | [`mod@source`] |
 //! | upsert to collection | the newest value of each document, as a differential collection | [`upsert`] |
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
+//! | valid, window | rows that come and go by time, and windows over the times that rows carry | [`time`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
@@ -40,5 +41,6 @@ pub mod source;
 pub mod stateful;
 pub mod strategy;
 pub mod target;
+pub mod time;
 pub mod unique;
 pub mod upsert;

@@ -11,13 +11,14 @@
 //! | `failpoints` | abort it before and after every step of its protocol |
 //! | `zombie` | freeze it until another run has taken over |
 //! | `patches` | let it add up by patches, and die |
+//! | `expiring` | let time change its views, while it runs, while it is down and when it is killed |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last six run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last six, and one test of `expiring`, run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod changed_jobs;
@@ -29,6 +30,7 @@ mod decode_errors;
 mod duplicate_rows;
 mod elastic;
 mod entra;
+mod expiring;
 #[cfg(unix)]
 mod failpoints;
 mod first_load;
