@@ -137,6 +137,7 @@ impl PageStream for FlightPages {
             charge_ru: 0.0,
             // A token may be ahead of a feed that was made anew: nothing is left then.
             caught_up: end >= written,
+            receipt: None,
         })
     }
 }

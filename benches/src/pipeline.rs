@@ -180,7 +180,13 @@ impl Pipeline {
                     LoadConfig::default(),
                     ledger.clone(),
                 )));
-                let sealing = sealer::run(parts_received, 1, opened.seals, ledger.clone());
+                let sealing = sealer::run(
+                    parts_received,
+                    1,
+                    sealer::Dues::none(),
+                    opened.seals,
+                    ledger.clone(),
+                );
                 tasks.push(tokio.spawn(sealing));
                 tasks.push(tokio.spawn(committer::run(
                     commits_received,

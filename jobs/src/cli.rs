@@ -5,9 +5,10 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use tidefeed_operators::feed::ExpiredPosition;
 use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
@@ -18,6 +19,7 @@ use crate::cosmos::Cosmos;
 use crate::deadletters::{self, DEADLETTERS};
 use crate::flow::Flow;
 use crate::job::Job;
+use crate::rfc3339::parse_time;
 use crate::running::RunningJob;
 
 /// Runs a job from the command line: reads its configuration, starts it and waits for its end.
@@ -65,9 +67,7 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
         }
         Some((CHECKPOINTS, of_checkpoints)) => mend(name, of_checkpoints),
         Some((DEADLETTERS, of_letters)) => letters(name, of_letters),
-        _ => start(name, &matches, failpoints, build)
-            .and_then(wait)
-            .map(|()| ExitCode::SUCCESS),
+        _ => keep_up(name, &matches, &failpoints, &build).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
@@ -114,7 +114,7 @@ fn command(name: &'static str) -> Command {
             "Where checkpoints are: a directory, s3://bucket/prefix or az://container/prefix [default: checkpoint.directory or checkpoint.url in the configuration]",
         ))
         .arg(Arg::new("endpoint").long("endpoint").global(true).value_name("URL").help(
-            "URL of the Cosmos DB account [default: account.endpoint in the configuration]",
+            "URL of the default Cosmos DB account [default: account.endpoint in the configuration]",
         ))
         .arg(Arg::new("fresh").long("fresh").global(true).action(ArgAction::SetTrue).help(
             "Start over: read every source from its configured start, whatever the checkpoint holds, and rebuild the sinks \
@@ -127,9 +127,14 @@ fn command(name: &'static str) -> Command {
         .arg(Arg::new("until-caught-up").long("until-caught-up").action(ArgAction::SetTrue).help(
             "End when every change made before the start is read, written and committed",
         ))
+        .arg(Arg::new("until").long("until").value_name("TIME").value_parser(parse_time).conflicts_with("until-caught-up").help(
+            "End when every change made up to this time is read, written and committed; as in RFC 3339, \
+             2026-01-31T00:00:00Z. It waits for the clock of this machine to be 2 s past it; what is changed meanwhile may be in the \
+             views too",
+        ))
         .after_help(
-            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another; credentials for \
-             a checkpoint URL from AWS_* or AZURE_*.\n\
+            "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another, or from the file \
+             that account.key_file names; credentials for a checkpoint URL from AWS_* or AZURE_*.\n\
              Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
              8 fenced, 9 rejected.",
         )
@@ -160,7 +165,7 @@ fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
 /// The job with its configuration and the options that say how it starts.
 fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job> {
     let config = configuration(name, matches)?;
-    let cosmos = Cosmos::from_config(&config.account)?;
+    let cosmos = Cosmos::of_job(&config)?;
     let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
     Ok(Job::new(name, config, cosmos, move |flow| build(flow))
         .fresh(matches.get_flag("fresh"))
@@ -202,21 +207,37 @@ fn check(job: Job, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code()))
 }
 
-fn start(
-    name: &str,
-    matches: &ArgMatches,
-    failpoints: Failpoints,
-    build: Build,
-) -> Result<RunningJob> {
-    let job = job(name, matches, build)?.failpoints(failpoints).start()?;
+/// Runs the job to its end. A run whose position in a feed has expired is followed by one that starts over, if the source's
+/// configuration says so.
+fn keep_up(name: &str, matches: &ArgMatches, failpoints: &Failpoints, build: &Build) -> Result<()> {
+    let mut fresh = matches.get_flag("fresh");
+    loop {
+        let job = job(name, matches, Arc::clone(build))?.fresh(fresh);
+        let running = job.failpoints(failpoints.clone()).start();
+        let Err(error) = running.and_then(|running| wait(running, matches)) else {
+            return Ok(());
+        };
+        if !ExpiredPosition::of(&error).is_some_and(ExpiredPosition::reload) {
+            return Err(error);
+        }
+        tracing::warn!(
+            "{}; on_expired is \"reload\", so the job starts over and brings its sinks in line",
+            error.report()
+        );
+        fresh = true;
+    }
+}
+
+/// How long after the time of `--until` the changes made up to it are certain to be found: the service stamps them to the second,
+/// and clocks differ a little.
+const UNTIL_MARGIN: Duration = Duration::from_secs(2);
+
+/// Waits for the job's end, or for a signal to end it.
+fn wait(job: RunningJob, matches: &ArgMatches) -> Result<()> {
     if matches.get_flag("until-caught-up") {
         job.finish_when_caught_up();
     }
-    Ok(job)
-}
-
-/// Waits for the job's end, or for a signal to end it.
-fn wait(job: RunningJob) -> Result<()> {
+    let until = matches.get_one::<SystemTime>("until").copied();
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -227,13 +248,29 @@ fn wait(job: RunningJob) -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
+        let finishing = async {
+            if let Some(until) = until {
+                past(until + UNTIL_MARGIN).await;
+                job.finish_when_caught_up();
+            }
+            std::future::pending().await
+        };
         tokio::select! {
             () = ended => {}
+            () = finishing => {}
             // What is not committed is repeated by the next run, so ending at once is safe.
             () = terminate() => job.stop(),
         }
     });
     job.join().map(|_| ())
+}
+
+/// Resolves when the machine's clock has passed `time`. It may be set meanwhile, so it is looked at again and again.
+async fn past(time: SystemTime) {
+    const LOOK: Duration = Duration::from_secs(1);
+    while let Ok(left) = time.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
 }
 
 /// Resolves at the first SIGINT or SIGTERM.
@@ -276,5 +313,19 @@ mod tests {
         }
         let mixed = ["job", "check", "--until-caught-up"];
         assert!(command("job").try_get_matches_from(mixed).is_err());
+    }
+
+    #[test]
+    fn an_end_is_a_time_and_the_only_one() {
+        let parse = |line: &str| command("job").try_get_matches_from(line.split(' '));
+        let matches = parse("job --until 1970-01-01T00:01:00Z").expect("a time");
+        let until: &SystemTime = matches.get_one("until").expect("given");
+        assert_eq!(*until, SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+        for wrong in [
+            "job --until tomorrow",
+            "job --until 1970-01-01T00:01:00Z --until-caught-up",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -15,12 +15,26 @@
 //! container = "carrier_delays"
 //! partition_key = ["/id"]
 //!
+//! [accounts.archive]
+//! endpoint = "https://archive.documents.azure.com"
+//! key_file = "/run/secrets/archive"
+//!
+//! [sink.carrier_days]
+//! account = "archive"        # without it: [account]
+//! database = "aviation"
+//! container = "carrier_days"
+//!
+//! [source.returns]
+//! files = "returns/*.jsonl"  # or listen = "127.0.0.1:8090": documents that producers post
+//! key = ["/order", "/id"]
+//!
 //! [checkpoint]
 //! directory = "checkpoint"   # or url = "s3://bucket/prefix", with the credentials from the environment
 //! ```
 
 mod account;
 mod checkpoint;
+mod place;
 mod progress;
 mod sink;
 mod source;
@@ -31,13 +45,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidefeed_operators::cosmos::{ContainerDeadLetters, ContainerSpec};
-pub use tidefeed_operators::cosmos::{DefaultTtl, Indexing, Throughput};
+pub use tidefeed_operators::cosmos::{
+    DefaultTtl, FeedMode, Indexing, OnExpired, SoftDelete, Throughput,
+};
 pub use tidefeed_operators::moves::Moves;
 pub use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
-pub use account::{AccountConfig, Auth};
+pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
+pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
 pub use source::{SourceConfig, StartAt};
@@ -48,8 +65,10 @@ pub use source::{SourceConfig, StartAt};
 pub struct JobConfig {
     /// Worker threads; default 1, 1 to 256. More than the machine has cores gains nothing.
     pub workers: Workers,
-    /// The Cosmos DB account of all sources and sinks.
+    /// The Cosmos DB account of whatever names no other.
     pub account: AccountConfig,
+    /// Other accounts, each by the name that `account = "NAME"` of a source, a sink, `dead_letters` or `progress` gives.
+    pub accounts: BTreeMap<String, AccountConfig>,
     /// Sources by the name that the job's code uses.
     pub source: BTreeMap<String, SourceConfig>,
     /// Sinks by the name that the job's code uses.
@@ -81,6 +100,9 @@ impl Default for Workers {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLettersConfig {
+    /// The account, a name of `[accounts]`; default `[account]`.
+    #[serde(default)]
+    pub account: Option<String>,
     /// The database.
     pub database: String,
     /// The container. It belongs to no source and no sink.
@@ -131,7 +153,10 @@ impl JobConfig {
     /// # Errors
     /// `Config`, naming the key and what is allowed.
     pub fn validate(&self) -> Result<()> {
-        self.account.validate()?;
+        self.account.validate("account")?;
+        for (name, account) in &self.accounts {
+            account.validate(&format!("accounts.{name}"))?;
+        }
         self.epoch.validate()?;
         self.load.validate()?;
         self.checkpoint.commit().validate()?;
@@ -173,35 +198,111 @@ impl JobConfig {
         self.check_containers()
     }
 
+    /// The account of this name, the default one for none.
+    ///
+    /// # Errors
+    /// `Config` when there is none of that name, naming those there are.
+    pub(crate) fn account_named(&self, name: Option<&str>) -> Result<&AccountConfig> {
+        let Some(name) = name else {
+            return Ok(&self.account);
+        };
+        self.accounts.get(name).ok_or_else(|| {
+            let there: Vec<_> = self.accounts.keys().map(String::as_str).collect();
+            let there = match there.is_empty() {
+                true => "the configuration has no such sections".to_owned(),
+                false => format!("there are {}", there.join(", ")),
+            };
+            Error::new(
+                ErrorKind::Config,
+                format!("account is {name:?}, and there is no [accounts.{name}]: {there}"),
+            )
+        })
+    }
+
+    /// The containers of the job, in the order in which they are checked: what uses each, and where it is.
+    pub(crate) fn containers(&self) -> Vec<ContainerUse<'_>> {
+        let sources = self.source.iter();
+        let sources = sources.filter(|(_, s)| s.place() == Place::Container);
+        let sources = sources.map(|(name, s)| {
+            let user = format!("source.{name}");
+            ContainerUse::new(user, &s.account, &s.database, &s.container)
+        });
+        let sinks = self.sink.iter().map(|(name, s)| {
+            let user = format!("sink.{name}");
+            ContainerUse::new(user, &s.account, &s.database, &s.container)
+        });
+        let letters = self.dead_letters.iter().map(|l| {
+            ContainerUse::new(
+                "dead_letters".to_owned(),
+                &l.account,
+                &l.database,
+                &l.container,
+            )
+        });
+        let progress = self.progress.iter().map(|p| {
+            ContainerUse::new("progress".to_owned(), &p.account, &p.database, &p.container)
+        });
+        sources
+            .chain(sinks)
+            .chain(letters)
+            .chain(progress)
+            .collect()
+    }
+
     /// Two sinks on one container would overwrite each other, and a sink on a source's container would feed itself. Dead letters
-    /// and progress documents in either would be taken for its documents.
+    /// and progress documents in either would be taken for its documents. Two names of one account are one account.
     fn check_containers(&self) -> Result<()> {
-        let sources = self
-            .source
-            .iter()
-            .map(|(name, s)| (format!("source.{name}"), (&s.database, &s.container)));
-        let sinks = self
-            .sink
-            .iter()
-            .map(|(name, s)| (format!("sink.{name}"), (&s.database, &s.container)));
-        let mut users: BTreeMap<_, String> =
-            sources.map(|(user, container)| (container, user)).collect();
-        let letters = self.dead_letters.iter();
-        let letters = letters.map(|l| ("dead_letters".to_owned(), (&l.database, &l.container)));
-        let progress = self.progress.iter();
-        let progress = progress.map(|p| ("progress".to_owned(), (&p.database, &p.container)));
-        for (sink, container) in sinks.chain(letters).chain(progress) {
-            if let Some(other) = users.insert(container, sink.clone()) {
+        let mut users: BTreeMap<_, String> = BTreeMap::new();
+        for used in self.containers() {
+            let account = self.account_named(used.account);
+            let account = account.map_err(|error| error.wrap(used.user.clone()))?;
+            let endpoint = account.endpoint.trim().trim_end_matches('/');
+            let place = (endpoint.to_ascii_lowercase(), used.database, used.container);
+            let reads = used.user.starts_with("source.");
+            let other = users.insert(place, used.user.clone());
+            // Several sources may read one container.
+            if let (Some(other), false) = (other, reads) {
+                let ContainerUse {
+                    user,
+                    database,
+                    container,
+                    ..
+                } = used;
                 return Err(Error::new(
                     ErrorKind::Config,
                     format!(
-                        "{sink} writes to {}/{}, which {other} uses already: give it a container of its own",
-                        container.0, container.1
+                        "{user} writes to {database}/{container}, which {other} uses already: give it a container of its own"
                     ),
                 ));
             }
         }
         Ok(())
+    }
+}
+
+/// A container and what uses it.
+pub(crate) struct ContainerUse<'a> {
+    /// The section of the configuration.
+    pub(crate) user: String,
+    /// The account's name; the default account for none.
+    pub(crate) account: Option<&'a str>,
+    pub(crate) database: &'a str,
+    pub(crate) container: &'a str,
+}
+
+impl<'a> ContainerUse<'a> {
+    fn new(
+        user: String,
+        account: &'a Option<String>,
+        database: &'a str,
+        container: &'a str,
+    ) -> Self {
+        ContainerUse {
+            user,
+            account: account.as_deref(),
+            database,
+            container,
+        }
     }
 }
 
@@ -240,8 +341,12 @@ mod tests {
             unknown.starts_with("line 4: unknown field `min`, expected one of `min_ms`"),
             "{unknown}"
         );
-        let missing = report("[source.flights]\ndatabase = \"a\"\n");
-        assert!(missing.contains("missing field `container`"), "{missing}");
+        let missing = JobConfig::parse("[source.flights]\ndatabase = \"a\"\n").expect("parses");
+        let missing = missing.validate().expect_err("no container").report();
+        assert!(
+            missing.starts_with("source.flights has no container"),
+            "{missing}"
+        );
         let wrong =
             report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
         assert!(
@@ -280,6 +385,27 @@ mod tests {
                 "{report}"
             );
         }
+    }
+
+    #[test]
+    fn an_account_is_known_by_its_name_and_a_container_by_its_account() {
+        let head = "[account]\nendpoint = \"https://a/\"\n[accounts.b]\nendpoint = \"https://b\"\n\
+                    [accounts.same]\nendpoint = \"https://A\"\n[source.s]\ndatabase = \"d\"\ncontainer = \"x\"\n";
+        let sink = |account: &str| {
+            let sink = format!("[sink.v]\n{account}\ndatabase = \"d\"\ncontainer = \"x\"\n");
+            JobConfig::parse(&(head.to_owned() + &sink)).expect("parses")
+        };
+        let other = sink("account = \"b\"");
+        other.validate().expect("another account");
+        let used: Vec<_> = other.containers().iter().map(|used| used.account).collect();
+        assert_eq!(used, [None, Some("b")]);
+        let report = |account| sink(account).validate().expect_err("refused").report();
+        assert!(report("account = \"same\"").contains("which source.s uses already"));
+        assert!(report("").contains("which source.s uses already"));
+        assert_eq!(
+            report("account = \"c\""),
+            "sink.v: account is \"c\", and there is no [accounts.c]: there are b, same"
+        );
     }
 
     #[test]

@@ -5,11 +5,30 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidefeed_operators::dead_letter::DeadLetters;
 use tidefeed_operators::feed::ChangeFeed;
+use tidefeed_operators::files::FileFeed;
+use tidefeed_operators::ingest::IngestFeed;
 use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::{DeadLettersConfig, ProgressConfig, SinkConfig, SourceConfig};
+use crate::config::{DeadLettersConfig, Place, ProgressConfig, SinkConfig, SourceConfig};
+
+/// What a source reads: its container, which `connect` opens, or what needs nobody to open it.
+///
+/// # Errors
+/// As for a container; `Config` when a bearer token is not in the environment.
+pub(crate) async fn source(
+    connect: &dyn Connect,
+    name: &str,
+    config: &SourceConfig,
+) -> Result<Arc<dyn ChangeFeed>> {
+    let section = format!("source.{name}");
+    Ok(match config.place() {
+        Place::Container => connect.source(name, config).await?,
+        Place::Files => Arc::new(FileFeed::new(&section, config.files_options())?),
+        Place::Posts => Arc::new(IngestFeed::new(&section, config.ingest_options(&section)?)?),
+    })
+}
 
 /// Opens the containers of a job. Jobs use [`crate::Cosmos`]; tests may use containers in memory.
 #[async_trait]
@@ -39,6 +58,7 @@ pub trait Connect: Send + Sync + 'static {
         let DeadLettersConfig {
             database,
             container,
+            ..
         } = place;
         Err(Error::new(
             ErrorKind::Config,

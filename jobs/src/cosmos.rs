@@ -1,6 +1,6 @@
 //! Sources and sinks in Azure Cosmos DB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,39 +15,65 @@ use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::config::{AccountConfig, DeadLettersConfig, ProgressConfig, SinkConfig, SourceConfig};
+use crate::config::{
+    AccountConfig, DeadLettersConfig, JobConfig, ProgressConfig, SinkConfig, SourceConfig,
+};
 use crate::connect::Connect;
 
-/// The containers of one Cosmos DB account. It connects when the first container is opened.
+/// The containers of the Cosmos DB accounts of a job. Each account is connected to when its first container is opened.
 pub struct Cosmos {
+    /// By name; the default account has none.
+    accounts: BTreeMap<Option<String>, OneAccount>,
+    /// By sink.
+    classifiers: BTreeMap<String, adapter::Classifier>,
+}
+
+struct OneAccount {
     config: adapter::AccountConfig,
     /// Brought by the job's code.
     credential: Option<Arc<dyn TokenCredential>>,
-    /// By sink.
-    classifiers: BTreeMap<String, adapter::Classifier>,
-    account: OnceCell<adapter::Account>,
+    connected: OnceCell<adapter::Account>,
 }
 
 impl Cosmos {
-    /// The account of a job's configuration, as whom that says; a key is in the environment.
+    /// Every account that the configuration's containers are in, as whom that says; keys are in the environment or in files.
     ///
     /// # Errors
-    /// `Config` when the endpoint is missing or malformed, or the environment has no key.
-    pub fn from_config(config: &AccountConfig) -> Result<Self> {
-        let place = place(config)?;
-        let credential = match config.identity() {
-            Some(identity) => identity,
-            None => adapter::Credential::Key(key(config)?),
-        };
-        let config = adapter::AccountConfig {
-            credential,
-            ..place
-        };
-        config.validate()?;
-        Ok(Self::of(config, None))
+    /// `Config` when an account is not in the configuration, an endpoint is missing or malformed, or a key is not there.
+    pub fn of_job(config: &JobConfig) -> Result<Self> {
+        let used = config.containers();
+        Self::of_accounts(config, used.iter().map(|used| used.account))
     }
 
-    /// The account of a job's configuration as a Microsoft Entra identity that the job's code brings;
+    /// These accounts of the configuration.
+    pub(crate) fn of_accounts<'a>(
+        config: &JobConfig,
+        names: impl Iterator<Item = Option<&'a str>>,
+    ) -> Result<Self> {
+        let mut accounts = BTreeMap::new();
+        for name in names.collect::<BTreeSet<_>>() {
+            let account = OneAccount::from_config(config.account_named(name)?);
+            let account = account.map_err(|error| match name {
+                Some(name) => error.wrap(format!("account {name}")),
+                None => error,
+            })?;
+            accounts.insert(name.map(str::to_owned), account);
+        }
+        Ok(Cosmos {
+            accounts,
+            classifiers: BTreeMap::new(),
+        })
+    }
+
+    /// The default account of a job's configuration, and no other, as whom that says; a key is in the environment or in a file.
+    ///
+    /// # Errors
+    /// `Config` when the endpoint is missing or malformed, or the key is not there.
+    pub fn from_config(config: &AccountConfig) -> Result<Self> {
+        OneAccount::from_config(config).map(Self::of)
+    }
+
+    /// The default account of a job's configuration as a Microsoft Entra identity that the job's code brings;
     /// [`auth`](AccountConfig::auth) is not used.
     ///
     /// # Errors
@@ -56,7 +82,7 @@ impl Cosmos {
         config: &AccountConfig,
         credential: Arc<dyn TokenCredential>,
     ) -> Result<Self> {
-        Ok(Self::of(place(config)?, Some(credential)))
+        Ok(Self::of(OneAccount::of(place(config)?, Some(credential))))
     }
 
     /// The account at `endpoint`, with its key.
@@ -66,7 +92,16 @@ impl Cosmos {
     pub fn new(endpoint: &str, key: &str) -> Result<Self> {
         let config = adapter::AccountConfig::with_key(endpoint, key);
         config.validate()?;
-        Ok(Self::of(config, None))
+        Ok(Self::of(OneAccount::of(config, None)))
+    }
+
+    /// The same, and the default account of `other` under this name, in place of what was known by it: for identities that the
+    /// job's code brings.
+    pub fn with_account(mut self, name: &str, mut other: Cosmos) -> Self {
+        let default = other.accounts.remove(&None);
+        self.accounts
+            .extend(default.map(|account| (Some(name.to_owned()), account)));
+        self
     }
 
     /// The same containers, with another table of what a status of the service means for the writes of this sink: success, another
@@ -76,21 +111,55 @@ impl Cosmos {
         self
     }
 
-    fn of(config: adapter::AccountConfig, credential: Option<Arc<dyn TokenCredential>>) -> Self {
+    fn of(account: OneAccount) -> Self {
         Cosmos {
-            config,
-            credential,
+            accounts: BTreeMap::from([(None, account)]),
             classifiers: BTreeMap::new(),
-            account: OnceCell::new(),
         }
     }
 
-    async fn account(&self) -> Result<&adapter::Account> {
+    async fn account(&self, name: &Option<String>) -> Result<&adapter::Account> {
+        let account = self.accounts.get(name).ok_or_else(|| {
+            let name = name.as_deref().unwrap_or("(default)");
+            let why = format!("account {name} was not given to this job: use Cosmos::of_job, or Cosmos::with_account");
+            Error::new(ErrorKind::Config, why)
+        })?;
+        account.connect().await
+    }
+}
+
+impl OneAccount {
+    fn of(
+        config: adapter::AccountConfig,
+        credential: Option<Arc<dyn TokenCredential>>,
+    ) -> OneAccount {
+        OneAccount {
+            config,
+            credential,
+            connected: OnceCell::new(),
+        }
+    }
+
+    fn from_config(config: &AccountConfig) -> Result<Self> {
+        let place = place(config)?;
+        let credential = match config.identity() {
+            Some(identity) => identity,
+            None => adapter::Credential::Key(config.key()?),
+        };
+        let config = adapter::AccountConfig {
+            credential,
+            ..place
+        };
+        config.validate()?;
+        Ok(Self::of(config, None))
+    }
+
+    async fn connect(&self) -> Result<&adapter::Account> {
         let connect = async || match self.credential.clone() {
             Some(credential) => adapter::Account::connect_with(&self.config, credential).await,
             None => adapter::Account::connect(&self.config).await,
         };
-        self.account.get_or_try_init(connect).await
+        self.connected.get_or_try_init(connect).await
     }
 }
 
@@ -102,24 +171,13 @@ fn place(config: &AccountConfig) -> Result<adapter::AccountConfig> {
             "no Cosmos DB account: set account.endpoint in the configuration, or use --endpoint URL",
         ));
     }
-    Ok(adapter::AccountConfig {
+    let place = adapter::AccountConfig {
         endpoint: config.endpoint.clone(),
         preferred_regions: config.preferred_regions.clone(),
         ..adapter::AccountConfig::default()
-    })
-}
-
-fn key(config: &AccountConfig) -> Result<adapter::AccountKey> {
-    let key = std::env::var(&config.key_env).map_err(|_| {
-        Error::new(
-            ErrorKind::Config,
-            format!(
-                "no account key: set the environment variable {} to the key of {}",
-                config.key_env, config.endpoint
-            ),
-        )
-    })?;
-    Ok(adapter::AccountKey::new(key))
+    };
+    place.validate_place()?;
+    Ok(place)
 }
 
 impl Cosmos {
@@ -130,7 +188,7 @@ impl Cosmos {
         config: &SinkConfig,
         fence: Fence,
     ) -> Result<Arc<dyn Redeliver>> {
-        let account = self.account().await?;
+        let account = self.account(&config.account).await?;
         let container = adapter::Container::open_as(account, &config.container()).await;
         let container = container.map_err(|error| error.wrap(format!("sink {name}")))?;
         Ok(Arc::new(adapter::Redelivery::new(container, fence)))
@@ -142,7 +200,8 @@ impl Cosmos {
         job: &str,
         place: &DeadLettersConfig,
     ) -> Result<Arc<dyn LetterBox>> {
-        let container = adapter::Container::open_as(self.account().await?, &place.spec()).await;
+        let account = self.account(&place.account).await?;
+        let container = adapter::Container::open_as(account, &place.spec()).await;
         let container = container.map_err(|error| error.wrap("dead letters"))?;
         Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
     }
@@ -151,20 +210,24 @@ impl Cosmos {
 #[async_trait]
 impl Connect for Cosmos {
     async fn source(&self, name: &str, config: &SourceConfig) -> Result<Arc<dyn ChangeFeed>> {
-        let account = self.account().await?;
+        let account = self.account(&config.account).await?;
         let container = adapter::Container::open(account, &config.database, &config.container)
             .await
             .map_err(|error| error.wrap(format!("source {name}")))?;
         let defaults = adapter::FeedConfig::default();
         let feed = adapter::FeedConfig {
+            mode: config.mode,
             page_size: NonZeroU32::new(config.page_size).unwrap_or(defaults.page_size),
+            ru_per_second: config.ru_per_second.and_then(NonZeroU32::new),
+            deleted: config.deleted.clone(),
+            on_expired: config.on_expired,
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosFeed::new(container, feed)?))
     }
 
     async fn sink(&self, name: &str, config: &SinkConfig) -> Result<Arc<dyn Target>> {
-        let account = self.account().await?;
+        let account = self.account(&config.account).await?;
         let spec = config.container();
         let container = match config.create {
             true => adapter::Container::create_if_absent(account, &spec).await,
@@ -200,14 +263,14 @@ impl Connect for Cosmos {
         job: &str,
         place: &DeadLettersConfig,
     ) -> Result<Arc<dyn DeadLetters>> {
-        let account = self.account().await?;
+        let account = self.account(&place.account).await?;
         let container = adapter::Container::create_if_absent(account, &place.spec()).await;
         let container = container.map_err(|error| error.wrap("dead letters"))?;
         Ok(Arc::new(adapter::ContainerDeadLetters::new(container, job)))
     }
 
     async fn progress(&self, job: &str, place: &ProgressConfig) -> Result<Arc<dyn ProgressMarks>> {
-        let account = self.account().await?;
+        let account = self.account(&place.account).await?;
         let container = adapter::Container::create_if_absent(account, &place.spec()).await;
         let container = container.map_err(|error| error.wrap("progress"))?;
         let progress = adapter::ContainerProgress::open(&container, job, place.settle()).await;

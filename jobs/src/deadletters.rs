@@ -95,7 +95,8 @@ async fn letter_box(store: &CheckpointStore, config: &JobConfig) -> Result<Arc<d
     match &config.dead_letters {
         None => Ok(Arc::new(StoredDeadLetters::new(store.letters()))),
         Some(place) => {
-            let cosmos = Cosmos::from_config(&config.account)?;
+            let account = std::iter::once(place.account.as_deref());
+            let cosmos = Cosmos::of_accounts(config, account)?;
             cosmos.existing_letters(store.job(), place).await
         }
     }
@@ -207,7 +208,7 @@ async fn replay(
     request: &Request,
     json: bool,
 ) -> Result<ExitCode> {
-    let cosmos = Cosmos::from_config(&config.account)?;
+    let cosmos = Cosmos::of_job(config)?;
     let lease = config.checkpoint.lease();
     let done = while_held(store, lease, async |held| {
         replay_held(&held, config, &cosmos, request).await

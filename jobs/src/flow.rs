@@ -1,6 +1,7 @@
 //! What a job's code is given to build its dataflow with.
 
 mod sources;
+mod time;
 mod writes;
 
 use std::cell::RefCell;
@@ -27,6 +28,8 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::graph::table_name;
 use crate::plan::{Plan, table_hash};
 
+pub(crate) use time::TimeParts;
+
 /// A collection of a job: rows with how often each occurs, as they change from epoch to epoch.
 ///
 /// This is differential dataflow's own collection: every operator of that crate works on it.
@@ -37,6 +40,8 @@ pub(crate) struct WorkerParts {
     pub(crate) sources: BTreeMap<String, SourceWorker>,
     pub(crate) sinks: BTreeMap<String, SinkWorker>,
     pub(crate) states: BTreeMap<String, StatefulParts>,
+    /// Set when the job has temporal filters.
+    pub(crate) time: Option<TimeParts>,
 }
 
 /// What one worker's part of a source is made from.
@@ -61,8 +66,10 @@ enum Mode<'scope> {
     /// The dataflow is built to run.
     Run {
         ticks: StreamVec<'scope, u64, u64>,
-        parts: WorkerParts,
+        parts: Box<WorkerParts>,
         reports: Vec<StreamVec<'scope, u64, Report>>,
+        /// Built for the first temporal filter.
+        epochs: Option<StreamVec<'scope, u64, u64>>,
     },
 }
 
@@ -91,8 +98,9 @@ impl<'scope> Flow<'scope> {
             scope,
             mode: Mode::Run {
                 ticks,
-                parts,
+                parts: Box::new(parts),
                 reports: Vec::new(),
+                epochs: None,
             },
         }
     }
@@ -109,11 +117,15 @@ impl<'scope> Flow<'scope> {
             sources,
             sinks,
             states,
-        } = &parts;
+            time,
+        } = &*parts;
+        let unused_filter = time.as_ref().and_then(TimeParts::unused);
         match sources
             .keys()
             .chain(sinks.keys())
             .chain(states.keys())
+            .map(String::as_str)
+            .chain(unused_filter)
             .next()
         {
             None => Ok(reports),

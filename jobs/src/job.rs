@@ -35,7 +35,7 @@ use tracing::info;
 use crate::build::{Build, plan, run_dataflow};
 use crate::check::{CheckReport, RefusalReport, SourceReport};
 use crate::config::{JobConfig, SinkConfig};
-use crate::connect::Connect;
+use crate::connect::{Connect, source};
 use crate::decision::{Asked, Before, Decisions, SinkNow};
 use crate::ending::{LeaseKeeper, Writers, settle};
 use crate::flow::Flow;
@@ -221,7 +221,7 @@ impl Job {
         for name in plan.sources.keys() {
             feeds.insert(
                 name.clone(),
-                self.connect.source(name, &self.config.source[name]).await?,
+                source(&*self.connect, name, &self.config.source[name]).await?,
             );
         }
         Ok(feeds)
@@ -292,7 +292,7 @@ impl Job {
             let saved = resume.tokens.get(name).cloned().unwrap_or_default();
             let live = feed.ranges().await?;
             // The start that it would have is not asked for, only whether there is one.
-            starts(name, &saved, &live, &Start::Beginning)?;
+            starts(name, &**feed, &saved, &live, &Start::Beginning)?;
             let saved = saved.into_keys().collect();
             sources.insert(name.clone(), SourceReport { saved, live });
         }

@@ -21,6 +21,7 @@ mod job;
 mod plan;
 mod progress;
 mod ranges;
+mod rfc3339;
 mod running;
 mod starting;
 mod wire;
@@ -38,6 +39,9 @@ pub use running::{JobStatus, RunningJob, SinkStatus};
 pub use tidefeed_operators::reader::RangeStatus;
 pub use tidefeed_operators::source::DocumentKey;
 pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
+pub use tidefeed_operators::time::schedule::NEVER;
+pub use tidefeed_operators::time::windowed::Windowed;
+pub use tidefeed_operators::time::windows::Window;
 pub use tidefeed_operators::upsert::Change;
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
@@ -50,7 +54,7 @@ pub use {differential_dataflow, timely};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {
-    pub use crate::{Flow, PatchSpec, Result, Strategy, View};
+    pub use crate::{Flow, PatchSpec, Result, Strategy, View, Window, Windowed};
     pub use differential_dataflow::operators::*;
 }
 

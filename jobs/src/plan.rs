@@ -1,4 +1,4 @@
-//! What a job's code uses: sources, sinks, tables and keyed state, found by building its dataflow once without running it.
+//! What a job's code uses: sources, sinks, tables, keyed state and temporal filters, found by building its dataflow once without running it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::states::state_source;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::JobConfig;
+use crate::config::{JobConfig, Place};
 use crate::graph::{Graph, sink_name};
 
 /// The names that a job's code uses, in no order.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
     pub states: BTreeMap<String, &'static str>,
+    /// How many temporal filters there are.
+    pub temporal_filters: usize,
     /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
     pub graphs: BTreeMap<String, String>,
 }
@@ -148,11 +150,21 @@ impl Plan {
     /// Row types are left out, so that a job may be recompiled and its types renamed; that the views still come out the
     /// same is checked by their hashes (I8), and that is also what finds a changed closure.
     pub fn fingerprint(&self, config: &JobConfig) -> Fingerprint {
+        // A container of the default account is known without an account: jobs had no other once.
+        let place = |account: &Option<String>, database: &str, container: &str| match account {
+            Some(account) => format!("{account}:{database}/{container}"),
+            None => format!("{database}/{container}"),
+        };
         let source = |name: &String| {
             config
                 .source
                 .get(name)
-                .map_or(String::new(), |s| format!("{}/{}", s.database, s.container))
+                .map_or(String::new(), |s| match s.place() {
+                    Place::Container => place(&s.account, &s.database, &s.container),
+                    // Wherever they are now: the key is what documents are known by.
+                    Place::Files => format!("files by {}", s.key_fields().join(",")),
+                    Place::Posts => format!("posts by {}", s.key_fields().join(",")),
+                })
         };
         let sink = |name: &String| {
             let graph = self.graphs.get(name).map_or("", String::as_str);
@@ -160,9 +172,8 @@ impl Plan {
             let strategy = strategy.map_or(String::new(), |strategy| format!(", {strategy}"));
             config.sink.get(name).map_or(String::new(), |s| {
                 format!(
-                    "{}/{} by {}{strategy}, graph {graph}",
-                    s.database,
-                    s.container,
+                    "{} by {}{strategy}, graph {graph}",
+                    place(&s.account, &s.database, &s.container),
                     s.partition_key.join(",")
                 )
             })

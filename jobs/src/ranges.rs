@@ -2,8 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use tidefeed_operators::feed::Start;
+use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_runtime::{ContinuationToken, Error, ErrorKind, FeedRangeId, Result};
+
+/// The ranges of a source and where each starts: [`tiling_starts`] where they tile, else each by itself. Of independent ranges
+/// one that is saved and has gone is not read, and its token is kept in case it comes back.
+///
+/// # Errors
+/// `Checkpoint` when ranges that tile do not any more.
+pub(crate) fn starts(
+    source: &str,
+    feed: &dyn ChangeFeed,
+    saved: &BTreeMap<FeedRangeId, ContinuationToken>,
+    live: &[FeedRangeId],
+    fresh: &Start,
+) -> Result<Vec<(FeedRangeId, Start)>> {
+    if feed.ranges_tile() {
+        return tiling_starts(source, saved, live, fresh);
+    }
+    let start = |range: &FeedRangeId| match saved.get(range) {
+        Some(token) => Start::Token(token.clone()),
+        None => fresh.clone(),
+    };
+    let starts = live.iter().map(|range| (range.clone(), start(range)));
+    Ok(starts.collect())
+}
 
 /// A saved range resumes at its token, as it was saved: the service still knows a range that it has split since. A live range
 /// that no saved range overlaps was never read, so it begins where a fresh run would. Together they must tile the key
@@ -11,7 +34,7 @@ use tidefeed_runtime::{ContinuationToken, Error, ErrorKind, FeedRangeId, Result}
 ///
 /// # Errors
 /// `Checkpoint` when saved and live ranges leave a gap or overlap.
-pub(crate) fn starts(
+fn tiling_starts(
     source: &str,
     saved: &BTreeMap<FeedRangeId, ContinuationToken>,
     live: &[FeedRangeId],
@@ -58,6 +81,8 @@ fn tile<'a>(ranges: impl Iterator<Item = &'a FeedRangeId>) -> Option<(String, St
 
 #[cfg(test)]
 mod tests {
+    use tidefeed_operators::files::{FileFeed, FilesOptions};
+
     use super::*;
 
     fn ids(names: &[&str]) -> Vec<FeedRangeId> {
@@ -77,7 +102,7 @@ mod tests {
     #[test]
     fn a_fresh_run_reads_the_live_ranges() {
         let live = ids(&["-80", "80-FF"]);
-        let starts = starts("s", &BTreeMap::new(), &live, &Start::Beginning).expect("tiles");
+        let starts = tiling_starts("s", &BTreeMap::new(), &live, &Start::Beginning).expect("tiles");
         assert_eq!(
             starts
                 .iter()
@@ -90,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_saved_range_is_resumed_even_if_it_has_been_split() {
-        let starts = starts(
+        let starts = tiling_starts(
             "s",
             &saved(&["-80", "80-FF"]),
             &ids(&["-40", "40-80", "80-FF"]),
@@ -107,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_range_that_was_never_read_begins_afresh() {
-        let starts = starts(
+        let starts = tiling_starts(
             "s",
             &saved(&["80-FF"]),
             &ids(&["-80", "80-FF"]),
@@ -123,9 +148,25 @@ mod tests {
             (&["-60"][..], &["-80", "80-FF"][..]),
             (&["-80", "60-FF"], &["-80", "80-FF"]),
         ] {
-            let error =
-                starts("s", &saved(kept), &ids(live), &Start::Beginning).expect_err("no tiling");
+            let error = tiling_starts("s", &saved(kept), &ids(live), &Start::Beginning)
+                .expect_err("no tiling");
             assert!(error.report().contains("source s"), "{}", error.report());
         }
+    }
+
+    #[test]
+    fn ranges_that_are_independent_start_each_by_itself() {
+        let options = FilesOptions {
+            files: vec!["*".to_owned()],
+            key: vec!["/id".to_owned()],
+            partitioned: true,
+            ..FilesOptions::default()
+        };
+        let feed = FileFeed::new("source.s", options).expect("sound");
+        let (saved, live) = (saved(&["file:a", "file:gone"]), ids(&["file:a", "file:b"]));
+        let starts = starts("s", &feed, &saved, &live, &Start::Beginning).expect("any");
+        let at = ContinuationToken("at file:a".to_owned());
+        let expected = [Start::Token(at), Start::Beginning];
+        assert_eq!(starts, live.into_iter().zip(expected).collect::<Vec<_>>());
     }
 }

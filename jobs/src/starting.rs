@@ -11,6 +11,7 @@ use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter, Share};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::{Resumed, SinkStart};
+use tidefeed_runtime::sealer::Dues;
 use tidefeed_runtime::states::StateWriter;
 use tidefeed_runtime::{Epoch, Fence, Ledger, Result, committer, loader, sealer};
 use tokio::sync::{mpsc, watch};
@@ -134,6 +135,11 @@ impl Job {
         for name in plan.states.keys() {
             wiring.state(name, &mut state_writer);
         }
+        let filters = plan.temporal_filters;
+        let (due_sender, dues) = Dues::of(filters, self.config.workers.0);
+        if filters > 0 {
+            wiring.time(filters, &due_sender);
+        }
         let (workers, outlets) = wiring.finish();
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let load_config = self.config.load.clone();
@@ -152,6 +158,7 @@ impl Job {
             sealer: Box::pin(sealer::run(
                 parts_received,
                 parts_per_epoch,
+                dues,
                 seals,
                 ledger.clone(),
             )),

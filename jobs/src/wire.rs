@@ -20,14 +20,14 @@ use tidefeed_operators::stateful::StatefulParts;
 use tidefeed_operators::strategy::WriteRule;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
-use tidefeed_runtime::loader::Outlets;
-use tidefeed_runtime::sealer::PartSender;
+use tidefeed_runtime::loader::{EPOCHS, Outlets};
+use tidefeed_runtime::sealer::{DueSender, PartSender};
 use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{Epoch, FeedRangeId, Result};
 use tokio::sync::Notify;
 
-use crate::config::{JobConfig, StartAt};
-use crate::flow::{SinkWorker, SourceWorker, WorkerParts};
+use crate::config::JobConfig;
+use crate::flow::{SinkWorker, SourceWorker, TimeParts, WorkerParts};
 use crate::ranges::starts;
 use crate::running::Shared;
 
@@ -57,6 +57,7 @@ impl<'a> Wiring<'a> {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             states: BTreeMap::new(),
+            time: None,
         };
         Wiring {
             config,
@@ -146,14 +147,12 @@ impl<'a> Wiring<'a> {
         live: &[FeedRangeId],
         least: usize,
     ) -> Result<Vec<RangeStart>> {
-        let fresh = match self.config.source[name].start {
-            StartAt::Beginning => Start::Beginning,
-            StartAt::Now => Start::Now,
-        };
+        let fresh = Start::from(self.config.source[name].start);
         let resumed = &self.shared.resumed.tokens;
         let saved = resumed.get(name).cloned().unwrap_or_default();
-        let (ranges, starts): (Vec<_>, Vec<_>) =
-            starts(name, &saved, live, &fresh)?.into_iter().unzip();
+        let (ranges, starts): (Vec<_>, Vec<_>) = starts(name, feed, &saved, live, &fresh)?
+            .into_iter()
+            .unzip();
         let loading = !self.shared.ledger.loaded();
         let divided = finer(&ranges, live, least, |range, parts| {
             feed.divide(range, parts)
@@ -300,6 +299,18 @@ impl<'a> Wiring<'a> {
             worker.states.insert(name.to_owned(), state);
         }
         self.outlets.insert(state_source(name), outlets);
+    }
+
+    /// Gives every worker its part of time, for so many temporal filters.
+    pub(crate) fn time(&mut self, filters: usize, dues: &DueSender) {
+        let mut outlets = Vec::new();
+        for worker in &mut self.workers {
+            let (outlet, load) = Inbox::new(INBOX_CHUNKS);
+            outlets.push(outlet);
+            let ledger = self.shared.ledger.clone();
+            worker.time = Some(TimeParts::new(filters, load, dues.clone(), ledger));
+        }
+        self.outlets.insert(EPOCHS.to_owned(), outlets);
     }
 
     /// Parts for each worker, and where the checkpoint's contents go.

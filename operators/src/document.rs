@@ -65,13 +65,7 @@ impl DocumentEncoder {
     pub(crate) fn of(what: String, setting: &str, partition_key_paths: &[String]) -> Result<Self> {
         let mut paths = vec![vec!["id".to_owned()]];
         for path in partition_key_paths {
-            let Some(fields) = path.strip_prefix('/').filter(|fields| !fields.is_empty()) else {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    format!("{setting} is {path:?}: a path begins with a slash, as in \"/id\""),
-                ));
-            };
-            paths.push(fields.split('/').map(str::to_owned).collect());
+            paths.push(fields_of(setting, path)?);
         }
         Ok(DocumentEncoder {
             what,
@@ -88,22 +82,8 @@ impl DocumentEncoder {
         let wrong = |what: &str| Error::new(ErrorKind::Data, format!("{} {what}", self.what));
         let body = serde_json::to_vec(row)
             .map_err(|error| wrong("is no JSON document").with_source(error))?;
-        let mut found = vec![None; self.paths.len()];
-        let wanted: Vec<_> = self
-            .paths
-            .iter()
-            .enumerate()
-            .map(|(at, path)| (at, path.as_slice()))
-            .collect();
-        let mut drops = false;
-        FieldsAt {
-            wanted,
-            found: &mut found,
-            dropped: &self.dropped,
-            drops: &mut drops,
-        }
-        .deserialize(&mut serde_json::Deserializer::from_slice(&body))
-        .map_err(|error| wrong("is no JSON object").with_source(error))?;
+        let (found, drops) = values_at(&body, &self.paths, &self.dropped)
+            .map_err(|error| wrong("is no JSON object").with_source(error))?;
         let mut found = found.into_iter();
         let Some(Some(Value::String(id))) = found.next() else {
             return Err(wrong(
@@ -143,6 +123,44 @@ pub fn partition_key_json(values: impl IntoIterator<Item = Value>) -> String {
         None => value,
     };
     Value::Array(values.into_iter().map(one_form).collect()).to_string()
+}
+
+/// The fields that a path such as `/at/airport` leads through.
+///
+/// # Errors
+/// `Config`, naming the setting, when it does not begin with a slash.
+pub(crate) fn fields_of(setting: &str, path: &str) -> Result<Vec<String>> {
+    match path.strip_prefix('/').filter(|fields| !fields.is_empty()) {
+        Some(fields) => Ok(fields.split('/').map(str::to_owned).collect()),
+        None => Err(Error::new(
+            ErrorKind::Config,
+            format!("{setting} is {path:?}: a path begins with a slash, as in \"/id\""),
+        )),
+    }
+}
+
+/// The values at these paths of a JSON object, and whether it has one of the properties in `dropped`.
+///
+/// # Errors
+/// When the text is no JSON object.
+pub(crate) fn values_at(
+    object: &[u8],
+    paths: &[Vec<String>],
+    dropped: &[&'static str],
+) -> serde_json::Result<(Vec<Option<Value>>, bool)> {
+    let mut found = vec![None; paths.len()];
+    let wanted = paths.iter().enumerate();
+    let mut drops = false;
+    let fields = FieldsAt {
+        wanted: wanted.map(|(at, path)| (at, path.as_slice())).collect(),
+        found: &mut found,
+        dropped,
+        drops: &mut drops,
+    };
+    let mut text = serde_json::Deserializer::from_slice(object);
+    fields.deserialize(&mut text)?;
+    text.end()?;
+    Ok((found, drops))
 }
 
 /// Reads the values at a few paths of a JSON object and skips the rest without building it.

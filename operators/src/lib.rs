@@ -6,6 +6,7 @@
 //! | source | pages become records of an epoch, held until sealed | [`mod@source`] |
 //! | upsert to collection | the newest value of each document, as a differential collection | [`upsert`] |
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
+//! | valid, window | rows that come and go by time, and windows over the times that rows carry | [`time`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
 //! | one row | of several rows under one key one stays, the others are dead letters | [`one_row`] |
@@ -17,7 +18,8 @@
 //!
 //! The ports to the outside are [`feed`] and [`target`], [`dead_letter`] for what a target refuses for good, and [`progress`] for
 //! how far the views are. `cosmos` implements them on Azure Cosmos DB and is the only place that names Azure; `memory` implements
-//! the first three in memory, for tests.
+//! the first three in memory, for tests. [`files`] and [`ingest`] bring in what is in no container: lines of files, and documents that
+//! producers post.
 
 pub mod cosmos;
 pub mod dead_letter;
@@ -25,7 +27,9 @@ pub mod decode;
 pub mod document;
 pub mod enumerator;
 pub mod feed;
+pub mod files;
 pub mod fold;
+pub mod ingest;
 pub mod keyed;
 pub mod letters;
 pub mod memory;
@@ -35,10 +39,12 @@ pub mod progress;
 mod properties;
 pub mod reader;
 pub mod reconcile;
+pub mod record_key;
 pub mod sink;
 pub mod source;
 pub mod stateful;
 pub mod strategy;
 pub mod target;
+pub mod time;
 pub mod unique;
 pub mod upsert;

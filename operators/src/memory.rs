@@ -485,6 +485,7 @@ impl PageStream for MemoryStream {
             records,
             token: ContinuationToken(format!("{}@{}", self.range, self.after)),
             charge_ru: 1.0,
+            receipt: None,
         })
     }
 }

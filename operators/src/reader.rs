@@ -5,7 +5,7 @@
 //! goes to readers in turn, so a range with much to read does not keep the others waiting for more than a page of each.
 //! A page that is larger than the budget waits for all of it, and passes alone.
 //!
-//! An idle range is polled with a delay that doubles up to a bound and falls back at the first change.
+//! An idle range is polled with a delay that doubles up to a bound and falls back at the first change, less a random part.
 //! The first page that leaves nothing behind it is marked: when it is attached, the range has caught up, and when all have,
 //! the first load is complete.
 //! A reader that is told to hands its range over: after a whole page, it leaves the parts and the position to its worker and
@@ -281,7 +281,10 @@ impl<'a> Reading<'a> {
                 return Ok(Stopped::AtTheEnd);
             }
             tokio::select! {
-                () = tokio::time::sleep(delay) => delay = (delay * 2).min(poll.longest),
+                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => {
+                    delay = (delay * 2).min(poll.longest);
+                }
+                () = stream.news() => {}
                 () = changed(&mut finish) => {}
                 () = changed(&mut division) => {}
             }
@@ -311,6 +314,7 @@ impl<'a> Reading<'a> {
             token,
             charge_ru: 0.0,
             caught_up: false,
+            receipt: None,
         };
         let handed_over = Some(HandedOver { parts, loading });
         self.deliver(page, loading, handed_over).await;
@@ -373,6 +377,12 @@ async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending().await
     }
+}
+
+/// Up to a quarter shorter, so that ranges that turned idle together do not ask together for ever. `random` is uniform in
+/// `[0, 1)`.
+fn jittered(delay: Duration, random: f64) -> Duration {
+    delay.mul_f64(1.0 - random / 4.0)
 }
 
 #[cfg(test)]

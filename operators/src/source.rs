@@ -43,6 +43,7 @@ use timely::scheduling::Activator;
 
 use crate::decode::{DecodeErrors, Decoded, undelivered};
 use crate::enumerator::Released;
+use crate::feed::Receipt;
 use crate::letters::Undelivered;
 use crate::reader::{Arrival, HandedOver, SourceCounters};
 
@@ -114,6 +115,8 @@ struct Held {
     released_cap: Capability<u64>,
     undecodable_cap: Capability<u64>,
     ranges: Vec<(FeedRangeId, ContinuationToken)>,
+    /// Given when the epoch is sealed.
+    receipts: Vec<Receipt>,
     released: Vec<Released>,
     undecodable: Vec<Undelivered>,
 }
@@ -233,6 +236,7 @@ where
                     let mut session = released_out.session(&done.released_cap);
                     session.give_iterator(done.released.into_iter());
                 }
+                done.receipts.into_iter().for_each(Receipt::give);
                 ledger.failpoints().before(Step::CapabilityDrop);
                 drop(done.unsealed_cap);
                 ledger.failpoints().after(Step::CapabilityDrop);
@@ -295,6 +299,7 @@ struct Attached {
     ranges: BTreeMap<FeedRangeId, ContinuationToken>,
     released: Vec<Released>,
     records: Vec<Record>,
+    receipts: Vec<Receipt>,
     undecodable: Vec<Undelivered>,
 }
 
@@ -320,6 +325,7 @@ impl Attached {
             ranges: BTreeMap::new(),
             released: Vec::new(),
             records: Vec::new(),
+            receipts: Vec::new(),
             undecodable: Vec::new(),
         }
     }
@@ -379,6 +385,7 @@ impl<D> Attacher<D> {
             let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
             to.undecodable.extend(undecodable);
             to.records.extend(arrival.page.records);
+            to.receipts.extend(arrival.page.receipt);
             to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
         }
         match to.bytes < max_bytes {
@@ -394,6 +401,7 @@ impl<D> Attacher<D> {
             ranges,
             released,
             records,
+            receipts,
             undecodable,
             ..
         } = complete.attached;
@@ -413,6 +421,7 @@ impl<D> Attacher<D> {
             released_cap: complete.released_cap,
             undecodable_cap: complete.undecodable_cap,
             ranges,
+            receipts,
             released,
             undecodable,
         }

@@ -11,7 +11,9 @@
 //! 2. A record goes to one worker, by a hash of its key, whatever the number of workers was before.
 //! 3. Every chunk takes its bytes from a budget and gives them back when the operator lets go of it: slow workers slow the
 //!    loader down, and nobody waits on a worker thread. A chunk is at most [`CHUNK_BYTES`], or one record.
-//! 4. Whatever goes wrong fails the run, and the error names the object. Sinks have written nothing of the collection then:
+//! 4. Whoever asks for [`EPOCHS`] is told, on every worker, of the epoch of the commit and of every sealed one beyond it, each
+//!    when it begins and whether it holds records or not: what time changes is to come at the same epochs as before.
+//! 5. Whatever goes wrong fails the run, and the error names the object. Sinks have written nothing of the collection then:
 //!    they wait for it to be complete and compared with its commit.
 //!
 //! # Limits
@@ -65,6 +67,9 @@ impl LoadConfig {
         Ok(())
     }
 }
+
+/// The name under which the epochs themselves are asked for, beside the names of sources and of keyed state.
+pub const EPOCHS: &str = "epochs:";
 
 /// What a source finds in its inbox while a checkpoint is loaded.
 #[derive(Debug)]
@@ -132,6 +137,7 @@ struct Loader {
 impl Loader {
     async fn load(&self, resume: &Resume, store: &CheckpointStore, share: Share) -> Result<()> {
         if let Some(commit) = &resume.commit {
+            self.begin(commit.epoch).await;
             let mut buckets = resume.buckets(store, share).await?;
             while let Some(bucket) = buckets.next().await? {
                 for (source, records) in bucket.sources {
@@ -143,12 +149,20 @@ impl Loader {
         self.end(is_state).await;
         let mut replay = resume.replay(store, share);
         while let Some((epoch, parts)) = replay.next().await? {
+            self.begin(epoch).await;
             for part in parts {
                 self.hand_out(&part.source, epoch, part.records).await;
             }
         }
         self.end(|source| !is_state(source)).await;
         Ok(())
+    }
+
+    /// Tells those who ask for epochs of one.
+    async fn begin(&self, epoch: Epoch) {
+        for inbox in self.outlets.get(EPOCHS).into_iter().flatten() {
+            self.send(inbox, epoch, Vec::new()).await;
+        }
     }
 
     /// Tells those of a kind that there is no more.
@@ -318,6 +332,26 @@ mod tests {
                 };
                 assert_eq!(body, &Bytes::from(format!("{sealed:0>5000}")));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_worker_is_told_of_every_epoch_in_order() {
+        let store = CheckpointStore::in_memory("job");
+        let resume = resume(&store).await;
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Inbox::new(9)).unzip();
+        let ledger = Ledger::new(Epoch(2), Epoch(4));
+        let outlets = Outlets::from([(EPOCHS.to_owned(), senders)]);
+        let config = LoadConfig::default();
+        run(resume, store, Share::WHOLE, outlets, config, ledger.clone()).await;
+        assert!(ledger.take_failure().is_none());
+        for mut inbox in inboxes {
+            let mut epochs = Vec::new();
+            while let Some(Loaded::Records(chunk)) = inbox.try_next() {
+                assert!(chunk.records.is_empty());
+                epochs.push(chunk.epoch.0);
+            }
+            assert_eq!(epochs, [2, 3, 4], "the commit and what is sealed beyond it");
         }
     }
 

@@ -5,17 +5,20 @@
 //! other), and each customer's share of a region (a join of which both sides change).
 //!
 //! - [`views`](mod@views) is the dataflow and the recomputation; [`orders`] makes random changes and knows what is left.
+//! - [`expiring`](mod@expiring) is another job over the same orders, which come and go by time.
 //! - [`ledger`](mod@ledger) is another job over the same orders, which adds up by patches.
 //! - [`Shop`] has its containers in memory, for jobs inside the test's process.
 //! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
-//!   [`process`] runs it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
+//!   [`process`] runs it, [`producer`] posts orders to it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
 
 pub mod checkpoint_files;
+pub mod expiring;
 pub mod ledger;
 pub mod moments;
 pub mod orders;
 pub mod place;
 pub mod process;
+pub mod producer;
 pub mod views;
 
 use std::collections::BTreeMap;
@@ -32,6 +35,7 @@ use tidefeed::target::Target;
 use tidefeed::{CheckpointStore, Connect, Job, RunningJob};
 use tidefeed_operators::dead_letter::{DeadLetters, MemoryDeadLetters};
 
+pub use expiring::expiring;
 pub use ledger::{LEDGER_SINKS, ledger};
 pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};
 
@@ -138,6 +142,7 @@ impl Connect for LettersShop {
 pub fn config_with_letters(workers: usize) -> JobConfig {
     let mut config = config(workers);
     config.dead_letters = Some(DeadLettersConfig {
+        account: None,
         database: "shop".to_owned(),
         container: "letters".to_owned(),
     });
@@ -170,9 +175,21 @@ pub fn config(workers: usize) -> JobConfig {
 
 /// The configuration of the test job over a database, with these lines about the checkpoint.
 pub fn config_text(database: &str, checkpoint: &str) -> String {
-    let mut text = format!(
-        "[source.orders]\ndatabase = \"{database}\"\ncontainer = \"orders\"\npoll_ms = 1\npoll_max_ms = 5\nrefresh_ms = 20\n"
+    let source = format!(
+        "[source.orders]
+database = \"{database}\"
+container = \"orders\"
+poll_ms = 1
+poll_max_ms = 5
+refresh_ms = 20
+"
     );
+    config_text_with(&source, database, checkpoint)
+}
+
+/// The same with another source of orders.
+pub fn config_text_with(source: &str, database: &str, checkpoint: &str) -> String {
+    let mut text = source.to_owned();
     text +=
         &format!("[epoch]\nmin_ms = 0\nmax_ms = 20\nload_ms = 20\n[checkpoint]\n{checkpoint}\n");
     for (sink, key) in LEDGER_SINKS.into_iter().chain(SINKS) {

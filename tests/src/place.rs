@@ -14,8 +14,8 @@ use tidefeed_operators::cosmos::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config_text;
 use crate::views::{Contents, OrderDocument, SINKS};
+use crate::{config_text, config_text_with};
 
 /// Of the checkpoint: a directory that a lock keeps for one run. What a killed run had on the wire is carried out by a
 /// server in the same machine long before this time is over.
@@ -81,6 +81,15 @@ impl Place {
         std::fs::write(self.config(), config).expect("written");
     }
 
+    /// Gives the next runs another source of orders, and these lines about the checkpoint.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure_source(&self, source: &str, checkpoint: &str) {
+        let config = config_text_with(source, &self.database, checkpoint);
+        std::fs::write(self.config(), config).expect("written");
+    }
+
     /// Adds lines about the last sink.
     ///
     /// # Panics
@@ -88,6 +97,16 @@ impl Place {
     pub fn configure_last_sink(&self, lines: &str) {
         let text = std::fs::read_to_string(self.config()).expect("a configuration");
         std::fs::write(self.config(), text + lines).expect("written");
+    }
+
+    /// Adds lines about the source.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure_orders(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("a configuration");
+        let text = text.replacen("[source.orders]\n", &format!("[source.orders]\n{lines}"), 1);
+        std::fs::write(self.config(), text).expect("written");
     }
 
     /// The database of all containers.
@@ -155,7 +174,14 @@ impl Place {
             let body = serde_json::to_vec(&document).expect("JSON");
             DocumentWrite::upsert(partition_key, document.order.id, body)
         };
-        let batch = documents.into_iter().map(write).collect();
+        self.apply(documents.into_iter().map(write).collect())
+    }
+
+    /// Carries out writes of orders, and returns how many requests that took.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn apply(&self, batch: Vec<DocumentWrite>) -> u64 {
         let applied = self.runtime.block_on(self.orders.apply(batch));
         applied.expect("the orders are written").requests
     }

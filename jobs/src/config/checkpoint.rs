@@ -1,6 +1,7 @@
 //! Where and when checkpoints are written.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tidefeed_runtime::checkpoint::{CheckpointStore, LeaseConfig, Location};
 use tidefeed_runtime::{CommitConfig, Error, ErrorKind, Result};
 
 /// Where and when checkpoints are written.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// The directory. This or `url` is needed, there is no default; `--checkpoint` overrides both.
@@ -30,6 +31,37 @@ pub struct CheckpointConfig {
     pub lease_ms: Option<u64>,
     /// See [`LeaseConfig::settle`], in milliseconds; default 10000, at most 3600000.
     pub settle_ms: Option<u64>,
+}
+
+/// Shows no URL that is refused: it may have a secret in it.
+impl fmt::Debug for CheckpointConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CheckpointConfig {
+            directory,
+            url,
+            interval_ms,
+            retain,
+            compact_min_bytes,
+            shared,
+            lease_ms,
+            settle_ms,
+        } = self;
+        let sound = |url: &String| url.parse::<Location>().is_ok();
+        let url = url.as_ref().map(|url| match sound(url) {
+            true => url.as_str(),
+            false => "(malformed, not shown)",
+        });
+        f.debug_struct("CheckpointConfig")
+            .field("directory", directory)
+            .field("url", &url)
+            .field("interval_ms", interval_ms)
+            .field("retain", retain)
+            .field("compact_min_bytes", compact_min_bytes)
+            .field("shared", shared)
+            .field("lease_ms", lease_ms)
+            .field("settle_ms", settle_ms)
+            .finish()
+    }
 }
 
 impl CheckpointConfig {

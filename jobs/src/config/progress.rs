@@ -17,6 +17,9 @@ use super::within;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgressConfig {
+    /// The account, a name of `[accounts]`; default `[account]`.
+    #[serde(default)]
+    pub account: Option<String>,
     /// The database.
     pub database: String,
     /// The container. It belongs to no source and no sink.

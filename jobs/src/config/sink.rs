@@ -12,6 +12,9 @@ use tidefeed_runtime::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
+    /// The account, a name of `[accounts]`; default `[account]`.
+    #[serde(default)]
+    pub account: Option<String>,
     /// The database.
     pub database: String,
     /// The container.

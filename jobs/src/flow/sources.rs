@@ -107,6 +107,7 @@ impl<'scope> Flow<'scope> {
                 ticks,
                 parts,
                 reports,
+                ..
             } => {
                 let worker = parts.sources.remove(name);
                 let worker = worker.ok_or_else(|| differs("source", name))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use azure_core::credentials::Secret;
 use azure_core::http::Url;
 use serde::Deserialize;
-use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use super::account::Identity;
 use super::entra;
@@ -138,8 +138,11 @@ impl AccountConfig {
         }
     }
 
-    /// All but the credential.
-    pub(crate) fn validate_place(&self) -> Result<()> {
+    /// Checks all but the credential.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the field.
+    pub fn validate_place(&self) -> Result<()> {
         self.url()?;
         if self.connect_timeout.is_zero() {
             return Err(config("connect_timeout must be longer than zero"));
@@ -154,17 +157,31 @@ impl AccountConfig {
                 "endpoint is empty: it must be the account's URL, https://NAME.documents.azure.com/",
             ));
         }
-        let url = Url::parse(endpoint).context(ErrorKind::Config, || {
-            format!("endpoint {endpoint:?} is no URL: it must look like https://NAME.documents.azure.com/")
+        // What has anything in it but host, port and path is not repeated: it may be a connection string with the key.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]".contains(&byte);
+        let shown = match endpoint.bytes().all(plain) {
+            true => format!("endpoint {endpoint:?}"),
+            false => "endpoint".to_owned(),
+        };
+        let url = Url::parse(endpoint).map_err(|_| {
+            config(format!(
+                "{shown} is no URL: it must look like https://NAME.documents.azure.com/"
+            ))
         })?;
+        let bare = url.username().is_empty() && url.password().is_none();
+        if !bare || url.query().is_some() || url.fragment().is_some() {
+            return Err(config(
+                "endpoint has more than a host in it: remove user name, password, query and fragment, and give the key in the environment",
+            ));
+        }
         match (url.scheme(), url.host_str()) {
             ("https", Some(_)) => Ok(url),
             ("http", Some("localhost" | "127.0.0.1" | "[::1]")) => Ok(url),
             ("http", Some(_)) => Err(config(format!(
-                "endpoint {endpoint:?} must use https: plain http is only for servers on this machine"
+                "{shown} must use https: plain http is only for servers on this machine"
             ))),
             _ => Err(config(format!(
-                "endpoint {endpoint:?} is not usable: it must look like https://NAME.documents.azure.com/"
+                "{shown} is not usable: it must look like https://NAME.documents.azure.com/"
             ))),
         }
     }
@@ -193,6 +210,10 @@ mod tests {
             (
                 AccountConfig::with_key("ftp://x/", "c2VjcmV0"),
                 "is not usable",
+            ),
+            (
+                AccountConfig::with_key("https://u:c2VjcmV0@example.com/", "c2VjcmV0"),
+                "more than a host in it",
             ),
             (
                 AccountConfig::with_key("http://example.com/", "c2VjcmV0"),

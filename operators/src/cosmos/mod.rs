@@ -30,8 +30,8 @@
 //!
 //! # Limits
 //!
-//! The change feed is read in LatestVersion mode: it carries neither deletes nor versions that were overwritten before they
-//! were read.
+//! In LatestVersion mode the change feed carries neither deletes nor versions that were overwritten before they were read. In
+//! AllVersionsAndDeletes mode it carries both, and a position in it is lost when it is older than the container's retention.
 
 mod account;
 mod account_config;
@@ -70,7 +70,7 @@ pub use bulk::operation::{Action, DocumentKey, Refusal, Summary, Write};
 pub use bulk::writer::{BulkWriter, Receipt};
 pub use container::Container;
 pub use dead_letters::ContainerDeadLetters;
-pub use feed::{CosmosFeed, FeedConfig};
+pub use feed::{CosmosFeed, FeedConfig, FeedMode, OnExpired, SoftDelete};
 pub use indexing::Indexing;
 pub use progress::ContainerProgress;
 pub use provision::{ContainerSpec, DefaultTtl, Throughput};

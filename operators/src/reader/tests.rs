@@ -30,6 +30,14 @@ fn from(range: &FeedRangeId) -> RangeStart {
     }
 }
 
+#[test]
+fn delays_are_a_little_shorter_and_never_longer() {
+    let second = Duration::from_secs(1);
+    assert_eq!(jittered(second, 0.0), second);
+    assert_eq!(jittered(second, 0.5), Duration::from_millis(875));
+    assert!(jittered(second, 0.999_999) > Duration::from_millis(749));
+}
+
 /// Only delivered pages were counted, and an idle job seemed to read for nothing.
 #[tokio::test(start_paused = true)]
 async fn polls_that_find_nothing_are_charged() {

@@ -131,8 +131,8 @@ async fn a_closed_target_does_not_wait_out_its_backoff() {
     assert_eq!(refused.load(Ordering::Relaxed), 2, "nothing was sent again");
 }
 
-/// The range has several parts, so the first "nothing new" is not delivered. A failure after it made the stream start at
-/// "now" once more, and what was written in between was lost.
+/// The range has several parts, so the first "nothing new" says nothing of the others. A failure after it made the stream start
+/// at "now" once more, and what was written in between was lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_before_the_first_page_does_not_move_now_forward() {
     let (server, container) = faulty().await;
@@ -157,8 +157,8 @@ async fn a_failure_before_the_first_page_does_not_move_now_forward() {
     let parts = feed.ranges().await.unwrap();
     assert!(parts.len() > 1, "needs a container with several parts");
     let whole = FeedRangeId("-FF".to_owned());
-    let mut pages = feed.open(&whole, Start::Now).await.unwrap();
     let reading = tokio::spawn(async move {
+        let mut pages = feed.open(&whole, Start::Now).await.unwrap();
         let mut keys = Vec::new();
         loop {
             let page = pages.next_page().await.unwrap();

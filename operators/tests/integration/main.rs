@@ -2,6 +2,7 @@
 
 mod bulk_wire;
 mod bulk_writer;
+mod change_feed;
 mod conformance;
 mod cosmos_conformance;
 mod cosmos_endings;

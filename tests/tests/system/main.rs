@@ -3,23 +3,29 @@
 //! | tests | what they do to a job |
 //! |---|---|
 //! | `memory_job`, `first_load`, `contract`, `stateful`, `moves`, `duplicate_rows` | run it over containers in memory |
+//! | `files` | read its orders from files |
+//! | `accounts` | keep its views in another account |
 //! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `classified` | give a sink its own table of what a status means |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `failpoints` | abort it before and after every step of its protocol |
+//! | `posted` | kill it while producers post its orders |
 //! | `zombie` | freeze it until another run has taken over |
 //! | `patches` | let it add up by patches, and die |
+//! | `feeds` | read all versions, let positions expire, end it in time |
+//! | `expiring` | let time change its views, while it runs, while it is down and when it is killed |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last six run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last ten run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
+mod accounts;
 mod changed_jobs;
 mod classified;
 mod contract;
@@ -29,8 +35,11 @@ mod decode_errors;
 mod duplicate_rows;
 mod elastic;
 mod entra;
+mod expiring;
 #[cfg(unix)]
 mod failpoints;
+mod feeds;
+mod files;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;
@@ -40,6 +49,8 @@ mod mended;
 mod moves;
 #[cfg(unix)]
 mod patches;
+#[cfg(unix)]
+mod posted;
 #[cfg(unix)]
 mod progress;
 mod shutdown;

@@ -1,0 +1,120 @@
+//! The keys of documents that come from elsewhere than a container: the values of some of their fields.
+//!
+//! A container says itself what identifies a document. For files and posted documents the configuration says it, `key =
+//! ["/customer", "/id"]`, and a key is the JSON array of these values, with numbers in the one form of
+//! [`partition_key_json`]. Each must be there and be a string, a number or a boolean: what identifies a document cannot be
+//! missing in some.
+
+use bytes::Bytes;
+use serde_json::Value;
+use tidefeed_runtime::{Error, ErrorKind, Result};
+
+use crate::document::{fields_of, partition_key_json, values_at};
+
+/// The fields that make the keys of a source's documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFields {
+    names: Vec<String>,
+    paths: Vec<Vec<String>>,
+}
+
+impl KeyFields {
+    /// The fields at these paths, for example `/id`. `setting` is where they are configured.
+    ///
+    /// # Errors
+    /// `Config`, naming the setting, when there are none or one does not begin with a slash.
+    pub fn new(setting: &str, paths: &[String]) -> Result<Self> {
+        if paths.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{setting} is empty: name the fields that identify a document, as in [\"/id\"]"
+                ),
+            ));
+        }
+        let fields = paths.iter().map(|path| fields_of(setting, path));
+        Ok(KeyFields {
+            names: paths.to_vec(),
+            paths: fields.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The key of a document.
+    ///
+    /// # Errors
+    /// `Data` when it is no JSON object, or a field of the key is missing or is no string, number or boolean.
+    pub fn key_of(&self, document: &[u8]) -> Result<Bytes> {
+        let no_object =
+            |error| Error::new(ErrorKind::Data, "it is no JSON object").with_source(error);
+        let (values, _) = values_at(document, &self.paths, &[]).map_err(no_object)?;
+        let mut key = Vec::with_capacity(values.len());
+        for (value, name) in values.into_iter().zip(&self.names) {
+            match value {
+                Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
+                    key.push(value)
+                }
+                found => {
+                    let found = match found {
+                        None => "is missing",
+                        Some(_) => "is no string, number or boolean",
+                    };
+                    return Err(Error::new(
+                        ErrorKind::Data,
+                        format!("its field {name}, which is part of the key, {found}"),
+                    ));
+                }
+            }
+        }
+        Ok(Bytes::from(partition_key_json(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(paths: &[&str], document: &str) -> Result<String> {
+        let paths: Vec<_> = paths.iter().map(|path| (*path).to_owned()).collect();
+        let key = KeyFields::new("source.s.key", &paths)?.key_of(document.as_bytes())?;
+        Ok(String::from_utf8(key.to_vec()).expect("JSON"))
+    }
+
+    #[test]
+    fn a_key_is_made_of_fields_in_one_form() {
+        let two = ["/at/customer", "/id"];
+        let document = r#"{"id": 2.0, "x": [1], "at": {"customer": "c"}}"#;
+        assert_eq!(key(&two, document).expect("a key"), r#"["c",2]"#);
+        assert_eq!(key(&["/id"], r#"{"id":true}"#).expect("a key"), "[true]");
+    }
+
+    #[test]
+    fn what_has_no_key_is_refused() {
+        for (document, says) in [
+            ("{}", "its field /id, which is part of the key, is missing"),
+            (
+                r#"{"id":null}"#,
+                "/id, which is part of the key, is no string",
+            ),
+            (r#"{"id":["a"]}"#, "is no string, number or boolean"),
+            ("[1]", "it is no JSON object: "),
+            (r#"{"id":"a"} {"id":"b"}"#, "it is no JSON object: trailing"),
+            (r#"{"id":"a""#, "it is no JSON object: EOF"),
+        ] {
+            let error = key(&["/id"], document).expect_err("no key");
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.report().contains(says), "{}", error.report());
+        }
+        assert!(
+            key(&[], "{}")
+                .expect_err("none")
+                .report()
+                .starts_with("source.s.key is empty")
+        );
+        assert!(
+            key(&["id"], "{}")
+                .expect_err("no path")
+                .report()
+                .starts_with("source.s.key is \"id\"")
+        );
+    }
+}
