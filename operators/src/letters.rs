@@ -39,6 +39,9 @@ pub struct Undelivered {
     pub why: Box<str>,
 }
 
+/// Documents that come, or go again before their epoch is complete.
+pub type UndeliveredUpdate = (Undelivered, u64, isize);
+
 /// What keeps the letters of a sink or a source, on one worker.
 #[derive(Clone)]
 pub struct LetterParts {
@@ -64,7 +67,7 @@ pub trait KeepLetters<'scope> {
     fn keep_letters(self, parts: LetterParts) -> StreamVec<'scope, u64, Report>;
 }
 
-impl<'scope> KeepLetters<'scope> for StreamVec<'scope, u64, (Undelivered, u64, isize)> {
+impl<'scope> KeepLetters<'scope> for StreamVec<'scope, u64, UndeliveredUpdate> {
     fn keep_letters(self, parts: LetterParts) -> StreamVec<'scope, u64, Report> {
         let name = format!("Letters: {}", parts.of);
         let scope = self.scope();

@@ -21,7 +21,7 @@ use timely::dataflow::operators::vec::{Map, Partition};
 
 use crate::document::ViewDocument;
 use crate::fold::ViewUpdate;
-use crate::letters::Undelivered;
+use crate::letters::{Undelivered, UndeliveredUpdate};
 
 type Key = (Box<str>, Box<str>);
 type Body = Box<[u8]>;
@@ -33,7 +33,7 @@ pub fn one_row_each<'scope>(
     documents: StreamVec<'scope, u64, ViewUpdate>,
 ) -> (
     StreamVec<'scope, u64, ViewUpdate>,
-    StreamVec<'scope, u64, (Undelivered, u64, isize)>,
+    StreamVec<'scope, u64, UndeliveredUpdate>,
 ) {
     let by_key = |document: ViewDocument| ((document.partition_key, document.id), document.body);
     let ranked = documents.as_collection().map(by_key).reduce_named(

@@ -163,7 +163,7 @@ struct Sink {
     acknowledged: Inbox<Acknowledgement>,
     waiting: BTreeMap<u64, Waiting>,
     /// Capabilities of the epochs whose batch is at the target.
-    under_way: Option<Vec<Capability<u64>>>,
+    under_way: Option<Held>,
     /// Live rows of this worker's share of the view.
     live: LiveRows,
     /// Set when two of them share a key: nothing more is written.
@@ -290,10 +290,7 @@ impl Sink {
     }
 
     /// What the oldest complete epochs write, as many together as may be folded, and the capabilities that hold them.
-    fn next_batch(
-        &mut self,
-        bound: Option<u64>,
-    ) -> Option<(Vec<Capability<u64>>, Result<Vec<DocumentWrite>>)> {
+    fn next_batch(&mut self, bound: Option<u64>) -> Option<(Held, Result<Vec<DocumentWrite>>)> {
         let (rule, rewrite_through) = (&self.parts.rule, self.parts.rewrite_through);
         let complete = self.waiting.keys().copied();
         let mut complete = complete
@@ -319,11 +316,11 @@ fn is_below(epoch: u64, bound: Option<u64>) -> bool {
     bound.is_none_or(|bound| epoch < bound)
 }
 
+/// What holds epochs whose writes are not acknowledged.
+type Held = Vec<Capability<u64>>;
+
 /// Takes the epochs below `bound` out of what waits: their capabilities, and their updates in order of time.
-fn take_below(
-    waiting: &mut BTreeMap<u64, Waiting>,
-    bound: Option<u64>,
-) -> (Vec<Capability<u64>>, Vec<ViewUpdate>) {
+fn take_below(waiting: &mut BTreeMap<u64, Waiting>, bound: Option<u64>) -> (Held, Vec<ViewUpdate>) {
     let later = bound.map_or_else(BTreeMap::new, |bound| waiting.split_off(&bound));
     let complete = std::mem::replace(waiting, later);
     let (caps, updates): (Vec<_>, Vec<_>) =

@@ -44,7 +44,7 @@ use timely::scheduling::Activator;
 use crate::decode::{DecodeErrors, Decoded, undelivered};
 use crate::enumerator::Released;
 use crate::feed::Receipt;
-use crate::letters::Undelivered;
+use crate::letters::{Undelivered, UndeliveredUpdate};
 use crate::reader::{Arrival, HandedOver, SourceCounters};
 
 /// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
@@ -130,7 +130,7 @@ pub struct Source<'scope, V> {
     /// Feed ranges that others are to go on with, for [`enumerate`](crate::enumerator::enumerate).
     pub released: StreamVec<'scope, u64, Released>,
     /// Documents that do not decode, if the run goes on without them; in epochs that are sealed.
-    pub undecodable: StreamVec<'scope, u64, (Undelivered, u64, isize)>,
+    pub undecodable: StreamVec<'scope, u64, UndeliveredUpdate>,
 }
 
 /// Turns pages into upserts. `decode` reads a document; see the module for the rules.
