@@ -141,6 +141,7 @@ impl Pipeline {
             finish: watch::Sender::new(false).subscribe(),
             open_ranges: Arc::new(AtomicUsize::new(ranges.len())),
             split_seen: Arc::default(),
+            unfixed: Arc::new(watch::Sender::new(0)),
         });
         let saved = resumed.tokens.get(SOURCE);
         let start = |range: FeedRangeId| {

@@ -107,7 +107,8 @@ impl Job {
         self
     }
 
-    /// Starts the job and returns when its workers run.
+    /// Starts the job and returns when its workers run, and every feed range that starts at now has a durable position: whatever is
+    /// written from then on is read, by this run or the next.
     ///
     /// # Errors
     /// Whatever keeps the job from starting; nothing was written to a sink then.
@@ -147,6 +148,7 @@ impl Job {
         tasks.spawn("the loader of the checkpoint", started.loader);
         drop(on_tokio);
         let (shared, commits) = (started.shared, started.commits);
+        let handle = tokio.handle().clone();
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
             .spawn(move || {
@@ -159,7 +161,9 @@ impl Job {
                 ran.and_then(|()| failure()).and(ended)
             })
             .context(ErrorKind::Internal, || "cannot start the job's thread")?;
-        Ok(RunningJob::new(main, status))
+        let running = RunningJob::new(main, status);
+        handle.block_on(running.fixed());
+        Ok(running)
     }
 
     async fn prepare(&self, plan: &Plan) -> Result<(Started, LeaseKeeper)> {

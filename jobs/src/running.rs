@@ -15,6 +15,8 @@ use tokio::sync::watch;
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) finish: Arc<watch::Sender<bool>>,
+    /// Feed ranges that start at now and have no durable position yet.
+    pub(crate) unfixed: Arc<watch::Sender<usize>>,
     pub(crate) sources: BTreeMap<String, Arc<SourceCounters>>,
     pub(crate) sinks: BTreeMap<String, Arc<SinkCounters>>,
     pub(crate) resumed: Resumed,
@@ -67,6 +69,16 @@ impl RunningJob {
         RunningJob {
             main: Some(main),
             status,
+        }
+    }
+
+    /// Waits until every feed range that starts at now has a durable position, or the job has ended.
+    pub(crate) async fn fixed(&self) {
+        let (mut unfixed, mut end) = (self.status.unfixed.subscribe(), self.status.ledger.end());
+        // Neither can miss its sender: both are in `self`.
+        tokio::select! {
+            _ = unfixed.wait_for(|ranges| *ranges == 0) => {}
+            _ = end.wait_for(|ended| *ended) => {}
         }
     }
 

@@ -92,6 +92,7 @@ impl Job {
         let shared = Shared {
             ledger: ledger.clone(),
             finish: Arc::new(watch::Sender::new(false)),
+            unfixed: Arc::new(watch::Sender::new(0)),
             sources: plan
                 .sources
                 .keys()

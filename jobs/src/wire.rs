@@ -90,6 +90,9 @@ impl<'a> Wiring<'a> {
         let starts = self.starts(name, feed.as_ref(), &live, least)?;
         self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
         self.shared.ledger.expect_to_catch_up(starts.len());
+        let at_now = starts.iter().filter(|start| start.start == Start::Now);
+        let at_now = at_now.count();
+        self.shared.unfixed.send_modify(|ranges| *ranges += at_now);
         let split_seen = Arc::new(Notify::new());
         let readers = Arc::new(Readers {
             feed: Arc::clone(&feed),
@@ -103,6 +106,7 @@ impl<'a> Wiring<'a> {
             finish: self.shared.finish.subscribe(),
             open_ranges: Arc::clone(&self.open_ranges),
             split_seen: Arc::clone(&split_seen),
+            unfixed: Arc::clone(&self.shared.unfixed),
         });
         let (to, changes) = Inbox::new(1);
         let lister = Lister {

@@ -10,6 +10,8 @@
 //! the first load is complete.
 //! A reader that is told to hands its range over: after a whole page, it leaves the parts and the position to its worker and
 //! ends. What happens then is in [`enumerator`](crate::enumerator).
+//! The first position of a range that starts at now is sealed at once, and whoever waits for the start learns of it: a run after
+//! this one must not begin at a later now.
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
 //! change written before that is read.
 
@@ -27,7 +29,7 @@ use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::feed::{ChangeFeed, Page, Start};
+use crate::feed::{ChangeFeed, Page, Receipt, Start};
 use figures::RangeFigures;
 pub use figures::RangeStatus;
 
@@ -51,7 +53,9 @@ pub struct Arrival {
 impl Arrival {
     /// Whether the ticker was told of it: an epoch is due for it at once.
     pub fn counts(&self) -> bool {
-        self.caught_up || self.handed_over.is_some() || !self.page.records.is_empty()
+        let page = &self.page;
+        let awaited = self.handed_over.is_some() || page.receipt.is_some();
+        self.caught_up || awaited || !page.records.is_empty()
     }
 }
 
@@ -143,6 +147,8 @@ pub struct Readers {
     pub open_ranges: Arc<AtomicUsize>,
     /// Told when a reader has met a split.
     pub split_seen: Arc<Notify>,
+    /// Ranges, of all sources, that start at now and have no durable position yet.
+    pub unfixed: Arc<watch::Sender<usize>>,
 }
 
 /// Why a reader has stopped.
@@ -241,6 +247,7 @@ impl<'a> Reading<'a> {
         if let Some((parts, token)) = self.due(&division) {
             return Ok(self.hand_over(parts, token).await);
         }
+        let mut unfixed = matches!(start, Start::Now).then(|| Arc::clone(&self.readers.unfixed));
         let mut finish = self.readers.finish.clone();
         let poll = self.readers.poll;
         let mut delay = poll.first;
@@ -249,7 +256,7 @@ impl<'a> Reading<'a> {
         loop {
             let finishing = *finish.borrow_and_update();
             let sent = Instant::now();
-            let page = tokio::select! {
+            let mut page = tokio::select! {
                 biased;
                 page = stream.next_page() => page?,
                 () = changed(&mut division), if self.last_token.is_some() => {
@@ -259,6 +266,10 @@ impl<'a> Reading<'a> {
                     }
                 }
             };
+            if let Some(unfixed) = unfixed.take() {
+                let fixed = move || unfixed.send_modify(|ranges| *ranges -= 1);
+                page.receipt = Some(Receipt::new(fixed));
+            }
             self.readers.count_charge(&page);
             let moved = self.last_token.as_ref() != Some(&page.token);
             self.figures.answered(&page, moved, sent);

@@ -19,6 +19,7 @@ fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Ar
         finish: watch::Sender::new(false).subscribe(),
         open_ranges: Arc::new(AtomicUsize::new(ranges)),
         split_seen: Arc::default(),
+        unfixed: Arc::new(watch::Sender::new(0)),
     })
 }
 

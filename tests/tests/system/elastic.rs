@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tidefeed::{CheckpointStore, ErrorKind, RunningJob};
+use tidefeed::config::StartAt;
+use tidefeed::{CheckpointStore, ErrorKind, Job, RunningJob};
 use tidefeed_tests::place::{Place, differences};
-use tidefeed_tests::{Order, Shop, start, until};
+use tidefeed_tests::{Order, Shop, config, start, until, views};
 
 /// Ranges of the orders by worker.
 fn spread(job: &RunningJob) -> BTreeMap<usize, usize> {
@@ -83,6 +84,33 @@ fn a_run_with_more_workers_divides_what_it_resumes() {
         job.finish_when_caught_up();
         job.join().expect("ends well");
         assert_right(&shop, &format!("{workers} workers"));
+    }
+}
+
+/// What is written after the start is read, also when the run is gone before it has read anything.
+#[test]
+fn now_is_when_the_start_returns() {
+    for seed in 0..10 {
+        let shop = Shop::new(seed);
+        let store = CheckpointStore::in_memory("shop");
+        shop.put(&order(1, 5));
+        for stopped in [true, false] {
+            let mut config = config(2);
+            let source = config.source.get_mut("orders").expect("the source");
+            source.start = StartAt::Now;
+            let job = Job::new("shop", config, shop.clone(), views);
+            let job = job.checkpoint_store(store.clone()).start().expect("starts");
+            match stopped {
+                true => {
+                    (2..60).for_each(|number| shop.put(&order(number, 5)));
+                    job.stop();
+                }
+                false => job.finish_when_caught_up(),
+            }
+            job.join().expect("ends well");
+        }
+        shop.delete("r1", "o1");
+        assert_right(&shop, &format!("seed {seed}"));
     }
 }
 
