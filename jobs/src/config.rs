@@ -350,7 +350,7 @@ mod tests {
         let wrong =
             report("[source.flights]\ndatabase = \"a\"\ncontainer = \"b\"\nstart = \"later\"\n");
         assert!(
-            wrong.contains("`later`") && wrong.contains("`beginning`"),
+            wrong.contains("\"later\"") && wrong.contains("\"beginning\""),
             "{wrong}"
         );
     }
