@@ -13,6 +13,7 @@ use serde_json::json;
 use tidefeed_operators::dead_letter::{
     LetterBox, Listed, Redeliver, Replayed, StoredDeadLetters, replay as replay_letters,
 };
+use tidefeed_operators::letters::OF_SOURCE;
 use tidefeed_runtime::checkpoint::inspect::{Held, while_held};
 use tidefeed_runtime::checkpoint::{CheckpointStore, LetterName};
 use tidefeed_runtime::{Error, ErrorKind, Result};
@@ -230,6 +231,29 @@ async fn replay(
 
 type Done = Vec<(Listed, Replayed)>;
 
+/// The letters of sinks, by sink. Those of sources have nothing to be written, and may not be `named`.
+fn by_sink(letters: Vec<Listed>, named: bool) -> Result<BTreeMap<String, Vec<Listed>>> {
+    let mut by_sink: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
+    for listed in letters {
+        let sink = listed.letter.sink.clone();
+        match sink.strip_prefix(OF_SOURCE) {
+            None => by_sink.entry(sink).or_default().push(listed),
+            Some(_) if !named => {}
+            Some(source) => {
+                let name = listed.name;
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "letter {name} is about a document of source {source}: correct the document in its container, there is \
+                         nothing to write"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(by_sink)
+}
+
 async fn replay_held(
     held: &Held,
     config: &JobConfig,
@@ -238,11 +262,8 @@ async fn replay_held(
 ) -> Result<Done> {
     let letters = letter_box(&held.store, config).await?;
     letters.guard(&held.fence);
-    let mut by_sink: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
-    for listed in chosen(&*letters, &request.names).await? {
-        let sink = listed.letter.sink.clone();
-        by_sink.entry(sink).or_default().push(listed);
-    }
+    let chosen = chosen(&*letters, &request.names).await?;
+    let by_sink = by_sink(chosen, !request.names.is_empty())?;
     // Every container is there before anything is written.
     let mut containers: Vec<(Arc<dyn Redeliver>, Vec<Listed>)> = Vec::new();
     for (sink, of_sink) in by_sink {
@@ -301,4 +322,45 @@ fn print_outcome((listed, became): &(Listed, Replayed)) {
         "{} {} document {}: {word}{why}",
         listed.name, letter.sink, letter.id
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidefeed_operators::dead_letter::{DeadLetter, LetterAction};
+
+    fn letter(of: &str) -> Listed {
+        let letter = DeadLetter {
+            sink: of.to_owned(),
+            partition_key: "[]".to_owned(),
+            id: "a".to_owned(),
+            epoch: None,
+            action: LetterAction::Upsert,
+            status: 0,
+            sub_status: 0,
+            message: String::new(),
+            activity_id: String::new(),
+            at_ms: 0,
+            body: None,
+        };
+        Listed {
+            name: letter.name(),
+            letter,
+            body_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn letters_of_sources_are_not_written_anywhere() {
+        let letters = || ["totals", "source:orders", "totals"].map(letter).to_vec();
+        let found = by_sink(letters(), false).expect("they are left out");
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["totals"]);
+        assert_eq!(found["totals"].len(), 2);
+        let error = by_sink(letters(), true).expect_err("one was named");
+        assert!(
+            error.report().contains("of source orders"),
+            "{}",
+            error.report()
+        );
+    }
 }

@@ -10,7 +10,7 @@ use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, Lister, ReaderParts, finer};
 use tidefeed_operators::feed::{ChangeFeed, Start};
-use tidefeed_operators::letters::LetterParts;
+use tidefeed_operators::letters::{LetterParts, OF_SOURCE};
 use tidefeed_operators::one_row::DuplicateRows;
 use tidefeed_operators::reader::{PollDelay, RangeStart, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
@@ -131,7 +131,7 @@ impl<'a> Wiring<'a> {
         };
         let keeps = (config.on_decode_error == DecodeErrors::DeadLetters).then_some(letters);
         let letters = keeps.flatten().map(|letters| LetterParts {
-            of: format!("source:{name}"),
+            of: format!("{OF_SOURCE}{name}"),
             advice: "documents in a minute do not decode: correct the job's types or the documents, or allow more dead letters",
             letters: Arc::clone(letters),
             per_minute: config.dead_letters_per_minute,

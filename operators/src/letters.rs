@@ -39,13 +39,16 @@ pub struct Undelivered {
     pub why: Box<str>,
 }
 
+/// What stands before the name of a source in the letters about its documents.
+pub const OF_SOURCE: &str = "source:";
+
 /// Documents that come, or go again before their epoch is complete.
 pub type UndeliveredUpdate = (Undelivered, u64, isize);
 
 /// What keeps the letters of a sink or a source, on one worker.
 #[derive(Clone)]
 pub struct LetterParts {
-    /// What the letters are said to be of: the sink's name, or `source:` and the source's.
+    /// What the letters are said to be of: the sink's name, or [`OF_SOURCE`] and the source's.
     pub of: String,
     /// What is wrong when there are too many, and what to do; goes on after "more than 5".
     pub advice: &'static str,
