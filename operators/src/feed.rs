@@ -10,6 +10,8 @@
 //! 5. A start at [`Start::Now`] is fixed when [`ChangeFeed::open`] returns: every change made after that is delivered, whatever
 //!    happens to the range, and the first page holds the position. No token says "now".
 //! 6. Throttling and passing faults are waited out inside [`PageStream::next_page`]; an error that comes out is final.
+//! 7. Dropping a `next_page` that has not finished loses nothing, for a feed that [divides](ChangeFeed::divide): its reader does so
+//!    when it is to hand its range over.
 //!
 //! Other inputs are behind the same port: [`files`](crate::files), whose ranges need not tile anything, and
 //! [`ingest`](crate::ingest), whose pages come when somebody sends them and who must learn when they are durable.
