@@ -23,6 +23,10 @@ pub struct Commit {
     pub generation: u64,
     /// Everything up to this epoch is in the sinks.
     pub epoch: u64,
+    /// Whether the sources had yet to catch up for the first time.
+    pub loading: bool,
+    /// Feed ranges of all versions whose newest versions had been loaded in part.
+    pub ranges_loading: usize,
 }
 
 impl CheckpointFiles {
@@ -42,10 +46,19 @@ impl CheckpointFiles {
             let field = |name: &str| commit[name].as_u64().expect("a number");
             let number = field("number");
             assert!(file.ends_with(format!("{number:012}")));
+            let sources = commit["tokens"].as_object().expect("of each source");
+            let ranges = sources.values().flat_map(|ranges| ranges.as_object());
+            let tokens = ranges.flat_map(|ranges| ranges.values());
+            let in_part = |token: &&Value| {
+                let token = token.as_str().unwrap_or_default();
+                token.contains("\"phase\":\"load\"") && token.contains("\"latest\":")
+            };
             Commit {
                 number,
                 generation: field("generation"),
                 epoch: field("epoch"),
+                loading: commit["loading"].as_bool().expect("yes or no"),
+                ranges_loading: tokens.filter(in_part).count(),
             }
         });
         CheckpointFiles {
