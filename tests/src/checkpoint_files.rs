@@ -25,8 +25,12 @@ pub struct Commit {
     pub epoch: u64,
     /// Whether the sources had yet to catch up for the first time.
     pub loading: bool,
-    /// Feed ranges of all versions whose newest versions had been loaded in part.
+    /// Feed ranges with a position.
+    pub ranges: usize,
+    /// Those of all versions whose newest versions had been loaded in part.
     pub ranges_loading: usize,
+    /// Bytes of all positions.
+    pub token_bytes: usize,
 }
 
 impl CheckpointFiles {
@@ -49,8 +53,8 @@ impl CheckpointFiles {
             let sources = commit["tokens"].as_object().expect("of each source");
             let ranges = sources.values().flat_map(|ranges| ranges.as_object());
             let tokens = ranges.flat_map(|ranges| ranges.values());
-            let in_part = |token: &&Value| {
-                let token = token.as_str().unwrap_or_default();
+            let tokens: Vec<_> = tokens.filter_map(Value::as_str).collect();
+            let in_part = |token: &&&str| {
                 token.contains("\"phase\":\"load\"") && token.contains("\"latest\":")
             };
             Commit {
@@ -58,7 +62,9 @@ impl CheckpointFiles {
                 generation: field("generation"),
                 epoch: field("epoch"),
                 loading: commit["loading"].as_bool().expect("yes or no"),
-                ranges_loading: tokens.filter(in_part).count(),
+                ranges: tokens.len(),
+                ranges_loading: tokens.iter().filter(in_part).count(),
+                token_bytes: tokens.iter().map(|token| token.len()).sum(),
             }
         });
         CheckpointFiles {

@@ -146,7 +146,8 @@ impl ChangeFeed for FileFeed {
 
 fn position(range: &FeedRangeId, token: &ContinuationToken) -> Result<Position> {
     let of_range = |position: &Position| match range.0.strip_prefix(ONE) {
-        Some(name) => position.file == name,
+        // Nothing was read of a file with half a header.
+        Some(name) => position.file == name || position == &Position::default(),
         None => range.0 == ALL,
     };
     let position = Position::parse(token).ok().filter(of_range);

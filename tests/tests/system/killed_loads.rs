@@ -21,11 +21,11 @@ const BEFORE: usize = 900;
 /// Runs that die over one load, at most.
 const DEATHS: u64 = 5;
 /// Documents in a page.
-const PAGES: &str = "page_size = 4\n";
+const PAGES: &str = "page_size = 2\n";
 
 fn slow(database: &str) -> Vec<FaultRule> {
     let delay = FaultAction::Delay {
-        ms: 2,
+        ms: 5,
         jitter_ms: 10,
     };
     let rule = FaultRule::new(delay).on(&[FaultOperation::ChangeFeed]);
@@ -52,9 +52,10 @@ fn loads_that_are_killed_are_gone_on_with() {
             threads.spawn(move || writer.run(&end, topology));
             let mut job = Job::new(&writing, random.fork());
             for _ in 0..job.random.u64(1..=DEATHS) {
-                let moment = match job.random.bool() {
-                    true => Moment::Requests(job.random.u64(20..200)),
-                    false => Moment::at_start(&mut job.random),
+                let moment = match job.random.u8(0..4) {
+                    0 => Moment::Requests(job.random.u64(20..200)),
+                    1 => Moment::at_start(&mut job.random),
+                    _ => Moment::Committed(job.random.u64(0..20)),
                 };
                 job.kill_at(moment);
                 killed += 1;

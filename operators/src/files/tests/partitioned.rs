@@ -85,4 +85,12 @@ async fn every_file_is_followed_by_itself() {
     folder.write("b.jsonl", "{\"id\":3}\n{\"id\":5}\n{\"id\":7}\n");
     let resumed = read_range(&feed, &folder.path("b.jsonl"), Start::Token(token)).await;
     assert_eq!(resumed.0, "{\"id\":7}");
+    // Not even its header is whole.
+    let name = folder.path("d.csv");
+    folder.write("d.csv", "id,na");
+    let (documents, token) = read_range(&feed, &name, Start::Beginning).await;
+    assert_eq!(documents, "");
+    folder.append("d.csv", "me\n8,\n");
+    let (documents, _) = read_range(&feed, &name, Start::Token(token)).await;
+    assert_eq!(documents, "{\"id\":\"8\",\"name\":\"\"}");
 }
