@@ -158,6 +158,7 @@ impl Pipeline {
             starts: ranges.iter().cloned().map(start).collect(),
             least: ranges.len(),
             live: ranges,
+            absent: BTreeMap::new(),
             changes,
             assignment: Assignment::new(1, 0),
         };

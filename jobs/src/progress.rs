@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidefeed_operators::progress::{Mark, ProgressMarks, Reached};
 use tidefeed_operators::target::REQUEST_DEADLINE;
@@ -27,10 +27,7 @@ use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::SinkStart;
 use tidefeed_runtime::{Epoch, Error, ErrorKind, Ledger, Result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
-
-/// How often to look whether a requested commit is durable. It takes some milliseconds, and a look costs nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+use tokio::time::timeout;
 
 /// Which marks are due. Pure.
 #[derive(Debug, Default)]
@@ -61,10 +58,6 @@ impl Due {
         };
         self.next
             .extend(sinks.into_iter().map(|sink| (sink, epoch)));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.requested.is_empty() && self.next.is_empty()
     }
 
     fn take(&mut self, committed_ms: u64) -> Vec<Mark> {
@@ -168,7 +161,6 @@ impl Follower {
         committer: CommitSender,
     ) -> Self {
         loop {
-            let looks = self.writing.is_none() && !self.due.is_empty();
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => {
@@ -184,7 +176,7 @@ impl Follower {
                         self.ledger.fail(error);
                     }
                 }
-                () = sleep(LOOK_EVERY), if looks => {}
+                () = self.ledger.follow() => {}
             }
             if self.writing.is_none() {
                 self.write();
@@ -286,6 +278,10 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn nothing_due(due: &Due) -> bool {
+        due.requested.is_empty() && due.next.is_empty()
+    }
+
     fn said(due: &mut Due) -> Vec<(String, u64)> {
         let marks = due.take(7).into_iter();
         let said = marks.map(|mark| {
@@ -299,14 +295,14 @@ mod tests {
     #[test]
     fn a_mark_is_due_when_its_commit_is_durable_and_not_before() {
         let mut due = Due::default();
-        assert!(due.is_empty());
+        assert!(nothing_due(&due));
         due.requested(Epoch(3), sinks(&["a"]));
         due.committed(Epoch(2));
         assert_eq!(said(&mut due), []);
-        assert!(!due.is_empty());
+        assert!(!nothing_due(&due));
         due.committed(Epoch(3));
         assert_eq!(said(&mut due), [("a".to_owned(), 3)]);
-        assert!(due.is_empty());
+        assert!(nothing_due(&due));
         // The committer has put three requests into one commit, and another is on its way.
         for (epoch, names) in [
             (4, &["a"][..]),
@@ -318,7 +314,7 @@ mod tests {
         }
         due.committed(Epoch(6));
         assert_eq!(said(&mut due), [("a".to_owned(), 6), ("b".to_owned(), 6)]);
-        assert!(!due.is_empty());
+        assert!(!nothing_due(&due));
     }
 
     #[test]

@@ -28,12 +28,13 @@ pub(crate) fn starts(
     Ok(starts.collect())
 }
 
-/// A saved range resumes at its token, as it was saved: the service still knows a range that it has split since. A live range
-/// that no saved range overlaps was never read, so it begins where a fresh run would. Together they must tile the key
-/// space.
+/// A saved range resumes at its token, as it was saved: the service still knows a range that it has split since. What of the live
+/// ranges no saved range overlaps was never read, so it begins where a fresh run would: a run may have ended before every range
+/// that it began had a durable position, and partitions may have merged since, or ranges have been parts of them from the
+/// start. Together they must tile the key space.
 ///
 /// # Errors
-/// `Checkpoint` when saved and live ranges leave a gap or overlap.
+/// `Checkpoint` when saved ranges overlap, or lie where no live range is.
 fn tiling_starts(
     source: &str,
     saved: &BTreeMap<FeedRangeId, ContinuationToken>,
@@ -45,8 +46,9 @@ fn tiling_starts(
         .map(|(range, token)| (range.clone(), Start::Token(token.clone())));
     let never_read = live
         .iter()
-        .filter(|range| !saved.keys().any(|saved| saved.overlaps(range)));
-    let begun = never_read.map(|range| (range.clone(), fresh.clone()));
+        .flat_map(|range| range.cut_at(saved.keys()))
+        .filter(|part| !saved.keys().any(|saved| saved.overlaps(part)));
+    let begun = never_read.map(|range| (range, fresh.clone()));
     let mut starts: Vec<_> = resumed.chain(begun).collect();
     starts.sort_by_cached_key(|(range, _)| range.bounds());
     let whole = tile(live.iter());
@@ -142,11 +144,35 @@ mod tests {
         assert_eq!(starts[0], (FeedRangeId("-80".into()), Start::Beginning));
     }
 
+    /// A run that died before every range that it began had a durable position could not be gone on with, if partitions had
+    /// merged by then, or its ranges were parts of partitions.
     #[test]
-    fn gaps_and_overlaps_are_refused() {
+    fn what_is_missing_of_a_range_begins_afresh() {
+        for (kept, live, begun) in [
+            (
+                &["-10", "20-30", "30-FF"][..],
+                &["-10", "1000-3000", "30-FF"][..],
+                &["1000-20"][..],
+            ),
+            (&["20-40"], &["-FF"], &["-20", "40-FF"]),
+            (&["-60"], &["-80", "80-FF"], &["60-80", "80-FF"]),
+        ] {
+            let starts = tiling_starts("s", &saved(kept), &ids(live), &Start::Beginning);
+            let starts = starts.expect("tiles");
+            let fresh = starts
+                .iter()
+                .filter(|(_, start)| *start == Start::Beginning);
+            let fresh: Vec<_> = fresh.map(|(range, _)| range.clone()).collect();
+            assert_eq!(fresh, ids(begun));
+            assert_eq!(starts.len(), kept.len() + begun.len());
+        }
+    }
+
+    #[test]
+    fn what_does_not_tile_is_refused() {
         for (kept, live) in [
-            (&["-60"][..], &["-80", "80-FF"][..]),
-            (&["-80", "60-FF"], &["-80", "80-FF"]),
+            (&["-80", "60-FF"][..], &["-80", "80-FF"][..]),
+            (&["-80", "80-FF"], &["-80"]),
         ] {
             let error = tiling_starts("s", &saved(kept), &ids(live), &Start::Beginning)
                 .expect_err("no tiling");

@@ -111,6 +111,9 @@ impl Job {
         for (name, feed) in feeds {
             wiring.source(&name, feed, letters.as_ref(), &tasks).await?;
         }
+        if wiring.nothing_to_load() {
+            ledger.complete_load(ledger.committed_through());
+        }
         for (name, target) in &targets {
             target.guard(ledger.fence());
             if let Some(letters) = &letters {

@@ -23,7 +23,7 @@ use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
 use tidefeed_runtime::loader::{EPOCHS, Outlets};
 use tidefeed_runtime::sealer::{DueSender, PartSender};
 use tidefeed_runtime::states::{StateWriter, state_source};
-use tidefeed_runtime::{Epoch, FeedRangeId, Result};
+use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Result};
 use tokio::sync::Notify;
 
 use crate::config::JobConfig;
@@ -87,8 +87,12 @@ impl<'a> Wiring<'a> {
         let least = config
             .feed_ranges
             .map_or(self.config.workers.0, |ranges| ranges as usize);
-        let starts = self.starts(name, feed.as_ref(), &live, least)?;
-        self.open_ranges.fetch_add(starts.len(), Ordering::AcqRel);
+        let saved = self.shared.resumed.tokens.get(name);
+        let saved = saved.cloned().unwrap_or_default();
+        let starts = self.starts(name, feed.as_ref(), &saved, &live, least)?;
+        let appear = feed.ranges_appear();
+        let open = starts.len() + usize::from(appear);
+        self.open_ranges.fetch_add(open, Ordering::AcqRel);
         self.shared.ledger.expect_to_catch_up(starts.len());
         let at_now = starts.iter().filter(|start| start.start == Start::Now);
         let at_now = at_now.count();
@@ -109,21 +113,26 @@ impl<'a> Wiring<'a> {
             unfixed: Arc::clone(&self.shared.unfixed),
         });
         let (to, changes) = Inbox::new(1);
-        let lister = Lister {
-            feed,
-            source: name.to_owned(),
-            every: Duration::from_millis(config.refresh_ms),
-            split_seen,
-            ledger: self.shared.ledger.clone(),
-            to,
-        };
-        let listing = format!("the lister of source {name}");
-        tasks.spawn(listing, lister.run(live.clone()));
+        if appear || feed.ranges_tile() {
+            let lister = Lister {
+                feed,
+                source: name.to_owned(),
+                every: Duration::from_millis(config.refresh_ms),
+                split_seen,
+                finish: self.shared.finish.subscribe(),
+                ledger: self.shared.ledger.clone(),
+                to,
+            };
+            let listing = format!("the lister of source {name}");
+            tasks.spawn(listing, lister.run(live.clone()));
+        }
         // Later sources begin at another worker, so that single ranges do not all meet on worker 0.
         let assignment = Assignment::new(self.workers.len(), self.ranges);
         self.ranges += starts.len();
+        let absent = saved.into_iter().filter(|(range, _)| !live.contains(range));
         let enumerator = EnumeratorParts {
             starts,
+            absent: absent.collect(),
             live,
             changes,
             least,
@@ -148,15 +157,13 @@ impl<'a> Wiring<'a> {
         &self,
         name: &str,
         feed: &dyn ChangeFeed,
+        saved: &BTreeMap<FeedRangeId, ContinuationToken>,
         live: &[FeedRangeId],
         least: usize,
     ) -> Result<Vec<RangeStart>> {
         let fresh = Start::from(self.config.source[name].start);
-        let resumed = &self.shared.resumed.tokens;
-        let saved = resumed.get(name).cloned().unwrap_or_default();
-        let (ranges, starts): (Vec<_>, Vec<_>) = starts(name, feed, &saved, live, &fresh)?
-            .into_iter()
-            .unzip();
+        let (ranges, starts): (Vec<_>, Vec<_>) =
+            starts(name, feed, saved, live, &fresh)?.into_iter().unzip();
         let loading = !self.shared.ledger.loaded();
         let divided = finer(&ranges, live, least, |range, parts| {
             feed.divide(range, parts)
@@ -315,6 +322,11 @@ impl<'a> Wiring<'a> {
             worker.time = Some(TimeParts::new(filters, load, dues.clone(), ledger));
         }
         self.outlets.insert(EPOCHS.to_owned(), outlets);
+    }
+
+    /// Whether no source has anything to load.
+    pub(crate) fn nothing_to_load(&self) -> bool {
+        self.ranges == 0
     }
 
     /// Parts for each worker, and where the checkpoint's contents go.

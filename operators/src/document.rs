@@ -234,19 +234,8 @@ impl<'scope, R: Serialize + Clone + 'static> EncodeDocuments<'scope>
         encoder: DocumentEncoder,
         ledger: Ledger,
     ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
-        self.unary(Pipeline, "EncodeDocuments", move |_cap, _info| {
-            move |input, output| {
-                input.for_each(|cap, rows| {
-                    let mut session = output.session(&cap);
-                    for (row, time, diff) in rows.drain(..) {
-                        match encoder.encode(&row) {
-                            Ok(document) => session.give((document, time, diff)),
-                            Err(error) => ledger.fail(error),
-                        }
-                    }
-                });
-            }
-        })
+        let update = |_epoch, (row, time, diff)| (0, row, time, diff);
+        encode(self, "EncodeDocuments", encoder, ledger, update)
     }
 }
 
@@ -269,30 +258,40 @@ impl<'scope, R: Serialize + Clone + 'static> EncodeRecords<'scope>
         encoder: DocumentEncoder,
         ledger: Ledger,
     ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
-        self.unary(Pipeline, "EncodeRecords", move |_cap, _info| {
-            move |input, output| {
-                input.for_each(|cap, records| {
-                    let epoch = *cap.time();
-                    let mut session = output.session(&cap);
-                    for (position, record) in records.drain(..) {
-                        match encoder.encode(&record) {
-                            Ok(document) => {
-                                session.give((
-                                    ViewDocument {
-                                        position,
-                                        ..document
-                                    },
-                                    epoch,
-                                    1,
-                                ));
-                            }
-                            Err(error) => ledger.fail(error),
-                        }
-                    }
-                });
-            }
-        })
+        let arrival = |epoch, (position, record)| (position, record, epoch, 1);
+        encode(self, "EncodeRecords", encoder, ledger, arrival)
     }
+}
+
+/// Encodes what `update` makes of each item and its epoch: a position, a row, and when and how often it comes.
+fn encode<'scope, T: Clone + 'static, R: Serialize>(
+    items: StreamVec<'scope, u64, T>,
+    name: &str,
+    encoder: DocumentEncoder,
+    ledger: Ledger,
+    update: impl Fn(u64, T) -> (u64, R, u64, isize) + 'static,
+) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
+    items.unary(Pipeline, name, move |_cap, _info| {
+        move |input, output| {
+            input.for_each(|cap, items| {
+                let epoch = *cap.time();
+                let mut session = output.session(&cap);
+                for item in items.drain(..) {
+                    let (position, row, time, diff) = update(epoch, item);
+                    match encoder.encode(&row) {
+                        Ok(document) => {
+                            let document = ViewDocument {
+                                position,
+                                ..document
+                            };
+                            session.give((document, time, diff));
+                        }
+                        Err(error) => ledger.fail(error),
+                    }
+                }
+            });
+        }
+    })
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ pub trait ChangeFeed: Send + Sync + 'static {
         true
     }
 
+    /// Whether a run also reads independent ranges that appear after it has begun, each from its beginning. Of ranges that tile a
+    /// key space nothing appears: what is new in the list is a part of what is read already.
+    fn ranges_appear(&self) -> bool {
+        false
+    }
+
     /// Opens one range. Does no more than it must: with [`Start::Now`] it waits until the position is fixed in every part of the
     /// range; otherwise the first page is read by the first `next_page`.
     ///

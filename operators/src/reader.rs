@@ -143,7 +143,7 @@ pub struct Readers {
     pub ledger: Ledger,
     /// Turns true when every range shall end once it has caught up.
     pub finish: watch::Receiver<bool>,
-    /// Ranges, of all sources, that have not ended.
+    /// Ranges, of all sources, that have not ended, and one more for each source whose ranges may yet appear.
     pub open_ranges: Arc<AtomicUsize>,
     /// Told when a reader has met a split.
     pub split_seen: Arc<Notify>,
@@ -179,9 +179,7 @@ impl Readers {
         let reading = Reading::new(&self, &from, &figures, &inbox);
         tokio::select! {
             stopped = reading.run(from.start.clone(), division) => match stopped {
-                Ok(Stopped::AtTheEnd) => if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.ledger.complete_input();
-                },
+                Ok(Stopped::AtTheEnd) => self.one_has_ended(),
                 Ok(Stopped::HandedOver | Stopped::Alone) => {}
                 Err(error) => self.ledger.fail(error),
             },
@@ -189,6 +187,18 @@ impl Readers {
             _ = end.wait_for(|ended| *ended) => {}
         }
         ranges.lock().remove(&from.range);
+    }
+
+    /// So many ranges more have to end before the input is complete.
+    pub(crate) fn more_to_read(&self, ranges: usize) {
+        self.open_ranges.fetch_add(ranges, Ordering::AcqRel);
+    }
+
+    /// A range has ended, or what could bring others. With the last one the input is complete.
+    pub(crate) fn one_has_ended(&self) {
+        if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ledger.complete_input();
+        }
     }
 
     /// Every poll costs, also one that finds nothing and is not delivered.
@@ -244,9 +254,6 @@ impl<'a> Reading<'a> {
     }
 
     async fn run(mut self, start: Start, mut division: Division) -> Result<Stopped> {
-        if let Some((parts, token)) = self.due(&division) {
-            return Ok(self.hand_over(parts, token).await);
-        }
         let mut unfixed = matches!(start, Start::Now).then(|| Arc::clone(&self.readers.unfixed));
         let mut finish = self.readers.finish.clone();
         let poll = self.readers.poll;
@@ -254,17 +261,15 @@ impl<'a> Reading<'a> {
         let mut stream = self.readers.feed.open(self.range, start).await?;
         let mut partitions = 1;
         loop {
+            if let Some((parts, token)) = self.due(&division) {
+                return Ok(self.hand_over(parts, token).await);
+            }
             let finishing = *finish.borrow_and_update();
             let sent = Instant::now();
             let mut page = tokio::select! {
                 biased;
                 page = stream.next_page() => page?,
-                () = changed(&mut division), if self.last_token.is_some() => {
-                    match self.due(&division) {
-                        Some((parts, token)) => return Ok(self.hand_over(parts, token).await),
-                        None => continue,
-                    }
-                }
+                () = changed(&mut division), if self.last_token.is_some() => continue,
             };
             if let Some(unfixed) = unfixed.take() {
                 let fixed = move || unfixed.send_modify(|ranges| *ranges -= 1);
@@ -280,9 +285,6 @@ impl<'a> Reading<'a> {
             let idle = page.records.is_empty() && page.caught_up;
             if !self.deliver_news(page, moved).await {
                 return Ok(Stopped::Alone);
-            }
-            if let Some((parts, token)) = self.due(&division) {
-                return Ok(self.hand_over(parts, token).await);
             }
             if !idle {
                 delay = poll.first;
@@ -309,16 +311,11 @@ impl<'a> Reading<'a> {
 
     /// Ends the range where it stands. Its parts have yet to end and to catch up in its place.
     async fn hand_over(self, parts: Vec<FeedRangeId>, token: ContinuationToken) -> Stopped {
-        let Readers {
-            ledger,
-            open_ranges,
-            ..
-        } = self.readers;
-        open_ranges.fetch_add(parts.len(), Ordering::AcqRel);
-        open_ranges.fetch_sub(1, Ordering::AcqRel);
+        // In its own place the first of them, so that the input is never complete in between.
+        self.readers.more_to_read(parts.len() - 1);
         let loading = self.loading;
         if loading {
-            ledger.expect_to_catch_up(parts.len());
+            self.readers.ledger.expect_to_catch_up(parts.len());
         }
         let page = Page {
             records: Vec::new(),
@@ -384,7 +381,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Resolves when there is something new to see; never when there cannot be any more.
-async fn changed<T>(watched: &mut watch::Receiver<T>) {
+pub(crate) async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending().await
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::bridge::Waker;
 use crate::checkpoint::SealRef;
@@ -49,6 +49,8 @@ struct Shared {
     ticker: Waker,
     sealed: Mutex<Vec<Waker>>,
     gated: Mutex<Vec<Waker>>,
+    /// Told when a commit is durable, and when sinks may write.
+    follower: Notify,
     end: watch::Sender<bool>,
 }
 
@@ -121,6 +123,7 @@ impl Ledger {
             ticker: Waker::default(),
             sealed: Mutex::new(Vec::new()),
             gated: Mutex::new(Vec::new()),
+            follower: Notify::new(),
             end: watch::Sender::new(false),
         };
         Ledger(Arc::new(shared), Failpoints::default())
@@ -274,6 +277,13 @@ impl Ledger {
         epochs.commits_written += 1;
         epochs.last_commit_at = Some(at);
         self.0.committed_through.store(epoch.0, Ordering::Release);
+        self.0.follower.notify_one();
+    }
+
+    /// Resolves when a commit has become durable, or sinks may write, since it did so last. For whoever follows the commits, and
+    /// nobody else.
+    pub async fn follow(&self) {
+        self.0.follower.notified().await;
     }
 
     /// The newest committed epoch.
@@ -362,6 +372,7 @@ impl Ledger {
 
     fn wake_gated(&self) {
         self.0.gated.lock().iter().for_each(Waker::wake);
+        self.0.follower.notify_one();
     }
 
     /// Records the first failure and ends the run. Later ones are consequences and only logged.

@@ -23,6 +23,14 @@ pub struct Commit {
     pub generation: u64,
     /// Everything up to this epoch is in the sinks.
     pub epoch: u64,
+    /// Whether the sources had yet to catch up for the first time.
+    pub loading: bool,
+    /// Feed ranges with a position.
+    pub ranges: usize,
+    /// Those of all versions whose newest versions had been loaded in part.
+    pub ranges_loading: usize,
+    /// Bytes of all positions.
+    pub token_bytes: usize,
 }
 
 impl CheckpointFiles {
@@ -42,10 +50,21 @@ impl CheckpointFiles {
             let field = |name: &str| commit[name].as_u64().expect("a number");
             let number = field("number");
             assert!(file.ends_with(format!("{number:012}")));
+            let sources = commit["tokens"].as_object().expect("of each source");
+            let ranges = sources.values().flat_map(|ranges| ranges.as_object());
+            let tokens = ranges.flat_map(|ranges| ranges.values());
+            let tokens: Vec<_> = tokens.filter_map(Value::as_str).collect();
+            let in_part = |token: &&&str| {
+                token.contains("\"phase\":\"load\"") && token.contains("\"latest\":")
+            };
             Commit {
                 number,
                 generation: field("generation"),
                 epoch: field("epoch"),
+                loading: commit["loading"].as_bool().expect("yes or no"),
+                ranges: tokens.len(),
+                ranges_loading: tokens.iter().filter(in_part).count(),
+                token_bytes: tokens.iter().map(|token| token.len()).sum(),
             }
         });
         CheckpointFiles {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checkpoint_files::newest_generation;
+use crate::checkpoint_files::{CheckpointFiles, newest_generation};
 use crate::process::Run;
 
 /// When to kill a run.
@@ -14,6 +14,8 @@ pub enum Moment {
     Requests(u64),
     /// So long after the run has taken over the checkpoint: it pins its start, rehydrates, compares the views.
     TakenOver(Duration),
+    /// So many requests after the first commit of the run: what it read first is in the views, and what it read next is not.
+    Committed(u64),
     /// When so many changes are written to the source and the run has taken over, and so many requests later.
     Written(u64, u64),
 }
@@ -70,6 +72,12 @@ impl Moment {
             }
             Moment::TakenOver(later) => {
                 let _ = run.wait_until(taken_over) && run.wait_for(later);
+            }
+            Moment::Committed(later) => {
+                let commit = || CheckpointFiles::of(watched.checkpoint).commit;
+                run.wait_until(|| commit().is_some_and(|commit| commit.generation > before));
+                let from = (watched.requests)();
+                run.wait_until(|| (watched.requests)() >= from + later);
             }
             Moment::Written(changes, later) => {
                 run.wait_until(|| taken_over() && (watched.written)() >= changes);

@@ -169,10 +169,17 @@ impl Place {
     /// # Panics
     /// When they cannot be written.
     pub fn write(&self, documents: Vec<OrderDocument>) -> u64 {
-        let write = |document: OrderDocument| {
-            let partition_key = json!([document.order.region]).to_string();
-            let body = serde_json::to_vec(&document).expect("JSON");
-            DocumentWrite::upsert(partition_key, document.order.id, body)
+        self.apply(documents.into_iter().map(upsert).collect())
+    }
+
+    /// The same, but documents that say that they are deleted go from the container.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn write_and_delete(&self, documents: Vec<OrderDocument>) -> u64 {
+        let write = |document: OrderDocument| match document.deleted {
+            true => DocumentWrite::delete(partition_key(&document), document.order.id),
+            false => upsert(document),
         };
         self.apply(documents.into_iter().map(write).collect())
     }
@@ -213,6 +220,15 @@ impl Default for Place {
     fn default() -> Self {
         Place::new()
     }
+}
+
+fn partition_key(document: &OrderDocument) -> String {
+    json!([document.order.region]).to_string()
+}
+
+fn upsert(document: OrderDocument) -> DocumentWrite {
+    let body = serde_json::to_vec(&document).expect("JSON");
+    DocumentWrite::upsert(partition_key(&document), document.order.id, body)
 }
 
 /// The rows in which two sets of views differ, a few of each view; empty when they are equal.

@@ -116,6 +116,8 @@ impl Run {
     /// # Panics
     /// When it hangs.
     pub fn end(mut self) -> (ExitStatus, Vec<String>) {
+        // From here on, however long it has run.
+        self.deadline = Instant::now() + DEADLINE;
         self.wait_until(|| false);
         let status = self.child.wait().expect("ours to wait for");
         (status, std::mem::take(&mut self.lines))

@@ -13,6 +13,8 @@ use crate::views::Order;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Orders that a producer has at most.
 const ORDERS: u32 = 60;
+/// Orders in a request, at most.
+const MOST: usize = 7;
 
 /// An address of this machine that nobody listens on now. Its port is none that a system gives to clients: one that knocks while
 /// nobody listens could be given the very port, and be connected with itself.
@@ -37,11 +39,36 @@ pub fn posted_orders(address: SocketAddr) -> String {
     )
 }
 
-/// Sends a request without retrying, and returns the status of the answer.
+/// The head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// How long to wait before the next try, in seconds, if it says so.
+    pub retry_after: Option<u64>,
+}
+
+impl Answer {
+    fn read(text: &str) -> Option<Self> {
+        let (head, _body) = text.split_once("\r\n\r\n")?;
+        let retry_after = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let found = name.eq_ignore_ascii_case("retry-after");
+            found.then(|| value.trim().parse().ok()).flatten()
+        });
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer {
+            status,
+            retry_after,
+        })
+    }
+}
+
+/// Sends a request without retrying, and returns the answer.
 ///
 /// # Errors
 /// When no answer comes; the request may have been carried out then.
-pub fn exchange(address: SocketAddr, method: &str, body: &str) -> Result<u16> {
+pub fn exchange(address: SocketAddr, method: &str, body: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let length = body.len();
@@ -51,11 +78,18 @@ pub fn exchange(address: SocketAddr, method: &str, body: &str) -> Result<u16> {
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    status.ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))
+    Answer::read(&answer).ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Acknowledged,
+    /// It was not taken, because too much waits.
+    Refused,
+    /// It may have been taken or not.
+    Unknown,
 }
 
 /// A request.
@@ -81,7 +115,7 @@ impl Request {
         }
     }
 
-    fn send(&self, address: SocketAddr) -> Result<u16> {
+    fn send(&self, address: SocketAddr) -> Result<Answer> {
         match self {
             Request::Upsert(orders) => exchange(address, "POST", &json!(orders).to_string()),
             Request::Remove(orders) => {
@@ -115,26 +149,33 @@ impl Producer {
         }
     }
 
-    /// Sends what was not acknowledged once more, or else something new. True when it is acknowledged.
+    /// Sends what was not acknowledged once more, or else something new.
     ///
     /// # Panics
-    /// When the job says that the request is wrong.
-    pub fn send(&mut self, address: SocketAddr) -> bool {
+    /// When the job says that the request is wrong, or not when to send it again.
+    pub fn send(&mut self, address: SocketAddr) -> Outcome {
         let request = match self.pending.take() {
             Some(request) => request,
             None => self.draw(),
         };
         let answer = request.send(address);
-        if let Ok(200) = answer {
-            request.apply(&mut self.acknowledged);
-            return true;
-        }
-        assert!(
-            !matches!(answer, Ok(status) if ![429, 503].contains(&status)),
-            "{answer:?} to {request:?}"
-        );
+        let outcome = match &answer {
+            Ok(Answer { status: 200, .. }) => {
+                request.apply(&mut self.acknowledged);
+                return Outcome::Acknowledged;
+            }
+            Ok(answer) => {
+                let again = [429, 503].contains(&answer.status) && answer.retry_after.is_some();
+                assert!(again, "{answer:?} to {request:?}");
+                match answer.status {
+                    429 => Outcome::Refused,
+                    _ => Outcome::Unknown,
+                }
+            }
+            Err(_) => Outcome::Unknown,
+        };
         self.pending = Some(request);
-        false
+        outcome
     }
 
     /// The orders that the job may hold now: those that were acknowledged, and if something is pending, those with that.
@@ -153,7 +194,7 @@ impl Producer {
         let random = &mut self.random;
         if !self.acknowledged.is_empty() && random.u8(0..4) == 0 {
             let gone = self.acknowledged.values().filter(|_| random.u8(0..8) == 0);
-            return Request::Remove(gone.cloned().collect());
+            return Request::Remove(gone.take(MOST).cloned().collect());
         }
         let order = |_| Order {
             id: format!("o{}", random.u32(0..ORDERS)),
@@ -161,7 +202,7 @@ impl Producer {
             customer: format!("c{}", random.u8(0..5)),
             cents: random.i64(1..1000),
         };
-        let count = 1 + self.acknowledged.len() % 7;
+        let count = 1 + self.acknowledged.len() % MOST;
         Request::Upsert((0..count).map(order).collect())
     }
 }

@@ -45,7 +45,8 @@ pub struct SourceConfig {
     /// Of files: go on polling for appended lines and new files. Default false: the source ends with the last file there is.
     #[serde(default)]
     pub follow: bool,
-    /// Of files: read them at the same time. Default false. It promises that no key is in two files.
+    /// Of files: read them at the same time, with `follow` those too that appear. Default false. It promises that no key is in two
+    /// files.
     #[serde(default)]
     pub partitioned: bool,
     /// The address to listen on for posted documents, as `"127.0.0.1:8090"`: the [requests and
@@ -111,7 +112,7 @@ pub struct SourceConfig {
     pub feed_ranges: Option<u32>,
     /// How often to look for partitions that have split, milliseconds; default 60000, 10 to 3600000. A reader that meets a split
     /// looks at once, and reads on meanwhile; this only finds those that it has not met. Default: half of what the service's
-    /// Spark connector takes.
+    /// Spark connector takes. Of files that are `partitioned` and followed, how often to look for new ones.
     #[serde(default = "default_refresh_ms")]
     pub refresh_ms: u64,
     /// What to do with a document that does not decode as the job's type: `fail` (default) ends the run before anything of its

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             worker 0                                    every worker
-//!   lister --partitions--> enumerator --orders--> readers --pages--> source --upserts-->
+//!   lister --listings--> enumerator --orders-->   readers --pages--> source --upserts-->
 //!                              ^                                        |
 //!                              +--------- ranges handed over -----------+  when their epoch is sealed
 //! ```
@@ -20,6 +20,8 @@
 //!    they come from, and changes of one document stay in order.
 //! 4. Ranges of partitions that merge stay as they are, side by side in one partition: each has a position of its own, and the
 //!    service reads a part of a partition as well as a whole one.
+//! 5. An independent range that [appears](ChangeFeed::ranges_appear) is placed like those of the start: at the position that a
+//!    run before this one left, if there is one, else at its beginning. It counts as no part of the first load.
 //!
 //! A partition that splits is read on all the while: the service's client reads a range across its partitions. So nothing
 //! depends on how soon a split is seen, only how many workers share the load.
@@ -39,10 +41,10 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use tokio::sync::watch;
 
-pub use lister::Lister;
+pub use lister::{Lister, Listing};
 pub use plan::{Assignment, Division, finer};
 
-use crate::feed::Start;
+use crate::feed::{ChangeFeed, Start};
 use crate::reader::{Arrival, RangeStart, Readers};
 
 /// A feed range that was handed over, in an epoch that is sealed.
@@ -71,8 +73,10 @@ pub struct EnumeratorParts {
     pub starts: Vec<RangeStart>,
     /// The partitions that there are at the start.
     pub live: Vec<FeedRangeId>,
-    /// The partitions whenever they have changed.
-    pub changes: Inbox<Vec<FeedRangeId>>,
+    /// The ranges whenever they have changed.
+    pub changes: Inbox<Listing>,
+    /// Positions of independent ranges that are not there at the start, in case they appear.
+    pub absent: BTreeMap<FeedRangeId, ContinuationToken>,
     /// Ranges to read at least.
     pub least: usize,
     /// No range is placed yet.
@@ -99,11 +103,11 @@ pub struct ReaderParts {
 pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: ReaderParts) {
     let scope = released.scope();
     let enumerator = parts.enumerator.take();
-    let feed = Arc::clone(&parts.readers.feed);
+    let readers = Arc::clone(&parts.readers);
     let name = format!("Enumerator: {}", parts.source);
-    type Orders = CapacityContainerBuilder<Vec<(u64, Order)>>;
+    type Given = CapacityContainerBuilder<Vec<(u64, Order)>>;
     let to_enumerator = Exchange::new(|_: &Released| 0);
-    let orders = released.unary_frontier::<Orders, _, _, _>(to_enumerator, &name, |cap, info| {
+    let orders = released.unary_frontier::<Given, _, _, _>(to_enumerator, &name, |cap, info| {
         let mut enumerator = enumerator.map(|parts| {
             let activator = scope.worker().sync_activator_for(info.address.to_vec());
             parts.changes.attach(activator);
@@ -118,8 +122,13 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
                 waiting.append(released);
             });
             let bound = frontier.frontier().as_option().copied();
-            let orders = state.orders(bound, |range, parts| feed.divide(range, parts));
-            output.session(&cap).give_iterator(orders.into_iter());
+            let orders = state.orders(bound, &*readers.feed);
+            // Before the lister's share is given back: the run must not end between the two.
+            readers.more_to_read(orders.appeared);
+            output.session(&cap).give_iterator(orders.given.into_iter());
+            if orders.listed_last {
+                readers.one_has_ended();
+            }
             match bound {
                 // What it holds back is the readers alone.
                 Some(bound) => cap.downgrade(&bound),
@@ -132,6 +141,8 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
     let mut divisions = Divisions::default();
     orders.sink(to_worker, &name, move |(input, _frontier)| {
         input.for_each(|_cap, orders| {
+            // Of ranges that have ended by themselves.
+            divisions.retain(|_range, division| !division.is_closed());
             for (_, order) in orders.drain(..) {
                 match order {
                     Order::Read(start) => parts.read(start, &mut divisions),
@@ -171,6 +182,17 @@ struct Enumerator {
     released: BTreeMap<u64, Vec<Released>>,
 }
 
+/// What the enumerator says at once.
+#[derive(Default)]
+struct Orders {
+    /// By worker.
+    given: Vec<(u64, Order)>,
+    /// How many ranges are to be read that the run did not know of.
+    appeared: usize,
+    /// Nothing will appear any more.
+    listed_last: bool,
+}
+
 impl Enumerator {
     fn new(parts: EnumeratorParts) -> Self {
         Enumerator {
@@ -179,52 +201,88 @@ impl Enumerator {
         }
     }
 
-    /// What is to be said now, by worker. Epochs below `bound` are sealed everywhere.
-    fn orders(
-        &mut self,
-        bound: Option<u64>,
-        divide: impl Fn(&FeedRangeId, usize) -> Vec<FeedRangeId>,
-    ) -> Vec<(u64, Order)> {
+    /// What is to be said now. Epochs below `bound` are sealed everywhere.
+    fn orders(&mut self, bound: Option<u64>, feed: &dyn ChangeFeed) -> Orders {
+        let mut orders = Orders::default();
+        let mut starts = std::mem::take(&mut self.parts.starts);
+        starts.extend(self.handed_over(bound));
+        let mut changed = !starts.is_empty();
+        while let Some(Listing { live, last }) = self.parts.changes.try_next() {
+            self.parts.live = live;
+            orders.listed_last |= last;
+            changed = true;
+        }
+        if !changed {
+            return orders;
+        }
+        for start in starts {
+            orders.given.push(self.place(start));
+        }
+        if feed.ranges_appear() {
+            let appeared = self.appeared();
+            orders.appeared = appeared.len();
+            for start in appeared {
+                orders.given.push(self.place(start));
+            }
+        }
         let EnumeratorParts {
-            starts,
             live,
-            changes,
             least,
             assignment,
+            ..
         } = &mut self.parts;
-        let mut starts = std::mem::take(starts);
-        let mut changed = !starts.is_empty();
+        let divide = |range: &FeedRangeId, parts| feed.divide(range, parts);
+        let divisions = assignment.divisions(live, *least, divide).into_iter();
+        orders.given.extend(divisions.map(|division| {
+            let order = Order::Divide(division.range, division.parts);
+            (division.worker as u64, order)
+        }));
+        orders
+    }
+
+    /// The parts of ranges that were handed over in epochs below `bound`.
+    fn handed_over(&mut self, bound: Option<u64>) -> Vec<RangeStart> {
+        let mut starts = Vec::new();
         while let Some(epoch) = self.released.first_entry()
             && bound.is_none_or(|bound| *epoch.key() < bound)
         {
             for released in epoch.remove() {
-                assignment.release(&released.range);
+                self.parts.assignment.release(&released.range);
                 let start = Start::Token(released.token);
                 starts.extend(released.parts.into_iter().map(|range| RangeStart {
                     range,
                     start: start.clone(),
                     loading: released.loading,
                 }));
-                changed = true;
             }
         }
-        while let Some(partitions) = changes.try_next() {
-            *live = partitions;
-            changed = true;
-        }
-        if !changed {
-            return Vec::new();
-        }
-        let mut place = |start: RangeStart| {
-            let worker = assignment.place(start.range.clone()) as u64;
-            (worker, Order::Read(start))
+        starts
+    }
+
+    /// Independent ranges that nobody reads yet.
+    fn appeared(&mut self) -> Vec<RangeStart> {
+        let EnumeratorParts {
+            live,
+            absent,
+            assignment,
+            ..
+        } = &mut self.parts;
+        let start = |range: &FeedRangeId| RangeStart {
+            range: range.clone(),
+            start: match absent.remove(range) {
+                Some(token) => Start::Token(token),
+                None => Start::Beginning,
+            },
+            loading: false,
         };
-        let mut orders: Vec<_> = starts.into_iter().map(&mut place).collect();
-        let divisions = assignment.divisions(live, *least, divide).into_iter();
-        orders.extend(divisions.map(|division| {
-            let order = Order::Divide(division.range, division.parts);
-            (division.worker as u64, order)
-        }));
-        orders
+        assignment.unread(live).map(start).collect()
+    }
+
+    fn place(&mut self, start: RangeStart) -> (u64, Order) {
+        let worker = self.parts.assignment.place(start.range.clone()) as u64;
+        (worker, Order::Read(start))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,12 @@ impl Assignment {
         }
     }
 
+    /// Those of `live` that nobody reads.
+    pub fn unread<'a>(&self, live: &'a [FeedRangeId]) -> impl Iterator<Item = &'a FeedRangeId> {
+        live.iter()
+            .filter(|range| !self.readers.contains_key(range))
+    }
+
     /// The ranges that are to be divided, now that the container has the partitions `live`, so that none is read over the
     /// bounds of a partition, and at least `least` ranges are read where `divide` can make so many. Each is told once.
     ///

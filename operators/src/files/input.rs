@@ -248,6 +248,11 @@ impl OpenFile {
         read.context(ErrorKind::Data, || format!("cannot read {}", self.name))
     }
 
+    /// Whether there is no file of this name any more. What was written to it can still be read.
+    pub(super) fn is_gone(&self) -> bool {
+        std::fs::metadata(&self.name).is_err_and(|error| error.kind() == IoKind::NotFound)
+    }
+
     /// Whether the file of this name has become another one, or shorter than what was read of it. Of files that are not
     /// compressed.
     pub(super) fn check_same(&self) -> Result<()> {

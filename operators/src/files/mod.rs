@@ -3,11 +3,13 @@
 //! 1. All files of a source are one range, read one after the other in the order of their names, so of two records with one key
 //!    the later one wins: further on in a file, or in a file with a later name. That is the only order that files have.
 //! 2. `partitioned` makes each file a range of its own, and files are read at the same time. The user promises that no key is in
-//!    two files; between files there is no order. The files are those that are there at the start of a run.
+//!    two files; between files there is no order. The files are those that are there at the start of a run, and with `follow`
+//!    those that appear.
 //! 3. A token names a file and a place in it, with a checksum of what was read. A file that was replaced or cut off is an error
 //!    that says so. One that was read to its end may be deleted.
 //! 4. `follow` goes on polling: for lines that are appended to the last file, and for files with later names. A line counts when
 //!    it has its line break. A file counts as complete as soon as there is one with a later name, and is not looked at again then.
+//!    With `partitioned` lines are awaited in every file, until it is gone.
 //!    Compressed files are read once, so they must appear whole: write them elsewhere and rename them.
 //! 5. A record that is no document, or has no key, ends the run with an error that names file and line. What becomes of one that
 //!    does not decode as the job's row type is the source's [`DecodeErrors`](crate::decode::DecodeErrors).
@@ -19,7 +21,8 @@
 //! One range is read by one thread; decoding into rows and everything after it is spread over the workers. A file that appears
 //! later with a name *before* the one that is being read is never read. A file that is replaced while it is followed by one that
 //! is not shorter is noticed at the next start only. A compressed file is decompressed from its beginning when a run goes on in
-//! the middle of it. There are no removals.
+//! the middle of it. There are no removals. With `partitioned`, a file that is gone when a run begins is not missed, even if it had
+//! not been read to its end; the checkpoint keeps the position of every file that was ever read, and each file that is followed is kept open.
 
 mod input;
 mod list;
@@ -79,14 +82,6 @@ impl FileFeed {
     /// # Errors
     /// `Config`, naming the setting that is wrong.
     pub fn new(section: &str, options: FilesOptions) -> Result<Self> {
-        if options.partitioned && options.follow {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "{section}.partitioned and follow are both set: files that are followed are read in order"
-                ),
-            ));
-        }
         Ok(FileFeed {
             list: FileList::new(&format!("{section}.files"), options.files.clone())?,
             shape: Shape {
@@ -108,7 +103,7 @@ impl ChangeFeed for FileFeed {
         let names = blocking(move || list.names())
             .await
             .and_then(|names| names)?;
-        if names.is_empty() {
+        if names.is_empty() && !self.options.follow {
             return Err(self.list.none());
         }
         let range = |name: &String| FeedRangeId(format!("{ONE}{name}"));
@@ -117,6 +112,10 @@ impl ChangeFeed for FileFeed {
 
     fn ranges_tile(&self) -> bool {
         false
+    }
+
+    fn ranges_appear(&self) -> bool {
+        self.options.partitioned && self.options.follow
     }
 
     async fn open(&self, range: &FeedRangeId, start: Start) -> Result<Box<dyn PageStream>> {
@@ -130,14 +129,13 @@ impl ChangeFeed for FileFeed {
                 return Err(Error::new(ErrorKind::Config, why));
             }
         };
-        let list = match range.0.strip_prefix(ONE) {
-            Some(name) => FileList::of(name),
-            None => self.list.clone(),
+        let (shape, options) = (self.shape.clone(), self.options.clone());
+        let list = self.list.clone();
+        let name = range.0.strip_prefix(ONE).map(str::to_owned);
+        let open = move || match name {
+            Some(name) => FileReader::of_one(&name, shape, &options, position),
+            None => FileReader::of_all(list, shape, &options, position),
         };
-        let (shape, options) = (self.shape.clone(), &self.options);
-        let (format, follow, page_size) =
-            (options.format, options.follow, options.page_size.max(1));
-        let open = move || FileReader::new(list, shape, format, follow, page_size, position);
         let reader = blocking(open).await.and_then(|reader| reader)?;
         Ok(Box::new(FileStream {
             idle: Some(reader),
@@ -148,7 +146,8 @@ impl ChangeFeed for FileFeed {
 
 fn position(range: &FeedRangeId, token: &ContinuationToken) -> Result<Position> {
     let of_range = |position: &Position| match range.0.strip_prefix(ONE) {
-        Some(name) => position.file == name,
+        // Nothing was read of a file with half a header.
+        Some(name) => position.file == name || position == &Position::default(),
         None => range.0 == ALL,
     };
     let position = Position::parse(token).ok().filter(of_range);

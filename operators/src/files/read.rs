@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
+use super::FilesOptions;
 use super::input::{Compression, Next, OpenFile};
 use super::list::FileList;
 use super::position::Position;
@@ -20,6 +21,10 @@ pub(super) struct FileReader {
     format: Option<Format>,
     /// Whether files may grow, and more may appear.
     follow: bool,
+    /// The one file is a range of its own: what becomes of it is no matter of the others.
+    alone: bool,
+    /// The current file is gone, so what is left of it is all that there will be.
+    gone: bool,
     page_size: usize,
     /// After `position`, in order.
     names: VecDeque<String>,
@@ -28,16 +33,37 @@ pub(super) struct FileReader {
 }
 
 impl FileReader {
-    /// Begins after `position`.
+    /// All files of a list, after `position`.
     ///
     /// # Errors
     /// `Data` when the file of the position is gone though it had not ended, or is another.
-    pub(super) fn new(
+    pub(super) fn of_all(
         list: FileList,
         shape: Shape,
-        format: Option<Format>,
-        follow: bool,
-        page_size: usize,
+        options: &FilesOptions,
+        position: Position,
+    ) -> Result<Self> {
+        Self::new(list, false, shape, options, position)
+    }
+
+    /// One file, which is a range of its own, after `position`.
+    ///
+    /// # Errors
+    /// As for all of them.
+    pub(super) fn of_one(
+        name: &str,
+        shape: Shape,
+        options: &FilesOptions,
+        position: Position,
+    ) -> Result<Self> {
+        Self::new(FileList::of(name), true, shape, options, position)
+    }
+
+    fn new(
+        list: FileList,
+        alone: bool,
+        shape: Shape,
+        options: &FilesOptions,
         position: Position,
     ) -> Result<Self> {
         let names = list.names()?;
@@ -45,9 +71,11 @@ impl FileReader {
         let mut reader = FileReader {
             list,
             shape,
-            format,
-            follow,
-            page_size,
+            format: options.format,
+            follow: options.follow,
+            alone,
+            gone: false,
+            page_size: options.page_size.max(1),
             names: VecDeque::new(),
             current: None,
             position,
@@ -56,7 +84,7 @@ impl FileReader {
         if there {
             let format = format_of(&at.file, reader.format)?;
             reader.current = Some(OpenFile::resume(at, format, &reader.shape)?);
-        } else if !at.file.is_empty() && !at.ended {
+        } else if !(at.file.is_empty() || at.ended || alone && options.follow) {
             return Err(Error::new(
                 ErrorKind::Data,
                 format!(
@@ -66,7 +94,7 @@ impl FileReader {
             ));
         }
         reader.note(names);
-        if reader.position.file.is_empty() && reader.names.is_empty() && !follow {
+        if reader.position.file.is_empty() && reader.names.is_empty() && !reader.follow {
             return Err(reader.list.none());
         }
         Ok(reader)
@@ -101,6 +129,10 @@ impl FileReader {
                     self.current = None;
                 }
                 Next::Nothing => {
+                    self.gone = self.alone && file.is_gone();
+                    if self.gone {
+                        continue;
+                    }
                     file.check_same()?;
                     let names = self.list.names()?;
                     self.note(names);
@@ -150,7 +182,7 @@ impl FileReader {
 
     /// Whether a file is as it will be. What ends without a line break may still be written, but not when something follows.
     fn is_last_word(&self, name: &str) -> bool {
-        let grows = self.follow && Compression::of(name).0 == Compression::None;
+        let grows = self.follow && !self.gone && Compression::of(name).0 == Compression::None;
         !grows || !self.names.is_empty()
     }
 

@@ -1,5 +1,7 @@
 //! Files in a temporary folder, read as a source reads them.
 
+mod partitioned;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -331,37 +333,4 @@ async fn columns_have_types() {
     let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
     let found: Vec<_> = documents.iter().map(|text| value(text)).collect();
     assert_eq!(found, expected.map(value));
-}
-
-#[tokio::test]
-async fn each_file_may_be_a_range() {
-    let folder = Folder::new();
-    folder.write("ab-cd.jsonl", "{\"id\":1}\n");
-    folder.write("b[1].jsonl", "{\"id\":2}\n");
-    let feed = folder.feed(|options| options.partitioned = true);
-    let ranges = feed.ranges().await.expect("two");
-    let names: Vec<_> = ranges.iter().map(|range| range.0.clone()).collect();
-    let expected = ["ab-cd.jsonl", "b[1].jsonl"].map(|name| format!("file:{}", folder.path(name)));
-    assert_eq!(names, expected);
-    let mut found = Vec::new();
-    let mut tokens = Vec::new();
-    for range in &ranges {
-        let mut stream = feed.open(range, Start::Beginning).await.expect("opens");
-        let page = stream.next_page().await.expect("a page");
-        assert!(page.caught_up);
-        found.extend(bodies(&page));
-        tokens.push(page.token);
-    }
-    assert_eq!(found, ["{\"id\":1}", "{\"id\":2}"]);
-    let crossed = feed.open(&ranges[0], Start::Token(tokens[1].clone())).await;
-    let report = crossed.err().expect("another range's").report();
-    assert!(report.contains("is not one of it"), "{report}");
-    let both = FilesOptions {
-        files: vec!["*".to_owned()],
-        key: vec!["/id".to_owned()],
-        partitioned: true,
-        follow: true,
-        ..FilesOptions::default()
-    };
-    assert!(FileFeed::new("source.s", both).is_err());
 }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use azure_core::time::{OffsetDateTime, to_rfc3339};
-use serde_json::json;
-use tidefeed::target::DocumentWrite;
 use tidefeed_emulator::{Emulator, EmulatorConfig};
 use tidefeed_tests::orders::Orders;
 use tidefeed_tests::place::{LOCAL, Place, differences};
@@ -36,17 +34,8 @@ impl Job {
 
     /// Changes orders; those that are deleted go from the container.
     fn change(&mut self) {
-        let write = |document: tidefeed_tests::views::OrderDocument| {
-            let partition_key = json!([document.order.region]).to_string();
-            let body = serde_json::to_vec(&document).expect("JSON");
-            let id = document.order.id;
-            match document.deleted {
-                true => DocumentWrite::delete(partition_key, id),
-                false => DocumentWrite::upsert(partition_key, id, body),
-            }
-        };
-        let changes = self.orders.change(150).into_iter();
-        self.place.apply(changes.map(write).collect());
+        let changed = self.orders.change(150);
+        self.place.write_and_delete(changed);
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String) {

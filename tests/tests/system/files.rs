@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
+use tempfile::TempDir;
 use tidefeed::{CheckpointStore, Job, JobConfig, RunningJob};
 use tidefeed_tests::orders::Orders;
 use tidefeed_tests::views::{Order, OrderDocument, recompute};
@@ -140,6 +142,104 @@ fn csv_files_are_read_at_the_same_time() {
     assert_eq!(catch_up(job), 1800);
     assert_eq!(shop.found(), recompute(live.values()));
     assert_eq!(catch_up(start(&shop, &store, 3, &keys)), 0);
+}
+
+/// Orders of files that are read at the same time. No order is in two files.
+struct Growing {
+    folder: TempDir,
+    random: fastrand::Rng,
+    files: usize,
+    live: BTreeMap<String, Order>,
+}
+
+impl Growing {
+    fn path(&self, file: usize) -> PathBuf {
+        self.folder.path().join(format!("{file}.jsonl"))
+    }
+
+    /// Adds lines to a file, which may not be there yet.
+    fn append(&mut self, file: usize) {
+        let mut text = String::new();
+        for _ in 0..self.random.usize(1..30) {
+            let order = Order {
+                id: format!("o{file}-{}", self.random.u8(..20)),
+                region: format!("r{file}"),
+                customer: format!("c{}", self.random.u8(..5)),
+                cents: self.random.i64(1..1000),
+            };
+            writeln!(text, "{}", json!(order)).expect("in memory");
+            self.live.insert(order.id.clone(), order);
+        }
+        let opened = File::options()
+            .append(true)
+            .create(true)
+            .open(self.path(file));
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.expect("written");
+    }
+
+    /// Adds lines to files that are there, and to one that is not.
+    fn grow(&mut self) {
+        for _ in 0..2 {
+            let file = self.random.usize(..self.files + 1);
+            // Those with even numbers are deleted when they have been read.
+            if file % 2 == 1 {
+                self.append(file);
+            }
+        }
+        self.files += 1;
+        self.append(self.files);
+    }
+}
+
+/// Files appear while a job runs and while it is down, grow, and go when they were read.
+#[test]
+fn files_that_appear_are_read_at_the_same_time() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut growing = Growing {
+        folder: tempfile::tempdir().expect("a folder"),
+        random: random.fork(),
+        files: 0,
+        live: BTreeMap::new(),
+    };
+    let keys = in_folder(growing.folder.path(), "*.jsonl") + "\nfollow = true\npartitioned = true";
+    let (shop, store) = (Shop::new(1), CheckpointStore::in_memory("shop"));
+    for round in 0..4 {
+        // At first there is nothing at all.
+        if round > 0 {
+            growing.grow();
+        }
+        let job = start(
+            &shop,
+            &store,
+            random.usize(1..=3),
+            &(keys.clone() + "\nrefresh_ms = 10"),
+        );
+        for _ in 0..3 {
+            growing.grow();
+            let expected = recompute(growing.live.values());
+            until("the views of the orders", || shop.found() == expected);
+            if growing.files.is_multiple_of(2) {
+                std::fs::remove_file(growing.path(growing.files)).expect("there");
+            }
+        }
+        match random.bool() {
+            true => drop(catch_up(job)),
+            false => {
+                job.stop();
+                job.join()
+                    .unwrap_or_else(|error| panic!("{}", error.report()));
+            }
+        }
+    }
+    // Nobody looks for files within an hour, but when the end is asked for.
+    let job = start(&shop, &store, 2, &(keys + "\nrefresh_ms = 3600000"));
+    growing.grow();
+    catch_up(job);
+    assert_eq!(shop.found(), recompute(growing.live.values()));
+    assert_eq!(shop.violations(), Vec::<String>::new());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | `classified` | give a sink its own table of what a status means |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
+//! | `killed_loads` | kill it while it loads what was there before it |
 //! | `failpoints` | abort it before and after every step of its protocol |
 //! | `posted` | kill it while producers post its orders |
 //! | `zombie` | freeze it until another run has taken over |
@@ -22,7 +23,7 @@
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last ten run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last eleven run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod accounts;
@@ -43,6 +44,10 @@ mod files;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;
+#[cfg(unix)]
+mod killed_loads;
+#[cfg(unix)]
+mod killing;
 mod memory_job;
 #[cfg(unix)]
 mod mended;

@@ -8,14 +8,16 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidefeed::failpoint::{Failpoint, Side, Step};
+use tidefeed_emulator::{FaultAction, FaultOperation, FaultRule};
 use tidefeed_tests::place::{LOCAL, Place, differences};
 use tidefeed_tests::process::{Run, SIGABRT, from_environment};
-use tidefeed_tests::producer::{Producer, exchange, free_address, posted_orders};
+use tidefeed_tests::producer::{Outcome, Producer, exchange, free_address, posted_orders};
 use tidefeed_tests::views::{Contents, Order, recompute};
 
 /// A place whose orders are posted.
@@ -61,7 +63,7 @@ fn a_batch_is_acknowledged_when_a_crash_cannot_lose_it() {
         let mut run = start(&place, 2, &[], Some(point));
         let mut orders: Vec<Order> = Vec::new();
         // Until it listens.
-        run.wait_until(|| exchange(address, "POST", "").is_ok_and(|status| status == 200));
+        run.wait_until(|| exchange(address, "POST", "").is_ok_and(|answer| answer.status == 200));
         let unanswered = loop {
             let order = Order {
                 id: format!("o{}", orders.len()),
@@ -70,7 +72,7 @@ fn a_batch_is_acknowledged_when_a_crash_cannot_lose_it() {
                 cents: 1,
             };
             match exchange(address, "POST", &json!(order).to_string()) {
-                Ok(status) => assert_eq!(status, 200, "{point}"),
+                Ok(answer) => assert_eq!(answer.status, 200, "{point}"),
                 Err(_) => break order,
             }
             orders.push(order);
@@ -94,28 +96,68 @@ fn a_batch_is_acknowledged_when_a_crash_cannot_lose_it() {
     }
 }
 
-/// What sends, and how much of it was acknowledged.
+/// What sends, and how much of it was acknowledged, and how much refused.
 struct Sending {
     address: SocketAddr,
     producers: Vec<Mutex<Producer>>,
     acknowledged: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// Pause between two requests of a producer.
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Sending {
+    /// To an address, from a producer for each of these regions.
+    fn new(
+        address: SocketAddr,
+        regions: impl Iterator<Item = String>,
+        random: &mut fastrand::Rng,
+    ) -> Self {
+        let producer = |region: String| Mutex::new(Producer::new(&region, random.u64(..)));
+        Sending {
+            address,
+            producers: regions.map(producer).collect(),
+            acknowledged: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Starts a thread for each producer, which ends when it is told to and has its answer.
+    fn start<'scope>(&'scope self, threads: &'scope Scope<'scope, '_>) -> Senders<'scope> {
+        let start = |producer: &'scope Mutex<Producer>| {
+            let (stop, end) = channel();
+            (stop, threads.spawn(move || self.run(producer, &end)))
+        };
+        let (stops, threads) = self.producers.iter().map(start).unzip();
+        Senders { stops, threads }
+    }
+
     /// Sends until the other end of the channel is gone, and then until nothing is pending.
     fn run(&self, producer: &Mutex<Producer>, end: &Receiver<()>) {
         loop {
-            let acknowledged = producer
-                .lock()
-                .expect("no panic in between")
-                .send(self.address);
-            self.acknowledged
-                .fetch_add(u64::from(acknowledged), Ordering::Relaxed);
+            let mut producer = producer.lock().expect("no panic in between");
+            let outcome = producer.send(self.address);
+            // Whoever compares is waiting for it.
+            drop(producer);
+            let counted = match outcome {
+                Outcome::Acknowledged => Some(&self.acknowledged),
+                Outcome::Refused => Some(&self.refused),
+                Outcome::Unknown => None,
+            };
+            if let Some(counted) = counted {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
             let waited = end.recv_timeout(PAUSE);
-            if acknowledged && waited != Err(RecvTimeoutError::Timeout) {
+            if outcome == Outcome::Acknowledged && waited != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -159,6 +201,21 @@ impl Sending {
     }
 }
 
+/// The threads of producers.
+struct Senders<'scope> {
+    stops: Vec<Sender<()>>,
+    threads: Vec<ScopedJoinHandle<'scope, ()>>,
+}
+
+impl Senders<'_> {
+    /// Ends them over a job that lives, so that each has its answer.
+    fn end(self, run: &mut Run) {
+        drop(self.stops);
+        let ended = || self.threads.iter().all(ScopedJoinHandle::is_finished);
+        assert!(run.wait_until(ended), "the job ended by itself");
+    }
+}
+
 #[test]
 fn acknowledged_batches_survive_any_kill() {
     let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -167,24 +224,11 @@ fn acknowledged_batches_survive_any_kill() {
     let mut random = fastrand::Rng::with_seed(seed);
     let address = free_address();
     let place = place(address);
-    let sending = Sending {
-        address,
-        producers: (0..3)
-            .map(|number| Mutex::new(Producer::new(&format!("r{number}"), random.u64(..))))
-            .collect(),
-        acknowledged: AtomicU64::new(0),
-    };
-    let sent = || sending.acknowledged.load(Ordering::Relaxed);
+    let regions = (0..3).map(|number| format!("r{number}"));
+    let sending = Sending::new(address, regions, &mut random);
     let (mut pending, mut taken) = (0, 0);
     std::thread::scope(|threads| {
-        let mut stops = Vec::new();
-        let mut threads_of_producers = Vec::new();
-        for producer in &sending.producers {
-            let (stop, end) = channel();
-            let sending = &sending;
-            stops.push(stop);
-            threads_of_producers.push(threads.spawn(move || sending.run(producer, &end)));
-        }
+        let senders = sending.start(threads);
         for kill in 0..kills {
             let workers = random.usize(1..=3);
             match random.bool() {
@@ -206,9 +250,9 @@ fn acknowledged_batches_survive_any_kill() {
                 }
                 false => {
                     let mut run = start(&place, workers, &[], None);
-                    let enough = sent() + random.u64(1..200);
+                    let enough = sending.acknowledged() + random.u64(1..200);
                     assert!(
-                        run.wait_until(|| sent() >= enough),
+                        run.wait_until(|| sending.acknowledged() >= enough),
                         "kill {kill}: it ended by itself"
                     );
                     run.kill();
@@ -220,20 +264,72 @@ fn acknowledged_batches_survive_any_kill() {
         }
         // With a job that lives, every producer has its answer.
         let mut run = start(&place, 2, &[], None);
-        let enough = sent() + 20;
-        run.wait_until(|| sent() >= enough);
-        drop(stops);
-        run.wait_until(|| {
-            threads_of_producers
-                .iter()
-                .all(|thread| thread.is_finished())
-        });
+        let enough = sending.acknowledged() + 20;
+        run.wait_until(|| sending.acknowledged() >= enough);
+        senders.end(&mut run);
         run.kill();
     });
     let last = sending.verify(&place, 1, "at the end");
     assert_eq!(last.0, 0, "nothing is pending");
     eprintln!(
         "{} batches acknowledged; of {pending} pending ones {taken} were taken",
-        sent()
+        sending.acknowledged()
     );
+}
+
+/// Refusals that are awaited each time that a sink stands still, and how long; there are none where all batches happen to be small.
+const REFUSALS: u64 = 50;
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// More than batches that may wait to be durable, which are about three.
+const PRODUCERS: usize = 8;
+
+/// A sink stands still, so epochs do, and what is posted is not sealed: producers are told to come again, and lose nothing by it,
+/// whether the job then goes on or dies.
+#[test]
+fn producers_are_told_to_wait_while_a_sink_stands_still() {
+    let seed = from_environment("TIDEFEED_SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("TIDEFEED_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let address = free_address();
+    let place = Place::new();
+    let bounds = "max_body_bytes = 3072\nmax_unsealed_bytes = 3072\n";
+    place.configure_source(&(posted_orders(address) + bounds), LOCAL);
+    // Long names make batches of some size.
+    let regions = (0..PRODUCERS).map(|number| format!("r{number}{}", "-".repeat(250)));
+    let sending = Sending::new(address, regions, &mut random);
+    std::thread::scope(|threads| {
+        let senders = sending.start(threads);
+        let mut run = start(&place, 2, &[], None);
+        for dies in [false, true, false, true] {
+            let flowing = sending.acknowledged() + 100;
+            let flows = run.wait_until(|| sending.acknowledged() >= flowing);
+            assert!(flows, "it ended by itself");
+            let frozen = FaultRule::new(FaultAction::Freeze)
+                .on(&[FaultOperation::Writes])
+                .in_container(place.database(), "totals");
+            let set = place.server().set_faults(1, vec![frozen]);
+            set.expect("a valid rule");
+            let refusals = sending.refused() + REFUSALS;
+            let frozen = Instant::now();
+            run.wait_until(|| {
+                let refused = sending.refused() >= refusals;
+                let stands = place.server().fault_hits()[0] > 0;
+                stands && (refused || frozen.elapsed() > REFUSED_WITHIN)
+            });
+            if dies {
+                run.kill();
+                // What it had on the wire is carried out now, and not when another run writes.
+                place.server().clear_faults();
+                sending.verify(&place, random.usize(1..=3), "after a kill");
+                run = start(&place, 2, &[], None);
+            } else {
+                place.server().clear_faults();
+            }
+        }
+        senders.end(&mut run);
+        run.kill();
+    });
+    let (pending, _) = sending.verify(&place, 1, "at the end");
+    assert_eq!(pending, 0, "every producer has its answer");
+    assert!(sending.refused() >= REFUSALS, "nobody had to wait");
 }

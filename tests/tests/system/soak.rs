@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidefeed_tests::checkpoint_files::objects;
+use tidefeed_tests::checkpoint_files::{CheckpointFiles, objects};
 use tidefeed_tests::orders::Orders;
 use tidefeed_tests::place::{Place, differences};
 use tidefeed_tests::process::{Run, from_environment};
@@ -25,6 +25,8 @@ struct Taken {
     resident_kb: u64,
     checkpoint_bytes: u64,
     objects: usize,
+    ranges: usize,
+    token_bytes: usize,
 }
 
 impl Taken {
@@ -33,6 +35,8 @@ impl Taken {
         let status = status.expect("the job runs");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|kb| kb.trim().strip_suffix(" kB"));
+        let commit = CheckpointFiles::of(checkpoint).commit;
+        let commit = commit.expect("it has committed");
         let objects = objects(checkpoint);
         let sizes = objects.iter().map(|object| checkpoint.join(object));
         // Some are deleted while they are looked at.
@@ -41,6 +45,8 @@ impl Taken {
             resident_kb: resident.and_then(|kb| kb.parse().ok()).expect("a number"),
             checkpoint_bytes: bytes.sum(),
             objects: objects.len(),
+            ranges: commit.ranges,
+            token_bytes: commit.token_bytes,
         }
     }
 }
@@ -90,6 +96,11 @@ fn what_a_job_takes_does_not_grow() {
     // The orders and their deletions are a few hundred kilobytes; what is not compacted yet comes on top.
     assert!(late.checkpoint_bytes < 64 << 20, "checkpoint: {late:?}");
     assert!(late.objects < 4000, "objects: {late:?}");
+    // A position says where the reading is, and not where it has been.
+    assert!(
+        late.token_bytes < late.ranges << 10,
+        "positions: {early:?}, then {late:?}"
+    );
     let mut program = place.program(env!("CARGO_BIN_EXE_shop"), 1);
     program.arg("--until-caught-up");
     let (status, lines) = Run::start(program).end();

@@ -43,6 +43,21 @@ fn hex(key: u8) -> String {
 }
 
 impl Container {
+    /// One partition with nothing in it, whose positions can be read.
+    fn new(page_size: usize, moves_when_idle: bool) -> Self {
+        Container {
+            partitions: vec![Partition {
+                min: String::new(),
+                max: "FF".to_owned(),
+                lsn: 0,
+                changes: Vec::new(),
+            }],
+            page_size,
+            readable: true,
+            moves_when_idle,
+        }
+    }
+
     fn write(&mut self, changes: &[Change]) {
         for partition in &mut self.partitions {
             let inside = |(key, _): &&Change| {
@@ -329,15 +344,8 @@ fn the_view_never_goes_back_and_ends_right() {
     for round in 0..400 {
         let mut random = fastrand::Rng::with_seed(seed ^ round);
         let mut container = Container {
-            partitions: vec![Partition {
-                min: String::new(),
-                max: "FF".to_owned(),
-                lsn: 0,
-                changes: Vec::new(),
-            }],
-            page_size: random.usize(1..5),
             readable: random.u8(0..4) > 0,
-            moves_when_idle: random.bool(),
+            ..Container::new(random.usize(1..5), random.bool())
         };
         let mut version = 0;
         for _ in 0..random.usize(0..80) {
@@ -391,17 +399,7 @@ fn the_view_never_goes_back_and_ends_right() {
 /// A container that is written for ever is never quiet; the load ends all the same.
 #[test]
 fn a_load_ends_while_writing_goes_on() {
-    let mut container = Container {
-        partitions: vec![Partition {
-            min: String::new(),
-            max: "FF".to_owned(),
-            lsn: 0,
-            changes: Vec::new(),
-        }],
-        page_size: 2,
-        readable: true,
-        moves_when_idle: false,
-    };
+    let mut container = Container::new(2, false);
     for key in 0..20 {
         container.write(&[(key, Some(1))]);
     }
@@ -421,17 +419,7 @@ fn a_load_ends_while_writing_goes_on() {
 /// does not show the versions before it, and nothing of that is caught up before it is there.
 #[test]
 fn what_happened_during_the_load_comes_as_one_page() {
-    let mut container = Container {
-        partitions: vec![Partition {
-            min: String::new(),
-            max: "FF".to_owned(),
-            lsn: 0,
-            changes: Vec::new(),
-        }],
-        page_size: 2,
-        readable: true,
-        moves_when_idle: true,
-    };
+    let mut container = Container::new(2, true);
     for key in 1..=4 {
         container.write(&[(key, Some(1))]);
     }
