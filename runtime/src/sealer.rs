@@ -285,6 +285,7 @@ mod tests {
                 source: "s".into(),
                 ranges: vec![(FeedRangeId("-FF".into()), token)],
                 records: vec![record],
+                marks: Default::default(),
             }),
         }
     }

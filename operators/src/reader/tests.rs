@@ -13,6 +13,7 @@ fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Ar
             first: Duration::from_millis(100),
             longest: Duration::from_millis(100),
         },
+        event_time: None,
         counters: Arc::default(),
         budget: budget.clone(),
         ledger,

@@ -38,10 +38,13 @@
 //!   epoch. A row that falls due in that very millisecond makes the next start say that the view differs, and ask for `--rebuild`.
 
 pub mod epochs;
+pub mod event_time;
+pub mod finals;
+pub mod range_mark;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
 pub mod valid;
-pub mod watermarks;
+pub mod watermark;
 pub mod windowed;
 pub mod windows;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::frame::Checksum;
 use super::names::{CommitName, ObjectName};
+use crate::watermarks::Watermarks;
 use crate::{ContinuationToken, Epoch, FeedRangeId, Generation};
 
 /// Resume positions: source, feed range, token.
@@ -272,6 +273,9 @@ pub struct CommitRecord {
     pub runs: Vec<SealRun>,
     /// What each sink's view held as of the epoch, and under `state:NAME` what keyed state was made from.
     pub sinks: BTreeMap<String, SinkState>,
+    /// How far the event times of each source have come, of those whose are read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, Watermarks>,
     /// Wall clock at the commit, for people.
     pub written_at_ms: u64,
 }
