@@ -468,6 +468,55 @@ mod tests {
         assert!(!state.has_stale());
     }
 
+    /// Keys ask for a moment, come back from a checkpoint with it, and are woken up once, whether anything of them changes or not.
+    #[test]
+    fn a_key_is_woken_up_when_the_watermark_comes_to_its_moment() {
+        // Its output is how often it was stepped, and it wakes up 10 after the sum of what came.
+        fn wake(
+            _: &String,
+            sum: &mut Option<u64>,
+            steps: Option<&u32>,
+            changes: Vec<(u64, isize)>,
+            _: Moment,
+        ) -> Stepped<u32> {
+            let came: u64 = changes.iter().map(|(value, _)| value).sum();
+            let sum = *sum.insert(sum.unwrap_or_default() + came);
+            Stepped {
+                output: Some(steps.map_or(1, |steps| steps + 1)),
+                wake_ms: (!changes.is_empty()).then_some(sum + 10),
+            }
+        }
+        let moment = |before_ms, now_ms| Moment { before_ms, now_ms };
+        let mut state = KeyedState::<String, u64, u32, _>::new("s", wake);
+        let first = updates([("a", 5, 1), ("b", 7, 1)]);
+        let first = state.advance(first, moment(0, 0)).expect("steps");
+        assert_eq!(
+            texts(&first.records)[0].1.as_deref(),
+            Some(r#"{"state":5,"output":1,"wake_ms":15}"#)
+        );
+        let mut state = KeyedState::<String, u64, u32, _>::new("s", wake);
+        state.load(first.records).expect("loads");
+        let nothing = || Updates::<u64>::new();
+        let steps = |outcome: Outcome<String, u32>| -> Vec<(String, u32)> {
+            let rows = outcome.rows.into_iter().filter(|(_, diff)| *diff > 0);
+            rows.map(|(row, _)| row).collect()
+        };
+        let outcome = state.advance(nothing(), moment(0, 14)).expect("steps");
+        assert_eq!(steps(outcome), [], "too soon");
+        // One asks for another moment in time, the other is woken up.
+        let outcome = state.advance(updates([("b", 9, 1)]), moment(14, 17));
+        assert_eq!(
+            steps(outcome.expect("steps")),
+            [("a".to_owned(), 2), ("b".to_owned(), 2)]
+        );
+        let outcome = state.advance(nothing(), moment(17, 17)).expect("steps");
+        assert_eq!(steps(outcome), []);
+        let outcome = state.advance(nothing(), moment(17, 100)).expect("steps");
+        assert_eq!(steps(outcome), [("b".to_owned(), 3)]);
+        let outcome = state.advance(nothing(), moment(100, 900)).expect("steps");
+        assert_eq!(steps(outcome), [], "nobody asked again");
+    }
+
     #[test]
     fn the_input_hash_forgets_grouping_and_tells_pairs_apart() {
         let state = KeyedState::<String, u32, u32, _>::new("s", untimed(count));

@@ -187,3 +187,6 @@ pub struct Late<V> {
     /// How often it came; negative if it counts in the result, and has gone since.
     pub times: isize,
 }
+
+#[cfg(test)]
+mod tests;

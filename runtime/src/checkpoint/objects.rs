@@ -309,6 +309,16 @@ mod tests {
         );
     }
 
+    /// Commits of builds that knew no event time.
+    #[test]
+    fn a_commit_without_marks_reads() {
+        let without = r#"{"number":1,"previous":null,"generation":1,"epoch":5,"loading":false,
+            "tokens":{},"base":null,"runs":[],"sinks":{},"written_at_ms":0}"#;
+        let commit: CommitRecord = serde_json::from_str(without).unwrap();
+        assert!(commit.marks.is_empty());
+        assert!(!serde_json::to_string(&commit).unwrap().contains("marks"));
+    }
+
     #[test]
     fn a_hash_reads_back_from_its_digits() {
         let state = SinkState {

@@ -472,6 +472,15 @@ mod tests {
         }
     }
 
+    /// Seals without marks look as they did before there were any.
+    #[test]
+    fn a_part_without_marks_has_none_in_its_heading() {
+        let without = r#"{"source":"s","ranges":[],"records":0}"#;
+        let heading: PartHeading = serde_json::from_str(without).unwrap();
+        assert!(heading.marks.is_empty());
+        assert_eq!(serde_json::to_string(&heading).unwrap(), without);
+    }
+
     #[test]
     fn a_heading_that_does_not_fit_its_records_is_damage() {
         let good = read(&pack(NAME, heading(), &parts()).unwrap()).unwrap();

@@ -16,13 +16,14 @@
 //! | `patches` | let it add up by patches, and die |
 //! | `feeds` | read all versions, let positions expire, end it in time |
 //! | `expiring` | let time change its views, while it runs, while it is down and when it is killed |
+//! | `final_windows` | let a watermark close its windows, while it fails and is killed |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last ten run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
+//! The last eleven run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
 //! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
 
 mod accounts;
@@ -40,6 +41,7 @@ mod expiring;
 mod failpoints;
 mod feeds;
 mod files;
+mod final_windows;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;
