@@ -305,10 +305,33 @@ mod tests {
                 "deleted.value",
             ),
             ("mode = \"full\"".to_owned(), "all_versions_and_deletes"),
+            (
+                "event_time = { path = \"at\" }".to_owned(),
+                "source.orders.event_time.path",
+            ),
+            (
+                "event_time = { path = \"/at\", idle_after_ms = 0 }".to_owned(),
+                "source.orders.event_time.idle_after_ms",
+            ),
+            (
+                "event_time = { path = \"/at\", unit = \"days\" }".to_owned(),
+                "rfc3339",
+            ),
         ] {
             let error = source(&lines).expect_err(&lines);
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn the_timestamp_stays_where_event_time_is_read_from_it() {
+        let kept = |lines: &str| source(lines).expect("valid").kept_properties();
+        assert_eq!(kept(""), [""; 0]);
+        assert_eq!(kept("event_time = { path = \"/at\" }"), [""; 0]);
+        let timestamp = "event_time = { path = \"/_ts\", unit = \"seconds\" }\n";
+        assert_eq!(kept(timestamp), ["_ts"]);
+        let both = format!("{timestamp}keep_system_properties = [\"_etag\", \"_ts\"]");
+        assert_eq!(kept(&both), ["_etag", "_ts"]);
     }
 
     #[test]
