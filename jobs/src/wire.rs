@@ -1,6 +1,6 @@
 //! Hands out what each worker works with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -189,7 +189,12 @@ impl<'a> Wiring<'a> {
     ) {
         let ranges = enumerator.starts.iter().map(|start| start.range.clone());
         let timed = readers.event_time.is_some();
-        let mut begun = timed.then(|| ranges.collect());
+        let ranges: BTreeSet<_> = ranges.collect();
+        // A run that goes on with the ranges of the one before has nothing to say of them, and seals nothing for it.
+        let before = self.shared.resumed.marks.get(name);
+        let before = before.map(|marks| marks.newest().ranges);
+        let known = before.is_some_and(|before| before.keys().eq(&ranges));
+        let mut begun = (timed && !known).then_some(ranges);
         let mut enumerator = Some(enumerator);
         let mut outlets = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {

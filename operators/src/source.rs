@@ -93,7 +93,7 @@ pub struct SourceParts {
     pub counters: Arc<SourceCounters>,
     /// Pages from the readers of this worker's ranges.
     pub inbox: Inbox<Arrival>,
-    /// On worker 0 of a source whose event time is read: all ranges that the run begins with.
+    /// On worker 0 of a source whose event time is read: all ranges that the run begins with, unless they are known to its marks.
     pub begun: Option<BTreeSet<FeedRangeId>>,
     /// This worker's share of what the checkpoint holds.
     pub load: Inbox<Loaded>,
@@ -437,7 +437,7 @@ impl<D> Attacher<D> {
         }
     }
 
-    /// Everything that has arrived is attached. The first epoch of a run names the ranges that are read.
+    /// Everything that has arrived is attached. The first epoch of a run names the ranges that are read, if they are new.
     fn complete(&mut self, attached: &mut Attached) {
         attached.marks.begun = self.parts.begun.take();
     }

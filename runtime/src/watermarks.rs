@@ -10,7 +10,7 @@
 //!    those records are late.
 //! 3. **Splits and merges** hand the position on: a range that is new stands where the slowest of those stood that it overlaps, and
 //!    takes their place.
-//! 4. **The ranges of a run** are in its first epoch, all of them, so that one which has brought nothing yet counts as well. A range
+//! 4. **The ranges of a run** are in its first epoch, all of them, if they are not those of the run before, so that one which has brought nothing yet counts as well. A range
 //!    that is not among them has ended.
 //!
 //! # In a checkpoint
@@ -40,7 +40,7 @@ pub struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
-    /// All ranges that the run reads, on one worker in its first epoch.
+    /// All ranges that the run reads, on one worker in its first epoch; not if they are those of the run before.
     pub begun: Option<BTreeSet<FeedRangeId>>,
     /// The ranges that stand elsewhere than before, or have become idle or woken up.
     pub ranges: BTreeMap<FeedRangeId, Mark>,
