@@ -38,6 +38,10 @@ pub struct Stepped<O> {
 }
 
 /// A step that knows no time, as one that does.
+#[expect(
+    clippy::type_complexity,
+    reason = "a step's type, which a bound cannot name"
+)]
 pub fn untimed<K, V, S, O>(
     step: impl Fn(&K, &mut Option<S>, Vec<(V, isize)>) -> Option<O>,
 ) -> impl Fn(&K, &mut Option<S>, Option<&O>, Vec<(V, isize)>, Moment) -> Stepped<O> {

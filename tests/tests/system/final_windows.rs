@@ -102,8 +102,9 @@ fn a_result_is_given_once_and_what_comes_later_is_late() {
         assert_eq!(shop.views["totals"].writes(), 1, "and is written once");
         let writes = || shop.views.values().map(|view| view.writes()).sum::<u64>();
         let written = writes();
-        end(run(workers));
+        let nothing = end(run(workers));
         assert_eq!(writes(), written, "nothing is left to do");
+        assert_eq!(nothing.epochs.sealed, 0, "nor to seal");
         // What was late may go, and what counts in the result may change: both are late.
         let job = run(4 - workers);
         shop.delete("r1", "late");

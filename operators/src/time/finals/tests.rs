@@ -11,6 +11,8 @@ use crate::keyed::{KeyBytes, KeyedState, Updates};
 type Row = (u64, i64);
 type Key = (u8, Window);
 type Shown = BTreeMap<Key, Final<i64, Row>>;
+type Changes = Vec<(Key, Row, isize)>;
+type ShownRow = (Key, Final<i64, Row>);
 
 const EPOCHS: usize = 60;
 
@@ -25,7 +27,7 @@ fn sum(total: &mut i64, row: &Row, times: isize) {
 /// What a run is given: the changes of each epoch, and where the watermark is after it.
 struct History {
     windows: FinalWindows,
-    epochs: Vec<(Vec<(Key, Row, isize)>, u64)>,
+    epochs: Vec<(Changes, u64)>,
 }
 
 impl History {
@@ -111,7 +113,7 @@ fn updates(changes: &[(Key, Row, isize)]) -> Updates<Row> {
 }
 
 /// What rows make of what is shown.
-fn show(shown: &mut Shown, rows: Vec<((Key, Final<i64, Row>), isize)>) {
+fn show(shown: &mut Shown, rows: Vec<(ShownRow, isize)>) {
     for ((key, row), times) in &rows {
         if *times < 0 {
             assert_eq!(shown.remove(key).as_ref(), Some(row), "what goes was there");
