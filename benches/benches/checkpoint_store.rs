@@ -38,6 +38,7 @@ fn part(seal: u64) -> SealPart {
             ContinuationToken(seal.to_string()),
         )],
         records: (first..first + RECORDS_PER_SEAL).map(update).collect(),
+        marks: Default::default(),
     }
 }
 
@@ -152,6 +153,7 @@ fn commit(epoch: u64, seals: Vec<SealRef>) -> CommitRequest {
         tokens: Tokens::new(),
         seals,
         sinks: BTreeMap::new(),
+        marks: BTreeMap::new(),
     }
 }
 

@@ -355,6 +355,7 @@ fn write_base(tokio: &Runtime, store: &CheckpointStore) -> Outcome {
             tokens: commit.tokens,
             seals: Vec::new(),
             sinks: commit.sinks,
+            marks: commit.marks,
         };
         opened.commits.commit(request).await?;
         Ok(())

@@ -116,6 +116,7 @@ impl Pipeline {
         let resumed = Resumed {
             commit: record,
             tokens: tokens.unwrap_or_default(),
+            marks: BTreeMap::new(),
             replayed_through: last,
             sinks: [("totals".to_owned(), SinkStart::default())].into(),
         };
@@ -135,6 +136,7 @@ impl Pipeline {
                 first: Duration::from_millis(1),
                 longest: Duration::from_millis(1),
             },
+            event_time: None,
             counters: Arc::new(SourceCounters::default()),
             budget,
             ledger: ledger.clone(),
@@ -208,6 +210,7 @@ impl Pipeline {
             on_decode_error: DecodeErrors::Fail,
             counters: Arc::default(),
             inbox,
+            begun: None,
             load,
             parts,
             max_bytes: epoch.max_bytes_per_worker,

@@ -50,6 +50,7 @@ pub use tidefeed_operators::cosmos::{
 };
 pub use tidefeed_operators::moves::Moves;
 pub use tidefeed_operators::one_row::DuplicateRows;
+pub use tidefeed_operators::time::event_time::{EventTimeConfig, TimeUnit};
 use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Result};
 
 pub use account::{AccountConfig, Auth, Variable};

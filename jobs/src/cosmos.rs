@@ -221,6 +221,7 @@ impl Connect for Cosmos {
             ru_per_second: config.ru_per_second.and_then(NonZeroU32::new),
             deleted: config.deleted.clone(),
             on_expired: config.on_expired,
+            keep_system_properties: config.kept_properties(),
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosFeed::new(container, feed)?))

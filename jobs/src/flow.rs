@@ -2,6 +2,7 @@
 
 mod sources;
 mod time;
+mod watermarks;
 mod writes;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use tidefeed_operators::letters::LetterParts;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
+use tidefeed_operators::time::watermark::WatermarkParts;
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::{Error, Result};
 use timely::container::CapacityContainerBuilder;
@@ -29,6 +31,7 @@ use crate::graph::table_name;
 use crate::plan::{Plan, table_hash};
 
 pub(crate) use time::TimeParts;
+pub use watermarks::{Finals, Watermark};
 
 /// A collection of a job: rows with how often each occurs, as they change from epoch to epoch.
 ///
@@ -48,6 +51,8 @@ pub(crate) struct WorkerParts {
 pub(crate) struct SourceWorker {
     pub(crate) parts: SourceParts,
     pub(crate) readers: ReaderParts,
+    /// Set when its event time is read.
+    pub(crate) watermark: Option<WatermarkParts>,
     /// Set when documents that do not decode are dead letters.
     pub(crate) letters: Option<LetterParts>,
 }
@@ -70,6 +75,8 @@ enum Mode<'scope> {
         reports: Vec<StreamVec<'scope, u64, Report>>,
         /// Built for the first temporal filter.
         epochs: Option<StreamVec<'scope, u64, u64>>,
+        /// Of each source whose event time is read.
+        watermarks: BTreeMap<String, StreamVec<'scope, u64, u64>>,
     },
 }
 
@@ -101,6 +108,7 @@ impl<'scope> Flow<'scope> {
                 parts: Box::new(parts),
                 reports: Vec::new(),
                 epochs: None,
+                watermarks: BTreeMap::new(),
             },
         }
     }

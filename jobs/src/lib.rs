@@ -33,12 +33,13 @@ pub use cli::{main, prepare_process};
 pub use config::JobConfig;
 pub use connect::Connect;
 pub use cosmos::Cosmos;
-pub use flow::{Flow, View};
+pub use flow::{Finals, Flow, View, Watermark};
 pub use job::Job;
-pub use running::{JobStatus, RunningJob, SinkStatus};
+pub use running::{JobStatus, RunningJob, SinkStatus, WatermarkStatus};
 pub use tidefeed_operators::reader::RangeStatus;
 pub use tidefeed_operators::source::DocumentKey;
 pub use tidefeed_operators::strategy::{PatchSpec, Strategy};
+pub use tidefeed_operators::time::finals::{FinalWindows, Late};
 pub use tidefeed_operators::time::schedule::NEVER;
 pub use tidefeed_operators::time::windowed::Windowed;
 pub use tidefeed_operators::time::windows::Window;
@@ -54,7 +55,7 @@ pub use {differential_dataflow, timely};
 
 /// What most jobs import: the flow and differential dataflow's operators.
 pub mod prelude {
-    pub use crate::{Flow, PatchSpec, Result, Strategy, View, Window, Windowed};
+    pub use crate::{FinalWindows, Flow, PatchSpec, Result, Strategy, View, Window, Windowed};
     pub use differential_dataflow::operators::*;
 }
 

@@ -1,6 +1,6 @@
 //! What a job's code uses: sources, sinks, tables, keyed state and temporal filters, found by building its dataflow once without running it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tidefeed_operators::strategy::WriteRule;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub tables: BTreeMap<String, String>,
     /// Keyed state, each with the types of key, value, state and output.
     pub states: BTreeMap<String, &'static str>,
+    /// Sources whose watermark is used.
+    pub watermarks: BTreeSet<String>,
     /// How many temporal filters there are.
     pub temporal_filters: usize,
     /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
@@ -110,7 +112,22 @@ impl Plan {
                 "the job reads no source: call flow.change_feed",
             ));
         }
+        self.check_event_times(config)?;
         self.check_stamps(config)
+    }
+
+    fn check_event_times(&self, config: &JobConfig) -> Result<()> {
+        let without = |name: &&String| config.source[*name].event_time.is_none();
+        match self.watermarks.iter().find(without) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the job uses the watermark of source {name}, and the configuration does not say where its event time is: \
+                     set source.{name}.event_time, as in {{ path = \"/placed_ms\" }}"
+                ),
+            )),
+        }
     }
 
     /// A stamp is one more operation of a patch, and only the configuration knows of it.

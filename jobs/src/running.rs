@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidefeed_operators::reader::{RangeStatus, SourceCounters};
 use tidefeed_operators::sink::SinkCounters;
+use tidefeed_operators::time::watermark::WatermarkParts;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::{EpochFigures, Error, FeedRangeId, Ledger, Result};
 use tokio::sync::watch;
@@ -41,10 +43,23 @@ pub struct JobStatus {
     pub decode_errors: u64,
     /// Figures of each feed range that is read now, by source.
     pub ranges: BTreeMap<String, BTreeMap<FeedRangeId, RangeStatus>>,
+    /// How far each source has come in event time, of those whose event time is read and that have a watermark.
+    pub watermarks: BTreeMap<String, WatermarkStatus>,
     /// Figures of each sink.
     pub sinks: BTreeMap<String, SinkStatus>,
     /// Figures of the epochs.
     pub epochs: EpochFigures,
+}
+
+/// How far a source has come in event time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatermarkStatus {
+    /// The watermark, milliseconds since the UNIX epoch.
+    pub at_ms: u64,
+    /// How far it is behind the clock of this machine; zero if it is ahead.
+    pub lag: Duration,
+    /// Documents that this run has read and that have no event time: they do not move it.
+    pub without_event_time: u64,
 }
 
 /// Figures of one sink.
@@ -62,6 +77,19 @@ pub struct SinkStatus {
     pub throttled: u64,
     /// Request units charged.
     pub charge_ru: f64,
+}
+
+impl Shared {
+    /// What the watermark of a source is made from, on one worker.
+    pub(crate) fn watermark(&self, source: &str) -> WatermarkParts {
+        let history = self.resumed.marks.get(source).cloned();
+        WatermarkParts {
+            source: source.to_owned(),
+            resumed: self.ledger.committed_through(),
+            history: history.unwrap_or_default(),
+            counters: Arc::clone(&self.sources[source]),
+        }
+    }
 }
 
 impl RunningJob {
@@ -129,6 +157,7 @@ impl RunningJob {
                 .iter()
                 .map(|(name, counters)| (name.clone(), counters.ranges()))
                 .collect(),
+            watermarks: self.watermarks(),
             sinks: self
                 .status
                 .sinks
@@ -137,6 +166,22 @@ impl RunningJob {
                 .collect(),
             epochs: self.status.ledger.figures(),
         }
+    }
+
+    fn watermarks(&self) -> BTreeMap<String, WatermarkStatus> {
+        let now = SystemTime::now();
+        let status = |(name, counters): (&String, &Arc<SourceCounters>)| {
+            let at_ms = counters.watermark_ms.load(Ordering::Relaxed);
+            let at = UNIX_EPOCH.checked_add(Duration::from_millis(at_ms));
+            let behind = at.and_then(|at| now.duration_since(at).ok());
+            let status = WatermarkStatus {
+                at_ms,
+                lag: behind.unwrap_or_default(),
+                without_event_time: counters.without_event_time.load(Ordering::Relaxed),
+            };
+            (at_ms > 0).then(|| (name.clone(), status))
+        };
+        self.status.sources.iter().filter_map(status).collect()
     }
 
     /// Waits for the end of the job.

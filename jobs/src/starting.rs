@@ -86,6 +86,7 @@ impl Job {
         let resumed = Resumed {
             commit: resume.commit.clone(),
             tokens: resume.tokens.clone(),
+            marks: resume.marks.clone(),
             replayed_through: resume.last_sealed.unwrap_or(Epoch(0)),
             sinks,
         };

@@ -1,6 +1,6 @@
 //! Hands out what each worker works with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -98,7 +98,11 @@ impl<'a> Wiring<'a> {
         let at_now = at_now.count();
         self.shared.unfixed.send_modify(|ranges| *ranges += at_now);
         let split_seen = Arc::new(Notify::new());
+        let section = format!("source.{name}");
+        let event_time = config.event_time.as_ref();
+        let event_time = event_time.map(|time| time.compile(&section)).transpose()?;
         let readers = Arc::new(Readers {
+            event_time,
             feed: Arc::clone(&feed),
             poll: PollDelay {
                 first: Duration::from_millis(config.poll_ms),
@@ -190,6 +194,14 @@ impl<'a> Wiring<'a> {
         tasks: &Tasks,
         enumerator: EnumeratorParts,
     ) {
+        let ranges = enumerator.starts.iter().map(|start| start.range.clone());
+        let timed = readers.event_time.is_some();
+        let ranges: BTreeSet<_> = ranges.collect();
+        // A run that goes on with the ranges of the one before has nothing to say of them, and seals nothing for it.
+        let before = self.shared.resumed.marks.get(name);
+        let before = before.map(|marks| marks.newest().ranges);
+        let known = before.is_some_and(|before| before.keys().eq(&ranges));
+        let mut begun = (timed && !known).then_some(ranges);
         let mut enumerator = Some(enumerator);
         let mut outlets = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {
@@ -201,6 +213,7 @@ impl<'a> Wiring<'a> {
                 on_decode_error: self.config.source[name].on_decode_error,
                 counters: Arc::clone(&self.shared.sources[name]),
                 inbox,
+                begun: begun.take(),
                 load,
                 parts: self.parts.clone(),
                 max_bytes: self.config.epoch.max_bytes_per_worker,
@@ -220,6 +233,7 @@ impl<'a> Wiring<'a> {
             let source = SourceWorker {
                 parts,
                 readers,
+                watermark: timed.then(|| self.shared.watermark(name)),
                 letters: letters.cloned(),
             };
             worker.sources.insert(name.to_owned(), source);

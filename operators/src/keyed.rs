@@ -1,10 +1,10 @@
 //! Keyed state as a plain structure: a step per key and epoch, the rows it changes, and the records that make it durable.
 //!
 //! A record's key is the key as JSON, its body `{"state":…,"output":…}`, each of the two left out when there is none, and no
-//! body at all when both are gone. JSON, because a newer version of a job must be able to read what an older one wrote: a
+//! body at all when both are gone. A key that is to be woken up by a watermark has `"wake_ms"` beside them. JSON, because a newer version of a job must be able to read what an older one wrote: a
 //! new field of the state gets a serde default.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use differential_dataflow::consolidation::consolidate;
@@ -18,6 +18,38 @@ pub type KeyBytes = Box<[u8]>;
 
 /// The updates of one epoch, by key.
 pub type Updates<V> = BTreeMap<KeyBytes, Vec<(V, isize)>>;
+
+/// How the watermark moves in an epoch, milliseconds since the UNIX epoch. Without a watermark it stays at 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Before the epoch: what its rows are judged by.
+    pub before_ms: u64,
+    /// After it.
+    pub now_ms: u64,
+}
+
+/// What a step leaves of a key beside its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stepped<O> {
+    /// Its output from now on.
+    pub output: Option<O>,
+    /// Step it again, with no changes if there are none, when the watermark comes here or beyond; each step says so anew.
+    pub wake_ms: Option<u64>,
+}
+
+/// A step that knows no time, as one that does.
+#[expect(
+    clippy::type_complexity,
+    reason = "a step's type, which a bound cannot name"
+)]
+pub fn untimed<K, V, S, O>(
+    step: impl Fn(&K, &mut Option<S>, Vec<(V, isize)>) -> Option<O>,
+) -> impl Fn(&K, &mut Option<S>, Option<&O>, Vec<(V, isize)>, Moment) -> Stepped<O> {
+    move |key, state, _, changes, _| Stepped {
+        output: step(key, state, changes),
+        wake_ms: None,
+    }
+}
 
 /// What an epoch came to.
 #[derive(Debug)]
@@ -37,6 +69,8 @@ pub struct KeyedState<K, S, O, F> {
     name: String,
     step: F,
     keys: HashMap<KeyBytes, Slot<K, S, O>>,
+    /// Keys that are to be woken up, by when.
+    wakes: BTreeSet<(u64, KeyBytes)>,
     /// Keys that the checkpoint holds of an earlier life of this name, which ended.
     stale: Vec<Bytes>,
 }
@@ -45,6 +79,7 @@ struct Slot<K, S, O> {
     key: K,
     state: Option<S>,
     output: Option<O>,
+    wake_ms: Option<u64>,
     /// Hash of the body that is durable or on its way; `None` before there is one.
     saved: Option<u128>,
 }
@@ -65,6 +100,8 @@ struct Body<S, O> {
         skip_serializing_if = "Option::is_none"
     )]
     output: Option<O>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wake_ms: Option<u64>,
 }
 
 fn present<'de, D: Deserializer<'de>, T: DeserializeOwned>(
@@ -85,6 +122,7 @@ where
             name: name.to_owned(),
             step,
             keys: HashMap::new(),
+            wakes: BTreeSet::new(),
             stale: Vec::new(),
         }
     }
@@ -98,15 +136,22 @@ where
         for record in records {
             let Some(body) = record.body else { continue };
             let key: K = self.decode("key", &record.key, &record.key)?;
-            let Body { state, output } = self.decode("state", &record.key, &body)?;
+            let Body {
+                state,
+                output,
+                wake_ms,
+            } = self.decode("state", &record.key, &body)?;
             let slot = Slot {
                 key: key.clone(),
                 state,
                 output,
+                wake_ms,
                 saved: Some(xxh3_128(&body)),
             };
             rows.extend(slot.output.clone().map(|output| (key, output)));
-            self.keys.insert(record.key.as_ref().into(), slot);
+            let key: KeyBytes = record.key.as_ref().into();
+            self.wakes.extend(wake_ms.map(|at| (at, key.clone())));
+            self.keys.insert(key, slot);
         }
         Ok(rows)
     }
@@ -155,23 +200,28 @@ where
         Ok(())
     }
 
-    /// Runs the step for every key with a net change, in order of the keys' JSON.
+    /// Runs the step for every key with a net change, and for every key that is to be woken up by a watermark that moves, in order
+    /// of the keys' JSON. What wakes up is thus the same for any grouping of keys into workers.
     ///
     /// # Errors
     /// `Data` when a key does not decode, or a value, state or output has no JSON form.
-    pub fn advance<V>(&mut self, updates: Updates<V>) -> Result<Outcome<K, O>>
+    pub fn advance<V>(&mut self, mut updates: Updates<V>, moment: Moment) -> Result<Outcome<K, O>>
     where
         V: Ord + Serialize,
-        F: Fn(&K, &mut Option<S>, Vec<(V, isize)>) -> Option<O>,
+        F: Fn(&K, &mut Option<S>, Option<&O>, Vec<(V, isize)>, Moment) -> Stepped<O>,
     {
         let mut outcome = Outcome::default();
+        let due = self.take_due(moment);
+        for key in &due {
+            updates.entry(key.clone()).or_default();
+        }
         for (key, mut values) in updates {
             consolidate(&mut values);
-            if values.is_empty() {
+            if values.is_empty() && !due.contains(&key) {
                 continue;
             }
             self.observe_key(&mut outcome, &key, &values)?;
-            self.step(&mut outcome, key, values)?;
+            self.step(&mut outcome, key, values, moment)?;
         }
         for key in std::mem::take(&mut self.stale) {
             if !self.keys.contains_key(key.as_ref()) {
@@ -181,14 +231,27 @@ where
         Ok(outcome)
     }
 
+    /// The keys that the watermark, if it moves, wakes up.
+    fn take_due(&mut self, moment: Moment) -> BTreeSet<KeyBytes> {
+        let mut due = BTreeSet::new();
+        while let Some((at_ms, _)) = self.wakes.first()
+            && *at_ms <= moment.now_ms
+            && moment.before_ms < moment.now_ms
+        {
+            due.extend(self.wakes.pop_first().map(|(_, key)| key));
+        }
+        due
+    }
+
     fn step<V>(
         &mut self,
         outcome: &mut Outcome<K, O>,
         key: KeyBytes,
         values: Vec<(V, isize)>,
+        moment: Moment,
     ) -> Result<()>
     where
-        F: Fn(&K, &mut Option<S>, Vec<(V, isize)>) -> Option<O>,
+        F: Fn(&K, &mut Option<S>, Option<&O>, Vec<(V, isize)>, Moment) -> Stepped<O>,
     {
         let mut slot = match self.keys.remove(&key) {
             Some(slot) => slot,
@@ -196,10 +259,21 @@ where
                 key: self.decode("key", &key, &key)?,
                 state: None,
                 output: None,
+                wake_ms: None,
                 saved: None,
             },
         };
-        let output = (self.step)(&slot.key, &mut slot.state, values);
+        let Stepped { output, wake_ms } = (self.step)(
+            &slot.key,
+            &mut slot.state,
+            slot.output.as_ref(),
+            values,
+            moment,
+        );
+        if let Some(before) = std::mem::replace(&mut slot.wake_ms, wake_ms) {
+            self.wakes.remove(&(before, key.clone()));
+        }
+        self.wakes.extend(wake_ms.map(|at| (at, key.clone())));
         if slot.output != output {
             let gone = std::mem::replace(&mut slot.output, output);
             let row = |output| (slot.key.clone(), output);
@@ -210,8 +284,9 @@ where
         let body = Body {
             state: slot.state.as_ref(),
             output: slot.output.as_ref(),
+            wake_ms,
         };
-        let body = match body.state.is_some() || body.output.is_some() {
+        let body = match body.state.is_some() || body.output.is_some() || wake_ms.is_some() {
             true => Some(self.encode("state", &key, &body)?),
             false => None,
         };
@@ -300,15 +375,18 @@ mod tests {
 
     #[test]
     fn rows_and_records_follow_what_changed() {
-        let mut state = KeyedState::<String, u32, u32, _>::new("s", count);
+        let mut state = KeyedState::<String, u32, u32, _>::new("s", untimed(count));
         let first = state
-            .advance(updates([
-                ("b", 1, 1),
-                ("a", 1, 1),
-                ("a", 2, 1),
-                ("c", 1, 1),
-                ("c", 1, -1),
-            ]))
+            .advance(
+                updates([
+                    ("b", 1, 1),
+                    ("a", 1, 1),
+                    ("a", 2, 1),
+                    ("c", 1, 1),
+                    ("c", 1, -1),
+                ]),
+                Moment::default(),
+            )
             .expect("steps");
         assert_eq!(first.rows, [(("a".to_owned(), 2), 1)]);
         assert_eq!(first.input_rows, 3);
@@ -322,12 +400,12 @@ mod tests {
         );
         // A replaced value changes no count, so nothing is to be written.
         let same = state
-            .advance(updates([("a", 2, -1), ("a", 3, 1)]))
+            .advance(updates([("a", 2, -1), ("a", 3, 1)]), Moment::default())
             .expect("steps");
         assert!(same.rows.is_empty() && same.records.is_empty());
         assert_ne!(same.input_hash, 0);
         let last = state
-            .advance(updates([("a", 3, -1), ("b", 1, -1)]))
+            .advance(updates([("a", 3, -1), ("b", 1, -1)]), Moment::default())
             .expect("steps");
         assert_eq!(last.rows, [(("a".to_owned(), 2), -1)]);
         assert_eq!(last.records[1].body, None, "the state of b is gone");
@@ -337,15 +415,18 @@ mod tests {
     #[test]
     fn values_come_sorted_and_consolidated() {
         let seen = |_: &String, _: &mut Option<()>, values: Vec<(u32, isize)>| Some(values);
-        let mut state = KeyedState::new("s", seen);
+        let mut state = KeyedState::new("s", untimed(seen));
         let outcome = state
-            .advance(updates([
-                ("a", 9, 1),
-                ("a", 3, -1),
-                ("a", 9, 1),
-                ("a", 5, 1),
-                ("a", 5, -1),
-            ]))
+            .advance(
+                updates([
+                    ("a", 9, 1),
+                    ("a", 3, -1),
+                    ("a", 9, 1),
+                    ("a", 5, 1),
+                    ("a", 5, -1),
+                ]),
+                Moment::default(),
+            )
             .expect("steps");
         assert_eq!(outcome.rows, [(("a".to_owned(), vec![(3, -1), (9, 2)]), 1)]);
     }
@@ -355,16 +436,20 @@ mod tests {
         let seen = |_: &String, state: &mut Option<()>, _: Vec<(u32, isize)>| {
             state.replace(()).is_none().then_some(None::<u32>)
         };
-        let mut state = KeyedState::new("s", seen);
-        let outcome = state.advance(updates([("a", 1, 1)])).expect("steps");
+        let mut state = KeyedState::new("s", untimed(seen));
+        let outcome = state
+            .advance(updates([("a", 1, 1)]), Moment::default())
+            .expect("steps");
         assert_eq!(
             texts(&outcome.records)[0].1.as_deref(),
             Some(r#"{"state":null,"output":null}"#)
         );
-        let mut state = KeyedState::new("s", seen);
+        let mut state = KeyedState::new("s", untimed(seen));
         let rows = state.load(outcome.records).expect("loads");
         assert_eq!(rows, [("a".to_owned(), None)]);
-        let outcome = state.advance(updates([("a", 2, 1)])).expect("steps");
+        let outcome = state
+            .advance(updates([("a", 2, 1)]), Moment::default())
+            .expect("steps");
         assert_eq!(outcome.rows, [(("a".to_owned(), None), -1)]);
     }
 
@@ -374,9 +459,11 @@ mod tests {
             key: Bytes::from_static(key.as_bytes()),
             body: Some("{\"state\":7}".into()),
         };
-        let mut state = KeyedState::<String, u32, u32, _>::new("s", count);
+        let mut state = KeyedState::<String, u32, u32, _>::new("s", untimed(count));
         state.discard(vec![record("\"a\""), record("\"b\"")]);
-        let outcome = state.advance(updates([("a", 1, 1)])).expect("steps");
+        let outcome = state
+            .advance(updates([("a", 1, 1)]), Moment::default())
+            .expect("steps");
         let expected = [("\"a\"", Some(r#"{"state":1}"#)), ("\"b\"", None)];
         assert_eq!(
             texts(&outcome.records),
@@ -385,9 +472,58 @@ mod tests {
         assert!(!state.has_stale());
     }
 
+    /// Keys ask for a moment, come back from a checkpoint with it, and are woken up once, whether anything of them changes or not.
+    #[test]
+    fn a_key_is_woken_up_when_the_watermark_comes_to_its_moment() {
+        // Its output is how often it was stepped, and it wakes up 10 after the sum of what came.
+        fn wake(
+            _: &String,
+            sum: &mut Option<u64>,
+            steps: Option<&u32>,
+            changes: Vec<(u64, isize)>,
+            _: Moment,
+        ) -> Stepped<u32> {
+            let came: u64 = changes.iter().map(|(value, _)| value).sum();
+            let sum = *sum.insert(sum.unwrap_or_default() + came);
+            Stepped {
+                output: Some(steps.map_or(1, |steps| steps + 1)),
+                wake_ms: (!changes.is_empty()).then_some(sum + 10),
+            }
+        }
+        let moment = |before_ms, now_ms| Moment { before_ms, now_ms };
+        let mut state = KeyedState::<String, u64, u32, _>::new("s", wake);
+        let first = updates([("a", 5, 1), ("b", 7, 1)]);
+        let first = state.advance(first, moment(0, 0)).expect("steps");
+        assert_eq!(
+            texts(&first.records)[0].1.as_deref(),
+            Some(r#"{"state":5,"output":1,"wake_ms":15}"#)
+        );
+        let mut state = KeyedState::<String, u64, u32, _>::new("s", wake);
+        state.load(first.records).expect("loads");
+        let nothing = || Updates::<u64>::new();
+        let steps = |outcome: Outcome<String, u32>| -> Vec<(String, u32)> {
+            let rows = outcome.rows.into_iter().filter(|(_, diff)| *diff > 0);
+            rows.map(|(row, _)| row).collect()
+        };
+        let outcome = state.advance(nothing(), moment(0, 14)).expect("steps");
+        assert_eq!(steps(outcome), [], "too soon");
+        // One asks for another moment in time, the other is woken up.
+        let outcome = state.advance(updates([("b", 9, 1)]), moment(14, 17));
+        assert_eq!(
+            steps(outcome.expect("steps")),
+            [("a".to_owned(), 2), ("b".to_owned(), 2)]
+        );
+        let outcome = state.advance(nothing(), moment(17, 17)).expect("steps");
+        assert_eq!(steps(outcome), []);
+        let outcome = state.advance(nothing(), moment(17, 100)).expect("steps");
+        assert_eq!(steps(outcome), [("b".to_owned(), 3)]);
+        let outcome = state.advance(nothing(), moment(100, 900)).expect("steps");
+        assert_eq!(steps(outcome), [], "nobody asked again");
+    }
+
     #[test]
     fn the_input_hash_forgets_grouping_and_tells_pairs_apart() {
-        let state = KeyedState::<String, u32, u32, _>::new("s", count);
+        let state = KeyedState::<String, u32, u32, _>::new("s", untimed(count));
         let hash = |pairs: &[(&'static str, u32, isize)]| {
             let outcome = state.observe(updates(pairs.iter().copied()));
             outcome.expect("observes").input_hash
@@ -402,7 +538,7 @@ mod tests {
 
     #[test]
     fn a_state_that_does_not_decode_is_named() {
-        let mut state = KeyedState::<String, u32, u32, _>::new("visits", count);
+        let mut state = KeyedState::<String, u32, u32, _>::new("visits", untimed(count));
         let record = Record {
             key: "\"anna\"".into(),
             body: Some("{\"state\":\"x\"}".into()),

@@ -12,6 +12,8 @@
 //! ends. What happens then is in [`enumerator`](crate::enumerator).
 //! The first position of a range that starts at now is sealed at once, and whoever waits for the start learns of it: a run after
 //! this one must not begin at a later now.
+//! Of a source whose event time is read, an arrival says where its range stands in it, with the records that say so, or alone when
+//! the range has become idle ([`range_mark`](crate::time::range_mark)).
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
 //! change written before that is read.
 
@@ -25,11 +27,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{ByteBudget, InboxSender, Room};
+use tidefeed_runtime::watermarks::Mark;
 use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::feed::{ChangeFeed, Page, Receipt, Start};
+use crate::time::event_time::EventTime;
+use crate::time::range_mark::RangeMark;
 use figures::RangeFigures;
 pub use figures::RangeStatus;
 
@@ -46,6 +51,8 @@ pub struct Arrival {
     pub caught_up: bool,
     /// Set on the last arrival of a range that others go on with: they start at this page's token.
     pub handed_over: Option<HandedOver>,
+    /// Where the range stands in event time from here on, if that has changed.
+    pub mark: Option<Mark>,
     /// Held until the arrival is dropped.
     room: Option<Room>,
 }
@@ -55,7 +62,7 @@ impl Arrival {
     pub fn counts(&self) -> bool {
         let page = &self.page;
         let awaited = self.handed_over.is_some() || page.receipt.is_some();
-        self.caught_up || awaited || !page.records.is_empty()
+        self.caught_up || awaited || self.mark.is_some() || !page.records.is_empty()
     }
 }
 
@@ -66,6 +73,8 @@ pub struct HandedOver {
     pub parts: Vec<FeedRangeId>,
     /// Whether each of them still has to catch up for the first time.
     pub loading: bool,
+    /// Where each of them begins in event time, if that is read: where the range stood, and idle if it was.
+    pub mark: Option<Mark>,
 }
 
 /// A feed range to be read.
@@ -95,6 +104,10 @@ pub struct SourceCounters {
     pub charge_milli_ru: AtomicU64,
     /// Documents that did not decode and that the run goes on without, those of the checkpoint included.
     pub decode_errors: AtomicU64,
+    /// Documents without event time, of a source whose event time is read.
+    pub without_event_time: AtomicU64,
+    /// The watermark, milliseconds since the UNIX epoch; 0 while there is none.
+    pub watermark_ms: AtomicU64,
     /// Of each range that is read now.
     ranges: Mutex<BTreeMap<FeedRangeId, Arc<RangeFigures>>>,
 }
@@ -135,6 +148,8 @@ pub struct Readers {
     pub feed: Arc<dyn ChangeFeed>,
     /// How often an idle range is asked again.
     pub poll: PollDelay,
+    /// How event time is read, if it is.
+    pub event_time: Option<EventTime>,
     /// Counters of the source.
     pub counters: Arc<SourceCounters>,
     /// Room for pages that wait to be attached, of all sources of the process.
@@ -231,6 +246,9 @@ struct Reading<'a> {
     last_token: Option<ContinuationToken>,
     /// Whether the range has yet to catch up for the first time.
     loading: bool,
+    /// Where it stands in event time, if that is read.
+    mark: Option<RangeMark>,
+    began: Instant,
 }
 
 impl<'a> Reading<'a> {
@@ -250,6 +268,11 @@ impl<'a> Reading<'a> {
                 Start::Beginning | Start::Now | Start::Time(_) => None,
             },
             loading: from.loading,
+            mark: readers
+                .event_time
+                .as_ref()
+                .map(|time| RangeMark::new(time.idle_after())),
+            began: Instant::now(),
         }
     }
 
@@ -324,8 +347,22 @@ impl<'a> Reading<'a> {
             caught_up: false,
             receipt: None,
         };
-        let handed_over = Some(HandedOver { parts, loading });
-        self.deliver(page, loading, handed_over).await;
+        let mark = self.mark.as_ref().map(|mark| Mark {
+            at_ms: 0,
+            idle: mark.told().is_some_and(|told| told.idle),
+        });
+        let handed_over = HandedOver {
+            parts,
+            loading,
+            mark,
+        };
+        let arrival = self.arrival(page);
+        let arrival = Arrival {
+            caught_up: loading,
+            handed_over: Some(handed_over),
+            ..arrival
+        };
+        self.deliver(arrival).await;
         Stopped::HandedOver
     }
 
@@ -335,34 +372,95 @@ impl<'a> Reading<'a> {
         let caught_up = self.loading && page.caught_up;
         self.loading &= !caught_up;
         // A position that is durable already is no news.
-        if !caught_up && !moved && page.records.is_empty() {
+        let may_be_idle = self.mark.as_ref().is_some_and(RangeMark::may_be_idle);
+        let mark = self.look_at_time(&page);
+        if !caught_up && !moved && mark.is_none() && page.records.is_empty() {
             return true;
         }
+        let room = self.readers.budget.try_take(bytes_of(&page));
+        let wakes = may_be_idle && !page.records.is_empty() && room.is_none();
+        if wakes && !self.wake_up().await {
+            return false;
+        }
         self.last_token = Some(page.token.clone());
-        self.deliver(page, caught_up, None).await
+        let arrival = self.arrival(page);
+        let arrival = Arrival {
+            caught_up,
+            mark,
+            room,
+            ..arrival
+        };
+        self.deliver(arrival).await
+    }
+
+    /// What a page says of the range's event time, if that is read and has changed.
+    fn look_at_time(&mut self, page: &Page) -> Option<Mark> {
+        let (time, mark) = self.readers.event_time.as_ref().zip(self.mark.as_mut())?;
+        let changed = if !page.records.is_empty() {
+            let found = time.of(&page.records);
+            let without = &self.readers.counters.without_event_time;
+            without.fetch_add(found.without, Ordering::Relaxed);
+            mark.brought(found.at_ms)
+        } else if page.caught_up {
+            mark.had_nothing(self.began.elapsed())
+        } else {
+            None
+        };
+        if let Some(told) = mark.told() {
+            self.figures.stands(told);
+        }
+        changed
+    }
+
+    /// Says that an idle range is not idle any more, as what it has brought must wait for room: until that is attached, the watermark
+    /// would go on without it. False when the worker is gone.
+    async fn wake_up(&self) -> bool {
+        let Some(token) = self.last_token.clone() else {
+            return true;
+        };
+        let nothing = Page {
+            records: Vec::new(),
+            token,
+            charge_ru: 0.0,
+            caught_up: false,
+            receipt: None,
+        };
+        let arrival = self.arrival(nothing);
+        let arrival = Arrival {
+            mark: Some(Mark::default()),
+            ..arrival
+        };
+        self.readers.ledger.page_arrived(0);
+        self.inbox.send(arrival).await
+    }
+
+    /// A page that says nothing more than itself.
+    fn arrival(&self, page: Page) -> Arrival {
+        Arrival {
+            range: self.range.clone(),
+            bytes: bytes_of(&page),
+            page,
+            caught_up: false,
+            handed_over: None,
+            mark: None,
+            room: None,
+        }
     }
 
     /// False when the worker is gone.
-    async fn deliver(&self, page: Page, caught_up: bool, handed_over: Option<HandedOver>) -> bool {
-        let readers = self.readers;
-        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>() as u64;
-        readers.count_changes(&page, bytes);
-        if caught_up {
+    async fn deliver(&self, mut arrival: Arrival) -> bool {
+        let (readers, bytes) = (self.readers, arrival.bytes);
+        readers.count_changes(&arrival.page, bytes);
+        if arrival.caught_up {
             readers.ledger.read_up();
         }
-        let mut arrival = Arrival {
-            range: self.range.clone(),
-            page,
-            bytes,
-            caught_up,
-            handed_over,
-            room: None,
-        };
         if arrival.counts() {
             // Before the send: a page in the channel that is not counted would let a drained run end without it.
             readers.ledger.page_arrived(bytes);
         }
-        arrival.room = Some(self.room_for(bytes).await);
+        if arrival.room.is_none() {
+            arrival.room = Some(self.room_for(bytes).await);
+        }
         self.inbox.send(arrival).await
     }
 
@@ -378,6 +476,10 @@ impl<'a> Reading<'a> {
         self.figures.waits_for_room(false);
         room
     }
+}
+
+fn bytes_of(page: &Page) -> u64 {
+    page.records.iter().map(Record::size_bytes).sum::<usize>() as u64
 }
 
 /// Resolves when there is something new to see; never when there cannot be any more.

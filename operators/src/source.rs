@@ -21,7 +21,7 @@
 //!    capability is dropped. Whoever reads [`Upserts`] has both as
 //!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -33,6 +33,7 @@ use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::loader::Loaded;
 use tidefeed_runtime::sealer::{Part, PartSender};
+use tidefeed_runtime::watermarks::Marks;
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Record, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -92,6 +93,8 @@ pub struct SourceParts {
     pub counters: Arc<SourceCounters>,
     /// Pages from the readers of this worker's ranges.
     pub inbox: Inbox<Arrival>,
+    /// On worker 0 of a source whose event time is read: all ranges that the run begins with, unless they are known to its marks.
+    pub begun: Option<BTreeSet<FeedRangeId>>,
     /// This worker's share of what the checkpoint holds.
     pub load: Inbox<Loaded>,
     /// Where parts of epochs go to be sealed.
@@ -118,6 +121,7 @@ struct Held {
     /// Given when the epoch is sealed.
     receipts: Vec<Receipt>,
     released: Vec<Released>,
+    marks: Marks,
     undecodable: Vec<Undelivered>,
 }
 
@@ -129,6 +133,8 @@ pub struct Source<'scope, V> {
     pub reports: StreamVec<'scope, u64, Report>,
     /// Feed ranges that others are to go on with, for [`enumerate`](crate::enumerator::enumerate).
     pub released: StreamVec<'scope, u64, Released>,
+    /// How far event time has come, if it is read. Its frontier runs ahead of what is durable, as that of the records does.
+    pub marks: StreamVec<'scope, u64, Marks>,
     /// Documents that do not decode, if the run goes on without them; in epochs that are sealed.
     pub undecodable: StreamVec<'scope, u64, UndeliveredUpdate>,
 }
@@ -151,10 +157,12 @@ where
     // Nothing is ever given to it; what it holds back is by capability alone.
     let (_, unsealed) = builder.new_output::<Vec<()>>();
     let (released_out, released) = builder.new_output();
+    let (marks_out, marks) = builder.new_output();
     let (undecodable_out, undecodable) = builder.new_output();
     let mut records_out = OutputBuilder::from(records_out);
     let mut reports_out = OutputBuilder::from(reports_out);
     let mut released_out = OutputBuilder::from(released_out);
+    let mut marks_out = OutputBuilder::from(marks_out);
     let mut undecodable_out = OutputBuilder::from(undecodable_out);
     let info = builder.operator_info();
     let activator: Activator = scope.activator_for(info.address.clone());
@@ -166,7 +174,8 @@ where
     parts.ledger.wake_when_sealed(sealed);
 
     builder.build(move |mut caps| {
-        // Outputs 0 and 4 carry what is loaded. It needs no reports and is sealed already, so the other capabilities go at once.
+        // The first output and the last carry what is loaded. It needs no reports and is sealed already, and its marks come from
+        // elsewhere, so the other capabilities go at once.
         let mut load_caps = Some((caps.swap_remove(0), caps.swap_remove(0)));
         drop(caps);
         let ledger = parts.ledger.clone();
@@ -180,6 +189,7 @@ where
             }
             let mut records_out = records_out.activate();
             let mut undecodable_out = undecodable_out.activate();
+            let mut marks_out = marks_out.activate();
             // 1. Load, one piece at a time. The next to arrive wakes the operator.
             if let Some((cap, undecodable_cap)) = &mut load_caps {
                 match attacher.parts.load.try_next() {
@@ -226,6 +236,12 @@ where
                         ranges: done.ranges,
                     });
                 }
+                if !done.marks.is_empty() {
+                    session.give(Report::Marks {
+                        source: attacher.parts.name.clone(),
+                        marks: done.marks,
+                    });
+                }
                 if !done.undecodable.is_empty() {
                     let letters = done.undecodable.into_iter();
                     undecodable_out
@@ -248,7 +264,8 @@ where
                     reports_cap: cap.delayed(&epoch, 1),
                     unsealed_cap: cap.delayed(&epoch, 2),
                     released_cap: cap.delayed(&epoch, 3),
-                    undecodable_cap: cap.delayed(&epoch, 4),
+                    marks_cap: cap.delayed(&epoch, 4),
+                    undecodable_cap: cap.delayed(&epoch, 5),
                     attached: Attached::new(Epoch(epoch)),
                 };
                 ticked.extend(epochs.drain(..).map(attaching));
@@ -267,7 +284,15 @@ where
                         return ledger.fail(error);
                     }
                 }
-                held.extend(ticked.pop_front().map(|epoch| attacher.seal(epoch)));
+                let Some(mut complete) = ticked.pop_front() else {
+                    break;
+                };
+                attacher.complete(&mut complete.attached);
+                if !complete.attached.marks.is_empty() {
+                    let marks = complete.attached.marks.clone();
+                    marks_out.session(&complete.marks_cap).give(marks);
+                }
+                held.push_back(attacher.seal(complete));
             }
         }
     });
@@ -275,6 +300,7 @@ where
         upserts: Upserts { records, unsealed },
         reports,
         released,
+        marks,
         undecodable,
     }
 }
@@ -286,6 +312,8 @@ struct Attaching {
     reports_cap: Capability<u64>,
     unsealed_cap: Capability<u64>,
     released_cap: Capability<u64>,
+    /// Dropped when everything is attached.
+    marks_cap: Capability<u64>,
     undecodable_cap: Capability<u64>,
     attached: Attached,
 }
@@ -300,6 +328,7 @@ struct Attached {
     released: Vec<Released>,
     records: Vec<Record>,
     receipts: Vec<Receipt>,
+    marks: Marks,
     undecodable: Vec<Undelivered>,
 }
 
@@ -326,6 +355,7 @@ impl Attached {
             released: Vec::new(),
             records: Vec::new(),
             receipts: Vec::new(),
+            marks: Marks::default(),
             undecodable: Vec::new(),
         }
     }
@@ -337,13 +367,23 @@ impl Attached {
         token: ContinuationToken,
         handed_over: Option<HandedOver>,
     ) {
-        let Some(HandedOver { parts, loading }) = handed_over else {
+        let Some(HandedOver {
+            parts,
+            loading,
+            mark,
+        }) = handed_over
+        else {
             self.ranges.insert(range, token);
             return;
         };
         self.ranges.remove(&range);
         let positions = parts.iter().map(|part| (part.clone(), token.clone()));
         self.ranges.extend(positions);
+        for (part, mark) in parts.iter().zip(std::iter::repeat(mark)) {
+            if let Some(mark) = mark {
+                self.marks.note(part.clone(), mark);
+            }
+        }
         self.released.push(Released {
             range,
             parts,
@@ -386,12 +426,20 @@ impl<D> Attacher<D> {
             to.undecodable.extend(undecodable);
             to.records.extend(arrival.page.records);
             to.receipts.extend(arrival.page.receipt);
+            if let Some(mark) = arrival.mark {
+                to.marks.note(arrival.range.clone(), mark);
+            }
             to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
         }
         match to.bytes < max_bytes {
             true => Ok(Progress::More),
             false => Ok(Progress::Complete),
         }
+    }
+
+    /// Everything that has arrived is attached. The first epoch of a run names the ranges that are read, if they are new.
+    fn complete(&mut self, attached: &mut Attached) {
+        attached.marks.begun = self.parts.begun.take();
     }
 
     /// Hands records and positions to the sealer, and lets the stream of records pass the epoch.
@@ -402,14 +450,17 @@ impl<D> Attacher<D> {
             released,
             records,
             receipts,
+            marks,
             undecodable,
             ..
         } = complete.attached;
         let ranges: Vec<_> = ranges.into_iter().collect();
-        let seal = (!ranges.is_empty()).then(|| SealPart {
+        let nothing = ranges.is_empty() && marks.is_empty();
+        let seal = (!nothing).then(|| SealPart {
             source: self.parts.name.clone(),
             ranges: ranges.clone(),
             records,
+            marks: marks.clone(),
         });
         // The sealer is gone only when the run has failed, and then its failure is already known.
         let _ = self.parts.parts.send(Part { epoch, seal });
@@ -423,6 +474,7 @@ impl<D> Attacher<D> {
             ranges,
             receipts,
             released,
+            marks,
             undecodable,
         }
     }

@@ -274,6 +274,7 @@ mod tests {
                 source: "s".into(),
                 ranges: vec![range.clone()],
                 records: vec![record],
+                marks: Default::default(),
             };
             let seal = run
                 .seals
@@ -296,6 +297,7 @@ mod tests {
                 tokens,
                 seals: vec![seal],
                 sinks: Default::default(),
+                marks: Default::default(),
             };
             write(&mut run.commits, &mut compactor, &ledger, request)
                 .await

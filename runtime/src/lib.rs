@@ -46,6 +46,7 @@ mod record;
 pub mod sealer;
 pub mod states;
 mod ticker;
+pub mod watermarks;
 mod workers;
 
 pub use committer::CommitConfig;

@@ -231,6 +231,7 @@ mod tests {
             source: "s".into(),
             ranges: Vec::new(),
             records: keys.map(record).collect(),
+            marks: Default::default(),
         }
     }
 
@@ -257,6 +258,7 @@ mod tests {
             tokens: Default::default(),
             seals,
             sinks: Default::default(),
+            marks: Default::default(),
         };
         run.commits.commit(request).await.expect("commits");
         drop(run);

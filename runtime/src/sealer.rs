@@ -8,8 +8,8 @@
 //! runs ahead, seals become durable one after the other, and an epoch counts as sealed only when its own is (I1).
 //!
 //! Each source operator of each worker contributes one part to every epoch, an empty one if nothing arrived, so an
-//! epoch is complete when all parts are there. Epochs are sealed in order. An epoch in which no part holds a record or
-//! a token needs no object: it counts as sealed as soon as it is complete.
+//! epoch is complete when all parts are there. Epochs are sealed in order. An epoch in which no part holds a record,
+//! a token or a mark of event time needs no object: it counts as sealed as soon as it is complete.
 //!
 //! Unless rows change in it by the passing of time alone: then it is visible outside, so it must be replayed after a crash (I3),
 //! and gets a seal without parts. Whether they do, each temporal filter of each worker says of each epoch ([`Due`]). Only an epoch
@@ -28,7 +28,7 @@ use crate::{Epoch, Error, Ledger};
 pub struct Part {
     /// The epoch.
     pub epoch: Epoch,
-    /// Records and tokens, or `None` if nothing had arrived.
+    /// Records, tokens and marks, or `None` if nothing had arrived.
     pub seal: Option<SealPart>,
 }
 
@@ -285,6 +285,7 @@ mod tests {
                 source: "s".into(),
                 ranges: vec![(FeedRangeId("-FF".into()), token)],
                 records: vec![record],
+                marks: Default::default(),
             }),
         }
     }

@@ -199,6 +199,7 @@ mod tests {
                 key: key.to_owned().into(),
                 body: Some("{}".into()),
             }],
+            marks: Default::default(),
         }
     }
 

@@ -6,11 +6,13 @@
 //!
 //! - [`views`](mod@views) is the dataflow and the recomputation; [`orders`] makes random changes and knows what is left.
 //! - [`expiring`](mod@expiring) is another job over the same orders, which come and go by time.
+//! - [`billed`](mod@billed) is another job over the same orders, whose windows are final.
 //! - [`ledger`](mod@ledger) is another job over the same orders, which adds up by patches.
 //! - [`Shop`] has its containers in memory, for jobs inside the test's process.
 //! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
 //!   [`process`] runs it, [`producer`] posts orders to it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
 
+pub mod billed;
 pub mod checkpoint_files;
 pub mod expiring;
 pub mod ledger;
@@ -35,6 +37,7 @@ use tidefeed::target::Target;
 use tidefeed::{CheckpointStore, Connect, Job, RunningJob};
 use tidefeed_operators::dead_letter::{DeadLetters, MemoryDeadLetters};
 
+pub use billed::billed;
 pub use expiring::expiring;
 pub use ledger::{LEDGER_SINKS, ledger};
 pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};

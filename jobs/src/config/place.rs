@@ -57,7 +57,7 @@ impl SourceConfig {
         };
         use Place::{Container, Files, Posts};
         let place = self.place();
-        let keys: [(&str, bool, &[Place]); 21] = [
+        let keys: [(&str, bool, &[Place]); 22] = [
             ("account", self.account.is_some(), &[Container]),
             ("database", !self.database.is_empty(), &[Container]),
             ("container", !self.container.is_empty(), &[Container]),
@@ -71,6 +71,11 @@ impl SourceConfig {
                 &[Container],
             ),
             ("ru_per_second", self.ru_per_second.is_some(), &[Container]),
+            (
+                "keep_system_properties",
+                !self.keep_system_properties.is_empty(),
+                &[Container],
+            ),
             ("files", self.files.is_some(), &[Files]),
             ("format", self.format.is_some(), &[Files]),
             ("types", !self.types.is_empty(), &[Files]),

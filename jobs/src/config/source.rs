@@ -9,6 +9,7 @@ use tidefeed_operators::cosmos::{FeedMode, OnExpired, SoftDelete};
 use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::feed::Start;
 use tidefeed_operators::files::{ColumnType, Format};
+use tidefeed_operators::time::event_time::{EventTimeConfig, TIMESTAMP_PROPERTY};
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use super::account::Variable;
@@ -115,6 +116,15 @@ pub struct SourceConfig {
     /// Spark connector takes. Of files that are `partitioned` and followed, how often to look for new ones.
     #[serde(default = "default_refresh_ms")]
     pub refresh_ms: u64,
+    /// When what a document tells of has happened, for watermarks; default: it is not read. `{ path = "/placed_ms" }`, with `unit =
+    /// "milliseconds"` (default), `"seconds"` or `"rfc3339"`; `/_ts` is when Cosmos DB wrote the document, in seconds. Also
+    /// `out_of_orderness_ms` and `idle_after_ms`, as [`EventTimeConfig`] says.
+    #[serde(default)]
+    pub event_time: Option<EventTimeConfig>,
+    /// Properties of the service to leave in the documents, of `_rid`, `_self`, `_etag`, `_attachments`, `_ts` and `_lsn`; default
+    /// none, and `_ts` if event time is read there. It counts for what is read from then on.
+    #[serde(default)]
+    pub keep_system_properties: Vec<String>,
     /// What to do with a document that does not decode as the job's type: `fail` (default) ends the run before anything of its
     /// epoch is durable; `skip` counts it, `dead_letters` keeps it with the reason. Skipped or kept, the collection is as if the
     /// document were not there, until a version comes that decodes.
@@ -206,11 +216,27 @@ impl SourceConfig {
             let units = "request units per second";
             within(&key("ru_per_second"), ru.into(), 1, 10_000_000, units)?;
         }
+        if let Some(time) = &self.event_time {
+            time.compile(&format!("source.{name}"))?;
+        }
         if let Some(deleted) = &self.deleted {
             let name = |error: Error| error.wrap(format!("source.{name}"));
             deleted.validate().map_err(name)?;
         }
         self.validate_mode(name)
+    }
+
+    /// Properties of the service to leave in the documents.
+    pub(crate) fn kept_properties(&self) -> Vec<String> {
+        let mut kept = self.keep_system_properties.clone();
+        let timestamp = self
+            .event_time
+            .as_ref()
+            .is_some_and(|time| time.is_timestamp());
+        if timestamp && !kept.iter().any(|name| name == TIMESTAMP_PROPERTY) {
+            kept.push(TIMESTAMP_PROPERTY.to_owned());
+        }
+        kept
     }
 
     fn validate_mode(&self, name: &str) -> Result<()> {
@@ -280,10 +306,33 @@ mod tests {
                 "deleted.value",
             ),
             ("mode = \"full\"".to_owned(), "all_versions_and_deletes"),
+            (
+                "event_time = { path = \"at\" }".to_owned(),
+                "source.orders.event_time.path",
+            ),
+            (
+                "event_time = { path = \"/at\", idle_after_ms = 0 }".to_owned(),
+                "source.orders.event_time.idle_after_ms",
+            ),
+            (
+                "event_time = { path = \"/at\", unit = \"days\" }".to_owned(),
+                "rfc3339",
+            ),
         ] {
             let error = source(&lines).expect_err(&lines);
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn the_timestamp_stays_where_event_time_is_read_from_it() {
+        let kept = |lines: &str| source(lines).expect("valid").kept_properties();
+        assert_eq!(kept(""), [""; 0]);
+        assert_eq!(kept("event_time = { path = \"/at\" }"), [""; 0]);
+        let timestamp = "event_time = { path = \"/_ts\", unit = \"seconds\" }\n";
+        assert_eq!(kept(timestamp), ["_ts"]);
+        let both = format!("{timestamp}keep_system_properties = [\"_etag\", \"_ts\"]");
+        assert_eq!(kept(&both), ["_etag", "_ts"]);
     }
 
     #[test]

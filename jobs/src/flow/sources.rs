@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use tidefeed_operators::enumerator::enumerate;
 use tidefeed_operators::letters::KeepLetters;
 use tidefeed_operators::source::{Upserts, source};
+use tidefeed_operators::time::watermark::watermark;
 use tidefeed_operators::upsert::{Change, UpsertToCollection};
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::dataflow::StreamVec;
@@ -107,12 +108,18 @@ impl<'scope> Flow<'scope> {
                 ticks,
                 parts,
                 reports,
+                watermarks,
                 ..
             } => {
                 let worker = parts.sources.remove(name);
                 let worker = worker.ok_or_else(|| differs("source", name))?;
                 let source = source(ticks.clone(), worker.parts, decode);
                 enumerate(source.released, worker.readers);
+                if let Some(parts) = worker.watermark {
+                    let unsealed = source.upserts.unsealed.clone();
+                    let moves = watermark(source.marks, unsealed, parts);
+                    watermarks.insert(name.to_owned(), moves);
+                }
                 reports.push(source.reports);
                 reports.extend(
                     worker

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidefeed_runtime::Record;
+use tidefeed_runtime::watermarks::Mark;
 use tokio::time::Instant;
 
 use crate::feed::Page;
@@ -33,6 +34,9 @@ pub struct RangeStatus {
     pub since_moved: Duration,
     /// How long the page in hand has been waiting for room; `None` when there is none. Backpressure, not the service.
     pub waits_for_room: Option<Duration>,
+    /// Where it stands in event time, milliseconds since the UNIX epoch, and whether it is idle; `None` of a source whose event time
+    /// is not read, and before the range has said anything.
+    pub event_time: Option<Mark>,
 }
 
 /// Takes the figures of one range.
@@ -84,6 +88,11 @@ impl RangeFigures {
         if moved {
             seen.moved_at = now;
         }
+    }
+
+    /// Where the range stands in event time.
+    pub(crate) fn stands(&self, mark: Mark) {
+        self.0.lock().status.event_time = Some(mark);
     }
 
     /// The page in hand waits for room, or does no more.

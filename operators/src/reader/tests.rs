@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use tidefeed_runtime::Epoch;
 use tidefeed_runtime::bridge::Inbox;
 
+use crate::time::event_time::EventTimeConfig;
+
 fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Arc<Readers> {
     let ledger = Ledger::new(Epoch(0), Epoch(0));
     ledger.expect_to_catch_up(ranges);
@@ -13,6 +15,7 @@ fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Ar
             first: Duration::from_millis(100),
             longest: Duration::from_millis(100),
         },
+        event_time: None,
         counters: Arc::default(),
         budget: budget.clone(),
         ledger,
@@ -182,4 +185,132 @@ async fn what_is_handed_over_goes_on_where_the_range_stood() {
     assert!(readers.ledger.loaded());
     assert_eq!(readers.open_ranges.load(Ordering::Relaxed), 3);
     assert_eq!(readers.counters.ranges().len(), 3);
+}
+
+/// Readers of a source whose event time is in `at`, and whose ranges are idle after 5 s.
+fn timed(container: &MemoryContainer, budget: &ByteBudget) -> Arc<Readers> {
+    let config = EventTimeConfig {
+        path: "/at".to_owned(),
+        unit: None,
+        out_of_orderness_ms: 100,
+        idle_after_ms: 5_000,
+    };
+    let readers = Arc::into_inner(readers(container.clone(), budget, 1)).expect("the only one");
+    Arc::new(Readers {
+        event_time: Some(config.compile("source.s").expect("valid")),
+        ..readers
+    })
+}
+
+fn one_range() -> MemoryContainer {
+    MemoryContainer::new(MemoryOptions {
+        ranges: 1,
+        ..Default::default()
+    })
+}
+
+/// Marks and numbers of records of what has arrived within a time.
+async fn arrived(
+    arrivals: &mut Inbox<Arrival>,
+    within: Duration,
+) -> Vec<(Option<(u64, bool)>, usize)> {
+    tokio::time::sleep(within).await;
+    let next = std::iter::from_fn(|| arrivals.try_next());
+    next.map(|arrival| {
+        assert!(arrival.counts(), "an epoch is due for each");
+        let mark = arrival.mark.map(|mark| (mark.at_ms, mark.idle));
+        (mark, arrival.page.records.len())
+    })
+    .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_range_says_once_that_it_is_idle() {
+    let container = one_range();
+    let range = container.ranges().await.unwrap().remove(0);
+    let put = |id: &str, at: u64| container.upsert("[1]", id, format!("{{\"at\":{at}}}"));
+    put("1", 700);
+    let budget = ByteBudget::new(1 << 20);
+    let readers = timed(&container, &budget);
+    let (inbox, mut arrivals) = Inbox::within(&budget);
+    let (_divide, division) = watch::channel(None);
+    let reading = tokio::spawn(Arc::clone(&readers).read(from(&range), 0, division, inbox));
+    let second = Duration::from_secs(1);
+    let now = arrived(&mut arrivals, second).await;
+    assert_eq!(
+        now,
+        [(Some((600, false)), 1), (None, 0)],
+        "and has caught up"
+    );
+    assert_eq!(arrived(&mut arrivals, 3 * second).await, []);
+    assert_eq!(
+        arrived(&mut arrivals, 2 * second).await,
+        [(Some((600, true)), 0)]
+    );
+    assert_eq!(arrived(&mut arrivals, 100 * second).await, []);
+    let shown = readers.counters.ranges()[&range].event_time;
+    assert!(shown.is_some_and(|mark| mark.idle), "{shown:?}");
+    // What is behind wakes it up all the same, and what has no time is counted.
+    put("2", 100);
+    assert_eq!(
+        arrived(&mut arrivals, second).await,
+        [(Some((600, false)), 1)]
+    );
+    container.upsert("[1]", "3", "{}");
+    assert_eq!(arrived(&mut arrivals, second).await, [(None, 1)]);
+    put("4", 900);
+    assert_eq!(
+        arrived(&mut arrivals, second).await,
+        [(Some((800, false)), 1)]
+    );
+    assert_eq!(
+        readers.counters.without_event_time.load(Ordering::Relaxed),
+        1
+    );
+    readers.ledger.stop();
+    reading.await.unwrap();
+}
+
+/// A reader that waits for room has not said that its range has nothing; and where the range counts as idle already, it says that
+/// it is not before it waits.
+#[tokio::test(start_paused = true)]
+async fn a_range_whose_page_waits_for_room_is_not_idle() {
+    let container = one_range();
+    let range = container.ranges().await.unwrap().remove(0);
+    let put = |id: &str, at: u64| container.upsert("[1]", id, format!("{{\"at\":{at}}}"));
+    put("1", 700);
+    let budget = ByteBudget::new(1 << 20);
+    let readers = timed(&container, &budget);
+    let (inbox, mut arrivals) = Inbox::within(&budget);
+    let (_divide, division) = watch::channel(None);
+    let reading = tokio::spawn(Arc::clone(&readers).read(from(&range), 0, division, inbox));
+    let second = Duration::from_secs(1);
+    assert_eq!(arrived(&mut arrivals, second).await.len(), 2);
+    // Not idle yet, and held up for much longer than it takes to be.
+    let all = budget.take(1 << 20).await;
+    put("2", 800);
+    assert_eq!(arrived(&mut arrivals, 60 * second).await, []);
+    drop(all);
+    assert_eq!(
+        arrived(&mut arrivals, second).await,
+        [(Some((700, false)), 1)]
+    );
+    assert_eq!(
+        arrived(&mut arrivals, 6 * second).await,
+        [(Some((700, true)), 0)]
+    );
+    // Idle, and then held up.
+    let all = budget.take(1 << 20).await;
+    put("3", 900);
+    assert_eq!(
+        arrived(&mut arrivals, 60 * second).await,
+        [(Some((0, false)), 0)]
+    );
+    drop(all);
+    assert_eq!(
+        arrived(&mut arrivals, second).await,
+        [(Some((800, false)), 1)]
+    );
+    readers.ledger.stop();
+    reading.await.unwrap();
 }

@@ -59,6 +59,7 @@ fn resumed(known: bool, rows: u64, hash: u128) -> Resumed {
             .then(|| (state_source("s"), state))
             .into_iter()
             .collect(),
+        marks: BTreeMap::new(),
         written_at_ms: 0,
     };
     Resumed {

@@ -12,6 +12,7 @@ use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, StartRecord, Tokens};
 use super::store::CheckpointStore;
 use crate::feed_range::first_overlap;
+use crate::watermarks::Watermarks;
 use crate::{Epoch, Error, Result};
 
 /// What the next commit records. Only the runtime may ask for it, when every sink write and state write of the epochs
@@ -29,6 +30,8 @@ pub struct CommitRequest {
     pub seals: Vec<SealRef>,
     /// What each sink's view holds as of the epoch (I8).
     pub sinks: BTreeMap<String, SinkState>,
+    /// How far the event times of each source have come as of the epoch.
+    pub marks: BTreeMap<String, Watermarks>,
 }
 
 /// What a collection of garbage did.
@@ -105,6 +108,7 @@ impl CommitWriter {
             base: ledger.base().cloned(),
             runs: ledger.runs(),
             sinks: request.sinks,
+            marks: request.marks,
             written_at_ms: now_ms(),
         };
         // Stays set if the write fails or the future is dropped midway.

@@ -60,6 +60,7 @@ impl Compaction {
                 source,
                 ranges: Vec::new(),
                 records,
+                marks: Default::default(),
             };
             let parts: Vec<SealPart> = live.sources.into_iter().map(part).collect();
             pack(name, heading, &parts)

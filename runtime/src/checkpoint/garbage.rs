@@ -184,6 +184,7 @@ mod tests {
             }),
             runs,
             sinks: BTreeMap::new(),
+            marks: BTreeMap::new(),
             written_at_ms: 0,
         }
     }

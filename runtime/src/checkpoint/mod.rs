@@ -101,10 +101,18 @@
 //!     source: "departures".into(),
 //!     ranges: vec![(FeedRangeId("-FF".into()), ContinuationToken(token.into()))],
 //!     records: vec![Record { key: "AA1".into(), body: Some("{}".into()) }],
+//!     marks: Default::default(),
 //! };
 //! let seal = run.seals.write(Epoch(1), vec![part("t1")]).await?;
 //! let tokens = [("departures".into(), part("t1").ranges.into_iter().collect())].into();
-//! let request = CommitRequest { epoch: Epoch(1), loading: false, tokens, seals: vec![seal], sinks: Default::default() };
+//! let request = CommitRequest {
+//!     epoch: Epoch(1),
+//!     loading: false,
+//!     tokens,
+//!     seals: vec![seal],
+//!     sinks: Default::default(),
+//!     marks: Default::default(),
+//! };
 //! run.commits.commit(request).await?;
 //! run.seals.write(Epoch(2), vec![part("t2")]).await?;
 //! drop(run); // or the machine fails

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::frame::Checksum;
 use super::names::{CommitName, ObjectName};
+use crate::watermarks::Watermarks;
 use crate::{ContinuationToken, Epoch, FeedRangeId, Generation};
 
 /// Resume positions: source, feed range, token.
@@ -272,6 +273,9 @@ pub struct CommitRecord {
     pub runs: Vec<SealRun>,
     /// What each sink's view held as of the epoch, and under `state:NAME` what keyed state was made from.
     pub sinks: BTreeMap<String, SinkState>,
+    /// How far the event times of each source have come, of those whose are read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, Watermarks>,
     /// Wall clock at the commit, for people.
     pub written_at_ms: u64,
 }
@@ -303,6 +307,16 @@ mod tests {
             now.moved_source(&then).unwrap(),
             "source flights was db/flights and is now db/flights2"
         );
+    }
+
+    /// Commits of builds that knew no event time.
+    #[test]
+    fn a_commit_without_marks_reads() {
+        let without = r#"{"number":1,"previous":null,"generation":1,"epoch":5,"loading":false,
+            "tokens":{},"base":null,"runs":[],"sinks":{},"written_at_ms":0}"#;
+        let commit: CommitRecord = serde_json::from_str(without).unwrap();
+        assert!(commit.marks.is_empty());
+        assert!(!serde_json::to_string(&commit).unwrap().contains("marks"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Taking over a checkpoint: the protocol of [the module](super), with the I/O around its decisions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::load_commit;
 use super::commit_writer::{CommitWriter, now_ms};
@@ -18,6 +18,7 @@ use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
 use crate::feed_range::advance;
+use crate::watermarks::MarkHistory;
 use crate::{Epoch, Error, ErrorKind, Generation, Result};
 
 /// Who wants to run.
@@ -374,15 +375,42 @@ fn resume_from(start: StartRecord, found: Found) -> Resume {
         let known = tokens.entry(part.source.clone()).or_default();
         advance(known, part.ranges.clone());
     }
+    let marks = marks_of(commit.as_ref(), &sealed);
     let last: Option<Epoch> = sealed.last().map(|sealed| sealed.seal.epoch);
     Resume {
         generation: start.generation,
         last_sealed: last.max(commit.as_ref().map(|commit| commit.epoch)),
         commit,
         tokens,
+        marks,
         before: found.before,
         start,
     }
+}
+
+/// How far the event times of each source had come at the commit, and in the seals beyond it, which are in order.
+fn marks_of(
+    commit: Option<&CommitRecord>,
+    sealed: &[SealedTokens],
+) -> BTreeMap<String, MarkHistory> {
+    let committed = commit.into_iter().flat_map(|commit| &commit.marks);
+    let mut marks: BTreeMap<String, MarkHistory> = committed
+        .map(|(source, committed)| {
+            let history = MarkHistory {
+                committed: committed.clone(),
+                sealed: Vec::new(),
+            };
+            (source.clone(), history)
+        })
+        .collect();
+    for sealed in sealed {
+        let parts = sealed.parts.iter().filter(|part| !part.marks.is_empty());
+        for part in parts {
+            let history = marks.entry(part.source.clone()).or_default();
+            history.seal(sealed.seal.epoch, part.marks.clone());
+        }
+    }
+    marks
 }
 
 fn generation_record(identity: &RunIdentity, generation: Generation) -> GenerationRecord {

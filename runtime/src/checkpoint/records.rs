@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{Checksum, Damage, Framed, Unframed};
 use super::names::{BUCKETS, ObjectName, bucket_of};
 use super::objects::SealKind;
+use crate::watermarks::Marks;
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, Result};
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.
@@ -51,6 +52,8 @@ pub struct SealPart {
     pub ranges: Vec<(FeedRangeId, ContinuationToken)>,
     /// The changes, in order; of several for one key the last one counts.
     pub records: Vec<Record>,
+    /// How far the event times of the source have come, if somebody wants to know.
+    pub marks: Marks,
 }
 
 /// The readable line of a seal; a base bucket has the same with sequence = bucket.
@@ -92,6 +95,8 @@ pub(super) struct PartHeading {
     pub(super) source: String,
     pub(super) ranges: Vec<(FeedRangeId, ContinuationToken)>,
     pub(super) records: u64,
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub(super) marks: Marks,
 }
 
 /// Packs `parts` under a heading, whose own parts, sizes and sections are filled in.
@@ -166,6 +171,7 @@ impl PartHeading {
             source: part.source.clone(),
             ranges: part.ranges.clone(),
             records: part.records.len() as u64,
+            marks: part.marks.clone(),
         }
     }
 }
@@ -342,6 +348,7 @@ pub(super) fn empty(part: &PartHeading) -> SealPart {
         source: part.source.clone(),
         ranges: part.ranges.clone(),
         records: Vec::new(),
+        marks: part.marks.clone(),
     }
 }
 
@@ -401,6 +408,7 @@ fn decode_record(rest: &mut Bytes) -> Option<Record> {
 mod tests {
     use super::super::frame::unframe;
     use super::*;
+    use crate::watermarks::Mark;
 
     const NAME: ObjectName = ObjectName::Start(Generation(1));
 
@@ -441,11 +449,16 @@ mod tests {
                     record("b", None),
                     record("", Some("")),
                 ],
+                marks: Marks {
+                    begun: Some([FeedRangeId("00-FF".into())].into()),
+                    ranges: [(FeedRangeId("00-FF".into()), Mark::default())].into(),
+                },
             },
             SealPart {
                 source: "idle".into(),
                 ranges: Vec::new(),
                 records: Vec::new(),
+                marks: Marks::default(),
             },
         ]
     }
@@ -457,6 +470,15 @@ mod tests {
             assert_eq!(packed.heading.epoch, Epoch(5));
             assert_eq!(packed.unpack().unwrap(), parts);
         }
+    }
+
+    /// Seals without marks look as they did before there were any.
+    #[test]
+    fn a_part_without_marks_has_none_in_its_heading() {
+        let without = r#"{"source":"s","ranges":[],"records":0}"#;
+        let heading: PartHeading = serde_json::from_str(without).unwrap();
+        assert!(heading.marks.is_empty());
+        assert_eq!(serde_json::to_string(&heading).unwrap(), without);
     }
 
     #[test]

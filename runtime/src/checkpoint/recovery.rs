@@ -371,6 +371,7 @@ mod tests {
             base: None,
             runs,
             sinks: BTreeMap::new(),
+            marks: BTreeMap::new(),
             written_at_ms: 0,
         }
     }

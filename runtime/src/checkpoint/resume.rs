@@ -1,6 +1,6 @@
 //! What a run starts from, and the sealed epochs that it replays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,6 +13,7 @@ use super::reader::{Extent, load_seal, unpack};
 use super::records::SealPart;
 use super::recovery::{Span, check_chain};
 use super::store::CheckpointStore;
+use crate::watermarks::MarkHistory;
 use crate::{Epoch, Error, Generation, Result};
 
 /// What a run starts from: a commit, the seals beyond it, and where the feeds go on.
@@ -26,6 +27,8 @@ pub struct Resume {
     pub last_sealed: Option<Epoch>,
     /// Where each feed range goes on. A range that nobody had sealed is not in it: it starts where its source starts.
     pub tokens: Tokens,
+    /// How far the event times of each source had come, of those whose were read.
+    pub marks: BTreeMap<String, MarkHistory>,
     /// What the job was made of in the run that the state describes; `None` when there was none, or it is not to count.
     pub before: Option<Fingerprint>,
     pub(super) start: StartRecord,

@@ -11,6 +11,7 @@ use crate::checkpoint::{CommitRecord, CommitRequest, SealRef, SinkState};
 use crate::committer::CommitSender;
 use crate::feed_range::advance;
 use crate::states::is_state;
+use crate::watermarks::{MarkHistory, Marks, Watermarks};
 use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Ledger};
 
 /// What sources and sinks tell the committer about an epoch, at that epoch's time.
@@ -24,6 +25,13 @@ pub enum Report {
         source: String,
         /// Its ranges and the positions after the epoch.
         ranges: Vec<(FeedRangeId, ContinuationToken)>,
+    },
+    /// How far one worker's readers have come in event time.
+    Marks {
+        /// The source.
+        source: String,
+        /// What they have found in the epoch.
+        marks: Marks,
     },
     /// How one worker's share of a view changed in the epoch, or of what keyed state is made from.
     View {
@@ -61,6 +69,9 @@ struct AsOf {
     /// Sinks that are rebuilt, with the workers whose share of the container is not in line yet.
     rebuilding: BTreeMap<String, usize>,
     seals: Vec<SealRef>,
+    marks: BTreeMap<String, Watermarks>,
+    /// Found in the epoch that is being applied, by source.
+    found: BTreeMap<String, Vec<Marks>>,
     changed: bool,
 }
 
@@ -82,9 +93,18 @@ impl AsOf {
         }
     }
 
+    /// Applies all reports of an epoch: marks of several workers make one step.
+    fn apply_all(&mut self, reports: Vec<Report>) {
+        reports.into_iter().for_each(|report| self.apply(report));
+        for (source, found) in std::mem::take(&mut self.found) {
+            self.marks.entry(source).or_default().apply(&found);
+        }
+    }
+
     fn apply(&mut self, report: Report) {
         self.changed = true;
         match report {
+            Report::Marks { source, marks } => self.found.entry(source).or_default().push(marks),
             Report::Seal(seal) => self.seals.push(seal),
             Report::Tokens { source, ranges } => {
                 advance(self.tokens.entry(source).or_default(), ranges)
@@ -176,6 +196,8 @@ pub struct Resumed {
     pub commit: Option<CommitRecord>,
     /// The newest sealed positions, by source.
     pub tokens: BTreeMap<String, BTreeMap<FeedRangeId, ContinuationToken>>,
+    /// How far the event times of each source had come, by the epochs up to that position.
+    pub marks: BTreeMap<String, MarkHistory>,
     /// The newest epoch that is replayed from seals. A commit before that would have to say which part of the replay it
     /// covers, so none is requested until all of it is through.
     pub replayed_through: Epoch,
@@ -239,7 +261,10 @@ impl Progress {
     fn new(resumed: Resumed, workers: usize) -> Self {
         Progress {
             stash: BTreeMap::new(),
-            as_of: AsOf::new(resumed.tokens, resumed.sinks, workers),
+            as_of: AsOf {
+                marks: newest(&resumed.marks),
+                ..AsOf::new(resumed.tokens, resumed.sinks, workers)
+            },
             requested: resumed
                 .commit
                 .as_ref()
@@ -288,6 +313,7 @@ impl Progress {
             tokens: self.as_of.tokens.clone(),
             seals: std::mem::take(&mut self.as_of.seals),
             sinks: self.as_of.sinks(),
+            marks: self.as_of.marks.clone(),
         }))
     }
 
@@ -295,11 +321,15 @@ impl Progress {
     fn apply_through(&mut self, epoch: Epoch) {
         let later = self.stash.split_off(&(epoch.0 + 1));
         for reports in std::mem::replace(&mut self.stash, later).into_values() {
-            reports
-                .into_iter()
-                .for_each(|report| self.as_of.apply(report));
+            self.as_of.apply_all(reports);
         }
     }
+}
+
+/// Where each source stands.
+fn newest(histories: &BTreeMap<String, MarkHistory>) -> BTreeMap<String, Watermarks> {
+    let newest = |(source, history): (&String, &MarkHistory)| (source.clone(), history.newest());
+    histories.iter().map(newest).collect()
 }
 
 #[cfg(test)]
@@ -341,6 +371,7 @@ mod tests {
             base: None,
             runs: Vec::new(),
             sinks,
+            marks: BTreeMap::new(),
             written_at_ms: 0,
         }
     }

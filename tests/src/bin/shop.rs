@@ -1,7 +1,8 @@
 //! The test job as a program of its own, with the command line that every job has.
 //!
 //! The environment variable `SHOP_FAILPOINT` names a point at which it aborts, for example `seal-put:before:3`. With
-//! `SHOP_CODE=ledger` it is the job of [`tidefeed_tests::ledger`], with `SHOP_CODE=expiring` that of [`tidefeed_tests::expiring`].
+//! `SHOP_CODE=ledger` it is the job of [`tidefeed_tests::ledger`], with `SHOP_CODE=expiring` that of [`tidefeed_tests::expiring`], and
+//! with `SHOP_CODE=billed` that of [`tidefeed_tests::billed`].
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     };
     match std::env::var("SHOP_CODE").as_deref() {
         Ok("ledger") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::ledger),
+        Ok("billed") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::billed),
         Ok("expiring") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::expiring),
         _ => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::views),
     }

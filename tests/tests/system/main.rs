@@ -17,6 +17,7 @@
 //! | `patches` | let it add up by patches, and die |
 //! | `feeds` | read all versions, let positions expire, end it in time |
 //! | `expiring` | let time change its views, while it runs, while it is down and when it is killed |
+//! | `final_windows` | let a watermark close its windows, while it fails and is killed |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
@@ -41,6 +42,7 @@ mod expiring;
 mod failpoints;
 mod feeds;
 mod files;
+mod final_windows;
 mod first_load;
 #[cfg(unix)]
 mod kill_anywhere;

@@ -93,6 +93,7 @@ pub(super) fn part(source: &str, range: &str, token: &str, records: Vec<Record>)
         source: source.into(),
         ranges: vec![(FeedRangeId(range.into()), ContinuationToken(token.into()))],
         records,
+        marks: Default::default(),
     }
 }
 
@@ -102,6 +103,7 @@ pub(super) fn commit_of(epoch: u64, seals: &[SealRef]) -> CommitRequest {
         loading: false,
         tokens: Tokens::new(),
         seals: seals.to_vec(),
+        marks: Default::default(),
         sinks: BTreeMap::from([(
             "board".into(),
             SinkState {

@@ -116,6 +116,7 @@ impl Run {
             tokens: committed.tokens(),
             seals: due,
             sinks: BTreeMap::new(),
+            marks: Default::default(),
         };
         self.commits
             .push(self.opened.commits.commit(request).await.unwrap());

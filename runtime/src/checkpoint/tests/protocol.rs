@@ -3,6 +3,7 @@
 use super::*;
 use crate::checkpoint::frame::Framed;
 use crate::checkpoint::names::ObjectName;
+use crate::watermarks::{Mark, Marks, Watermarks};
 use crate::{ErrorKind, Generation};
 
 #[tokio::test]
@@ -67,6 +68,69 @@ async fn a_run_gets_back_what_the_last_one_made_durable() {
             1,
             "the commit of this test names no tokens"
         );
+    }
+}
+
+/// Where the event times of a source stand comes back as of the commit, and what was found in each sealed epoch beyond it.
+#[tokio::test]
+async fn marks_are_as_durable_as_the_tokens_beside_them() {
+    for place in Place::both() {
+        let store = place.reopened();
+        let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+        let mut second = join(&store, &identity(), opened.generation, 1)
+            .await
+            .unwrap();
+        let found = |range: &str, at_ms, idle| {
+            let mut marks = Marks::default();
+            marks.note(FeedRangeId(range.into()), Mark { at_ms, idle });
+            marks
+        };
+        let sealed = |range: &str, token: &str, marks: &Marks| SealPart {
+            marks: marks.clone(),
+            ..part("flights", range, token, vec![record(range, Some(token))])
+        };
+        let (first, other) = (found("-80", 70, false), found("80-FF", 50, false));
+        let one = sealed("-80", "1", &first);
+        let one = opened.seals.write(Epoch(5), vec![one]).await.unwrap();
+        let two = sealed("80-FF", "1", &other);
+        let two = second.seals.write(Epoch(5), vec![two]).await.unwrap();
+        let mut watermarks = Watermarks::default();
+        watermarks.apply(&[first, other]);
+        let request = CommitRequest {
+            marks: BTreeMap::from([("flights".into(), watermarks.clone())]),
+            ..commit_of(5, &[one, two])
+        };
+        opened.commits.commit(request).await.unwrap();
+        // An epoch in which only time went on, and one of both processes.
+        let alone = SealPart {
+            ranges: Vec::new(),
+            records: Vec::new(),
+            ..sealed("80-FF", "", &found("80-FF", 0, true))
+        };
+        second.seals.write(Epoch(6), vec![alone]).await.unwrap();
+        for (seals, range) in [(&mut opened.seals, "-80"), (&mut second.seals, "80-FF")] {
+            let part = sealed(range, "2", &found(range, 90, false));
+            seals.write(Epoch(7), vec![part]).await.unwrap();
+        }
+        drop((opened, second, store));
+
+        let store = place.reopened();
+        let resume = open(&store, &identity(), Options::default())
+            .await
+            .unwrap()
+            .resume;
+        let history = &resume.marks["flights"];
+        assert_eq!(history.committed, watermarks);
+        let epochs = history.sealed.iter();
+        let epochs: Vec<_> = epochs.map(|(at, parts)| (at.0, parts.len())).collect();
+        assert_eq!(epochs, [(6, 1), (7, 2)]);
+        let mut moves = vec![history.committed.watermark_ms];
+        for (_, parts) in &history.sealed {
+            watermarks.apply(parts);
+            moves.push(watermarks.watermark_ms);
+        }
+        assert_eq!(moves, [50, 70, 90]);
+        assert_eq!(history.newest(), watermarks);
     }
 }
 

@@ -68,6 +68,7 @@ impl Run {
                 tokens: last.tokens.clone(),
                 seals: Vec::new(),
                 sinks: last.sinks.clone(),
+                marks: Default::default(),
             };
             commits.commit(request).await?;
         }
@@ -111,5 +112,6 @@ fn request(acked: Acked) -> CommitRequest {
         tokens: tokens_of(acked.position),
         seals: acked.seals,
         sinks: BTreeMap::from([("view".to_owned(), acked.sink)]),
+        marks: Default::default(),
     }
 }

@@ -312,6 +312,7 @@ fn part_of(from: Position, to: Position, changes: &[Change]) -> SealPart {
         source: SOURCE.to_owned(),
         ranges: moved.map(|range| token(RANGES[range], to[range])).collect(),
         records: changes.iter().map(to_record).collect(),
+        marks: Default::default(),
     }
 }
 

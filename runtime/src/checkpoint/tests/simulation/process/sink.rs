@@ -90,6 +90,7 @@ impl Run {
                 .values()
                 .map(|(_, change)| to_record(change))
                 .collect(),
+            marks: Default::default(),
         };
         states.write(epoch, vec![state]).await.map(Some)
     }
