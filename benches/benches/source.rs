@@ -302,7 +302,7 @@ async fn idle(feed: &dyn ChangeFeed) -> Outcome<(f64, f64)> {
         let PollDelay { mut first, longest } = PollDelay::default();
         let mut charged = 0.0;
         while tokio::time::Instant::now() < end {
-            charged += pages.next_page().await?.charge_ru;
+            charged += pages.next_page().await?.spent.charge_ru;
             tokio::time::sleep(first).await;
             first = (first * 2).min(longest);
         }

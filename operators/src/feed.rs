@@ -18,6 +18,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -101,12 +102,31 @@ pub struct Page {
     pub records: Vec<Record>,
     /// The position after these changes.
     pub token: ContinuationToken,
-    /// Request units charged for the page.
-    pub charge_ru: f64,
+    /// What it took to get it.
+    pub spent: Spent,
+    /// Changes that come after this page, as far as the service says; an estimate, usually too high, because versions that were
+    /// overwritten and documents that are gone count as well.
+    pub remaining: Option<u64>,
     /// True when the service said that there is nothing after this page for now.
     pub caught_up: bool,
     /// Who is to learn that the changes are durable; usually nobody.
     pub receipt: Option<Receipt>,
+}
+
+/// What requests took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Request units charged.
+    pub charge_ru: f64,
+    /// Requests that the service put off because there were too many.
+    pub throttled: u64,
+}
+
+impl AddAssign for Spent {
+    fn add_assign(&mut self, more: Spent) {
+        self.charge_ru += more.charge_ru;
+        self.throttled += more.throttled;
+    }
 }
 
 /// Tells whoever brought a page that its changes are durable: sealed, which is before they are in any view.

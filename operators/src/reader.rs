@@ -32,7 +32,7 @@ use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::feed::{ChangeFeed, Page, Receipt, Start};
+use crate::feed::{ChangeFeed, Page, Receipt, Spent, Start};
 use crate::time::event_time::EventTime;
 use crate::time::range_mark::RangeMark;
 use figures::RangeFigures;
@@ -220,7 +220,7 @@ impl Readers {
     fn count_charge(&self, page: &Page) {
         self.counters
             .charge_milli_ru
-            .fetch_add((page.charge_ru * 1000.0) as u64, Ordering::Relaxed);
+            .fetch_add((page.spent.charge_ru * 1000.0) as u64, Ordering::Relaxed);
     }
 
     fn count_changes(&self, page: &Page, bytes: u64) {
@@ -306,20 +306,24 @@ impl<'a> Reading<'a> {
                 self.readers.split_seen.notify_one();
             }
             let idle = page.records.is_empty() && page.caught_up;
+            // Nothing is left for now, so that to ask at once would be in vain. While others wait for the end, only the service
+            // says that it is reached.
+            let up = page.remaining == Some(0) && !self.loading && !finishing;
             if !self.deliver_news(page, moved).await {
                 return Ok(Stopped::Alone);
             }
             if !idle {
                 delay = poll.first;
-                continue;
-            }
-            if finishing {
+                if !up {
+                    continue;
+                }
+            } else if finishing {
                 return Ok(Stopped::AtTheEnd);
             }
             tokio::select! {
-                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => {
+                () = tokio::time::sleep(jittered(delay, fastrand::f64())) => if idle {
                     delay = (delay * 2).min(poll.longest);
-                }
+                },
                 () = stream.news() => {}
                 () = changed(&mut finish) => {}
                 () = changed(&mut division) => {}
@@ -343,7 +347,8 @@ impl<'a> Reading<'a> {
         let page = Page {
             records: Vec::new(),
             token,
-            charge_ru: 0.0,
+            spent: Spent::default(),
+            remaining: None,
             caught_up: false,
             receipt: None,
         };
@@ -421,7 +426,8 @@ impl<'a> Reading<'a> {
         let nothing = Page {
             records: Vec::new(),
             token,
-            charge_ru: 0.0,
+            spent: Spent::default(),
+            remaining: None,
             caught_up: false,
             receipt: None,
         };

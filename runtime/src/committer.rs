@@ -23,9 +23,9 @@ use crate::{Context, Error, ErrorKind, Ledger, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitConfig {
-    /// Shortest time between two commits, milliseconds; default 0 (one for each acknowledged batch of epochs), at most
-    /// 600000. Larger writes fewer objects; smaller repeats less work after a crash. Default: with local storage a
-    /// commit costs about as much as a seal.
+    /// Shortest time between two commits, milliseconds; default 50, at most 600000; 0 commits each acknowledged batch of epochs.
+    /// Larger writes fewer objects; smaller repeats less work after a crash. No view waits for a commit. Default: a commit
+    /// costs about as much as a seal, and so there are a tenth as many of them at the shortest epochs.
     pub interval_ms: u64,
     /// Commits kept for inspection and for going back; default 3, 1 to 1000.
     pub retain: usize,
@@ -37,7 +37,7 @@ pub struct CommitConfig {
 impl Default for CommitConfig {
     fn default() -> Self {
         CommitConfig {
-            interval_ms: 0,
+            interval_ms: 50,
             retain: 3,
             compact_min_bytes: 32 << 20,
         }

@@ -17,10 +17,12 @@ use azure_data_cosmos::{
 };
 use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::account_config::AccountConfig;
 use super::backoff::BackoffConfig;
+use super::driver::{self, CosmosDriver};
 use super::failure::Failure;
 use super::retry::Retry;
 
@@ -31,6 +33,9 @@ use super::retry::Retry;
 pub struct Account {
     client: CosmosClient,
     url: Url,
+    /// What reads change feeds; made when the first one is.
+    driver: Arc<OnceCell<Arc<CosmosDriver>>>,
+    pool: ConnectionPoolOptions,
     identity: Identity,
     /// Whether requests that are not the SDK's can reach the account.
     direct: bool,
@@ -92,11 +97,9 @@ impl Account {
             probe(&url, deadline).await?;
         }
         let runtime = CosmosRuntime::builder()
-            .with_connection_pool(pool)
+            .with_connection_pool(pool.clone())
             .with_default_operation_options(operation_defaults())
-            .with_user_agent_suffix(
-                UserAgentSuffix::try_from("tidefeed").expect("the suffix is short and plain"),
-            )
+            .with_user_agent_suffix(user_agent())
             .build()
             .await
             .map_err(|error| {
@@ -126,6 +129,8 @@ impl Account {
         let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         Ok(Account {
             client,
+            driver: Arc::default(),
+            pool,
             identity,
             // A proxy, and certificates that nobody has signed, are the SDK's.
             direct: !proxy_allowed && (url.scheme() == "http" || !is_here),
@@ -163,6 +168,28 @@ impl Account {
 
     pub(crate) fn client(&self) -> &CosmosClient {
         &self.client
+    }
+
+    /// The client that reads change feeds.
+    pub(super) async fn driver(&self) -> Result<Arc<CosmosDriver>, CosmosError> {
+        let url = self.url.clone();
+        let connect = || {
+            let account = match &self.identity {
+                Identity::Key(key) => driver::AccountReference::with_account_key(url, key.clone()),
+                Identity::Entra(credential) => {
+                    driver::AccountReference::with_credential(url, credential.clone())
+                }
+            };
+            let regions = self.preferred_regions.iter().cloned().map(Region::from);
+            driver::connect(
+                account,
+                self.pool.clone(),
+                user_agent(),
+                operation_defaults(),
+                regions.collect(),
+            )
+        };
+        self.driver.get_or_try_init(connect).await.cloned()
     }
 
     /// Runs a request about databases and containers, and repeats it while it fails in passing, for `connect_timeout` in
@@ -207,6 +234,10 @@ fn connection_pool(config: &AccountConfig) -> Result<ConnectionPoolOptions> {
         .map_err(|error| {
             Failure::of(&error).into_error("the AZURE_COSMOS_ environment is not usable")
         })
+}
+
+fn user_agent() -> UserAgentSuffix {
+    UserAgentSuffix::try_from("tidefeed").expect("the suffix is short and plain")
 }
 
 /// What holds for every request unless it says otherwise.

@@ -7,8 +7,10 @@ use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
 use serde::Serialize;
 use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
+use tokio::sync::OnceCell;
 
 use super::account::Account;
+use super::driver::FeedClient;
 use super::failure::Failure;
 use super::indexing::advice;
 use super::partition_key::PartitionKeyPaths;
@@ -27,6 +29,8 @@ pub struct Container {
 struct Inner {
     account: Account,
     client: ContainerClient,
+    /// Made when a change feed is read for the first time.
+    feed_client: OnceCell<FeedClient>,
     database: String,
     name: String,
     keys: PartitionKeyPaths,
@@ -118,6 +122,7 @@ impl Container {
             inner: Arc::new(Inner {
                 account: account.clone(),
                 client,
+                feed_client: OnceCell::new(),
                 database: database.to_owned(),
                 name: name.to_owned(),
                 keys: PartitionKeyPaths::new(paths)?,
@@ -183,6 +188,25 @@ impl Container {
 
     pub(crate) fn client(&self) -> &ContainerClient {
         &self.inner.client
+    }
+
+    /// For its change feed.
+    ///
+    /// # Errors
+    /// When the container cannot be reached; the next call tries again.
+    pub(crate) async fn feed_client(&self) -> Result<&FeedClient, Failure> {
+        let Inner {
+            account,
+            database,
+            name,
+            ..
+        } = self.inner.as_ref();
+        let open = || async {
+            let driver = account.driver().await?;
+            FeedClient::open(driver, database, name).await
+        };
+        let client = self.inner.feed_client.get_or_try_init(open).await;
+        client.map_err(|error| Failure::of(&error))
     }
 
     pub(crate) fn account(&self) -> &Account {

@@ -1,26 +1,20 @@
 //! From a document as the service sends it to a [`Record`].
+//!
+//! Documents are not made into trees: their properties are looked at as the text that they are, and what is kept is copied as it
+//! stands. The records of a page share one piece of memory.
 
-use std::cell::Cell;
+use std::ops::Range;
 
-use azure_data_cosmos::models::{ChangeFeedItem, ChangeFeedMetadata, ChangeFeedOperationType};
+use azure_data_cosmos::models::ChangeFeedMetadata;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tidefeed_runtime::{Error, ErrorKind, Record, Result};
 
 use super::feed::DeletedMark;
 use super::partition_key::PartitionKeyPaths;
+use crate::properties::{Property, find, properties, write_without};
 // `_lsn` is there only in the change feed.
 use crate::target::SERVICE_PROPERTIES;
-
-/// A decoded document that can be taken out of the SDK's envelope, which only lends it. The cell saves a deep copy.
-pub(crate) struct Taken(pub(crate) Cell<Map<String, Value>>);
-
-impl<'de> Deserialize<'de> for Taken {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Map::deserialize(deserializer).map(|fields| Taken(Cell::new(fields)))
-    }
-}
 
 /// How the documents of one container become records.
 #[derive(Clone, Debug)]
@@ -30,6 +24,47 @@ pub(crate) struct DocumentShape {
     dropped: Vec<&'static str>,
     /// Documents with this are not there.
     deleted: Option<DeletedMark>,
+}
+
+/// Records that are being written, one behind the other.
+#[derive(Default)]
+pub(crate) struct RecordsWriter {
+    bytes: Vec<u8>,
+    /// Keys and bodies.
+    written: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+impl RecordsWriter {
+    /// With room for what comes of so many bytes of answer.
+    pub(crate) fn for_answer_of(bytes: usize) -> Self {
+        RecordsWriter {
+            bytes: Vec::with_capacity(bytes),
+            written: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Record> {
+        self.bytes.shrink_to_fit();
+        let bytes = Bytes::from(self.bytes);
+        let written = self.written.into_iter();
+        written
+            .map(|(key, body)| Record {
+                key: bytes.slice(key),
+                body: body.map(|body| bytes.slice(body)),
+            })
+            .collect()
+    }
+
+    fn removal(&mut self, write_key: impl FnOnce(&mut Vec<u8>)) {
+        let key = self.written_by(write_key);
+        self.written.push((key, None));
+    }
+
+    fn written_by(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        start..self.bytes.len()
+    }
 }
 
 impl DocumentShape {
@@ -67,108 +102,131 @@ impl DocumentShape {
         }
     }
 
-    /// Takes the system properties off `document`.
-    pub(crate) fn strip(&self, document: &mut Map<String, Value>) {
-        for name in &self.dropped {
-            document.remove(*name);
-        }
-    }
-
-    /// A change of a feed, of either mode, as a record.
+    /// Writes the document as a record: its key is the JSON array of its partition key values and, last, its id.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] when it says neither what the document is nor which one is gone.
-    pub(super) fn change(&self, item: &ChangeFeedItem<Taken>) -> Result<Record> {
-        if item.operation_type() == Some(ChangeFeedOperationType::Delete) {
-            return self.removal(item);
-        }
-        match item.current() {
-            Some(document) => self.record(document.0.take()),
-            None => Err(Error::new(
-                ErrorKind::Data,
-                "a change in the change feed has no document and is no delete",
-            )),
-        }
-    }
-
-    /// Which document is gone is told by its last version, or else by the metadata, where an undefined partition key may look like
-    /// a null one.
-    fn removal(&self, item: &ChangeFeedItem<Taken>) -> Result<Record> {
-        let key = match (item.previous(), item.metadata()) {
-            (Some(previous), _) => self.key(&previous.0.take())?,
-            (None, Some(metadata)) => self.key_of_metadata(metadata)?,
-            (None, None) => return Err(no_id()),
+    /// [`ErrorKind::Data`] when it has no id, which the service does not allow.
+    pub(crate) fn write(&self, document: &[Property<'_>], out: &mut RecordsWriter) -> Result<()> {
+        let id = id_of(document)?;
+        let key = out.written_by(|out| self.write_key(out, document, id));
+        let deleted = self.deleted.as_ref();
+        let body = match deleted.is_some_and(|mark| mark.is_on(document)) {
+            true => None,
+            false => Some(out.written_by(|out| write_without(out, document, &self.dropped))),
         };
-        Ok(Record { key, body: None })
+        out.written.push((key, body));
+        Ok(())
     }
 
-    fn key_of_metadata(&self, metadata: &ChangeFeedMetadata) -> Result<Bytes> {
-        let id = Value::from(metadata.id().ok_or_else(no_id)?);
-        match metadata.partition_key() {
-            Some(Value::Array(values)) if values.len() == self.keys.paths().len() => {
-                Ok(key_json(values.iter().map(Some), &id))
+    /// Writes that the document is gone, of which this is the last version.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] when it has no id.
+    pub(crate) fn write_removal(
+        &self,
+        document: &[Property<'_>],
+        out: &mut RecordsWriter,
+    ) -> Result<()> {
+        let id = id_of(document)?;
+        out.removal(|out| self.write_key(out, document, id));
+        Ok(())
+    }
+
+    /// The same of a document of which only the metadata is left, where an undefined partition key may look like a null one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] when that lacks the id or the partition key.
+    pub(crate) fn write_removal_of(
+        &self,
+        metadata: &ChangeFeedMetadata,
+        out: &mut RecordsWriter,
+    ) -> Result<()> {
+        let id = metadata.id().ok_or_else(no_id)?;
+        let paths = self.keys.paths();
+        let values: Vec<Option<&Value>> = match metadata.partition_key() {
+            Some(Value::Array(values)) if values.len() == paths.len() => {
+                values.iter().map(Some).collect()
             }
             // By path, without the first slash.
             Some(Value::Object(fields)) => {
                 let value = |path: &String| fields.get(path.trim_start_matches('/'));
-                Ok(key_json(self.keys.paths().iter().map(value), &id))
+                paths.iter().map(value).collect()
             }
-            _ => Err(Error::new(
-                ErrorKind::Data,
-                "a delete in the change feed has no partition key",
-            )),
-        }
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    "a delete in the change feed has no partition key",
+                ));
+            }
+        };
+        out.removal(|out| {
+            out.push(b'[');
+            for value in values {
+                write_json(out, value.unwrap_or(&Value::Object(Map::new())));
+                out.push(b',');
+            }
+            write_json(out, &Value::from(id));
+            out.push(b']');
+        });
+        Ok(())
     }
 
-    /// The document as a record: its key is the JSON array of its partition key values and, last, its id.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Data`] when it has no id, which the service does not allow.
-    pub(crate) fn record(&self, mut document: Map<String, Value>) -> Result<Record> {
-        let key = self.key(&document)?;
-        if self
-            .deleted
-            .as_ref()
-            .is_some_and(|mark| mark.is_on(&document))
-        {
-            return Ok(Record { key, body: None });
+    fn write_key(&self, out: &mut Vec<u8>, document: &[Property<'_>], id: &str) {
+        out.push(b'[');
+        for path in self.keys.segments() {
+            write_value_at(out, document, path);
+            out.push(b',');
         }
-        self.strip(&mut document);
-        let mut body = Vec::with_capacity(256);
-        write_json(&mut body, &document);
-        Ok(Record {
-            key,
-            body: Some(Bytes::from(body)),
-        })
+        write_scalar(out, id);
+        out.push(b']');
     }
+}
 
-    fn key(&self, document: &Map<String, Value>) -> Result<Bytes> {
-        match document.get("id") {
-            Some(id @ Value::String(_)) => Ok(key_json(self.keys.values(document), id)),
-            _ => Err(no_id()),
-        }
-    }
+/// The id, as JSON.
+fn id_of<'a>(document: &[Property<'a>]) -> Result<&'a str> {
+    let id = find(document, "id").map(|id| id.get());
+    id.filter(|id| id.starts_with('"')).ok_or_else(no_id)
 }
 
 fn no_id() -> Error {
     Error::new(ErrorKind::Data, "a document of the change feed has no id")
 }
 
-fn key_json<'a>(values: impl Iterator<Item = Option<&'a Value>>, id: &Value) -> Bytes {
-    let undefined = Value::Object(Map::new());
-    let mut key = Vec::with_capacity(48);
-    key.push(b'[');
-    for value in values {
-        write_json(&mut key, value.unwrap_or(&undefined));
-        key.push(b',');
+/// What is missing, or not a scalar, is `{}`, which is how Cosmos DB writes "undefined".
+fn write_value_at(out: &mut Vec<u8>, document: &[Property<'_>], path: &[String]) {
+    let found = path.split_first().and_then(|(first, rest)| {
+        rest.iter().try_fold(find(document, first)?, |outer, name| {
+            find(&properties(outer.get().as_bytes()).ok()?, name)
+        })
+    });
+    match found {
+        Some(value) if !value.get().starts_with(['{', '[']) => write_scalar(out, value.get()),
+        _ => out.extend_from_slice(b"{}"),
     }
-    write_json(&mut key, id);
-    key.push(b']');
-    key.into()
 }
 
-fn write_json(bytes: &mut Vec<u8>, value: &impl serde::Serialize) {
-    serde_json::to_writer(bytes, value).expect("a JSON value with string keys always serializes");
+/// In one form: strings and numbers can be written in several ways.
+fn write_scalar(out: &mut Vec<u8>, json: &str) {
+    let is_plain = match json.as_bytes() {
+        [b'"', ..] => !json.contains('\\'),
+        [b'-' | b'0'..=b'9', ..] => {
+            json.len() < 16 && json.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        _ => true,
+    };
+    let value = match is_plain {
+        true => None,
+        // What has no other form, such as a number beyond all floats, stays as it is.
+        false => serde_json::from_str::<Value>(json).ok(),
+    };
+    match value {
+        Some(value) => write_json(out, &value),
+        None => out.extend_from_slice(json.as_bytes()),
+    }
+}
+
+fn write_json(out: &mut Vec<u8>, value: &Value) {
+    serde_json::to_writer(out, value).expect("a JSON value with string keys always serializes");
 }
 
 #[cfg(test)]
@@ -185,35 +243,31 @@ mod tests {
         DocumentShape::new(PartitionKeyPaths::new(owned(paths))?, &owned(keep))
     }
 
-    fn document(json: &str) -> Map<String, Value> {
-        serde_json::from_str(json).unwrap()
+    fn record(shape: &DocumentShape, document: &str) -> Result<Record> {
+        let mut records = RecordsWriter::default();
+        shape.write(&properties(document.as_bytes()).unwrap(), &mut records)?;
+        Ok(records.finish().remove(0))
     }
 
-    const SENT: &str = r#"{"id":"id7","day":"EWR-2013-01-01","n":1.5,"_rid":"r","_self":"s","_etag":"e",
+    const SENT: &str = r#"{"id":"id7","day":"EWR-2013-01-01","n": 1.50,"_rid":"r","_self":"s","_etag":"e",
         "_attachments":"a","_ts":12,"_lsn":3,"_mine":true}"#;
 
     #[test]
     fn a_record_has_the_key_values_and_id_and_no_system_properties() {
-        let record = shape(&["/day"], &[])
-            .unwrap()
-            .record(document(SENT))
-            .unwrap();
+        let record = record(&shape(&["/day"], &[]).unwrap(), SENT).unwrap();
         assert_eq!(record.key, r#"["EWR-2013-01-01","id7"]"#);
         assert_eq!(
             record.body.unwrap(),
-            r#"{"_mine":true,"day":"EWR-2013-01-01","id":"id7","n":1.5}"#
+            r#"{"id":"id7","day":"EWR-2013-01-01","n":1.50,"_mine":true}"#
         );
     }
 
     #[test]
     fn asked_for_properties_stay_and_unknown_ones_are_refused() {
-        let record = shape(&["/day"], &["_ts"])
-            .unwrap()
-            .record(document(SENT))
-            .unwrap();
-        let body = document(std::str::from_utf8(&record.body.unwrap()).unwrap());
+        let record = record(&shape(&["/day"], &["_ts"]).unwrap(), SENT).unwrap();
+        let body: Value = serde_json::from_slice(&record.body.unwrap()).unwrap();
         assert_eq!(body["_ts"], 12);
-        assert!(!body.contains_key("_etag"));
+        assert_eq!(body.get("_etag"), None);
         let error = shape(&["/day"], &["ts"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
     }
@@ -221,98 +275,45 @@ mod tests {
     #[test]
     fn a_missing_key_field_is_undefined_and_a_null_one_is_null() {
         let shape = shape(&["/a", "/b/c"], &[]).unwrap();
-        let key = |json| shape.record(document(json)).unwrap().key;
+        let key = |json| record(&shape, json).unwrap().key;
         assert_eq!(key(r#"{"id":"x","a":null}"#), r#"[null,{},"x"]"#);
         assert_eq!(key(r#"{"id":"x","a":1,"b":{"c":"d"}}"#), r#"[1,"d","x"]"#);
+        assert_eq!(key(r#"{"id":"x","a":[1],"b":"c"}"#), r#"[{},{},"x"]"#);
+    }
+
+    #[test]
+    fn a_key_has_one_form() {
+        let shape = shape(&["/a"], &[]).unwrap();
+        for (value, form) in [
+            (r#""\u0061\/""#, r#""a/""#),
+            (r#""\"""#, r#""\"""#),
+            (r#""ä""#, r#""ä""#),
+            ("1.50", "1.5"),
+            ("15e-1", "1.5"),
+            ("-7", "-7"),
+            ("12345678901234567890123", "1.2345678901234568e+22"),
+            ("true", "true"),
+            // Neither can be said in another way.
+            ("1e999", "1e999"),
+            (r#""\ud800""#, r#""\ud800""#),
+        ] {
+            let document = format!(r#"{{"id":"x","a":{value}}}"#);
+            let key = format!(r#"[{form},"x"]"#);
+            assert_eq!(record(&shape, &document).unwrap().key, key, "{value}");
+        }
+        // The service keeps one of two that have the same name.
+        assert_eq!(
+            record(&shape, r#"{"id":"x","a":1,"a":2}"#).unwrap().key,
+            r#"[2,"x"]"#
+        );
     }
 
     #[test]
     fn a_document_without_an_id_is_an_error() {
-        let error = shape(&["/a"], &[])
-            .unwrap()
-            .record(document(r#"{"a":1}"#))
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Data);
-    }
-
-    fn change(shape: &DocumentShape, json: &str) -> Result<(String, bool)> {
-        let item: ChangeFeedItem<Taken> = serde_json::from_str(json).unwrap();
-        let record = shape.change(&item)?;
-        let key = String::from_utf8(record.key.to_vec()).unwrap();
-        Ok((key, record.body.is_some()))
-    }
-
-    #[test]
-    fn a_delete_is_known_by_its_last_version_or_its_metadata() {
-        let one = shape(&["/pk"], &[]).unwrap();
-        let deep = shape(&["/a/b", "/c"], &[]).unwrap();
-        for (shape, json, key) in [
-            (
-                &one,
-                r#"{"current":{},"previous":{"id":"x","n":1},"metadata":{"operationType":"delete","id":"x","partitionKey":{"pk":null}}}"#,
-                r#"[{},"x"]"#,
-            ),
-            (
-                &one,
-                r#"{"current":{},"metadata":{"operationType":"delete","timeToLiveExpired":true,"id":"x","partitionKey":{"pk":7}}}"#,
-                r#"[7,"x"]"#,
-            ),
-            (
-                &one,
-                r#"{"metadata":{"operationType":"delete","id":"x","partitionKey":["p"]}}"#,
-                r#"["p","x"]"#,
-            ),
-            (
-                &one,
-                r#"{"current":{"id":"x","pk":"p"},"metadata":{"operationType":"delete","id":"x","partitionKey":["p"]}}"#,
-                r#"["p","x"]"#,
-            ),
-            (
-                &deep,
-                r#"{"metadata":{"operationType":"delete","id":"x","partitionKey":{"a/b":1,"c":"d"}}}"#,
-                r#"[1,"d","x"]"#,
-            ),
-        ] {
-            assert_eq!(
-                change(shape, json).unwrap(),
-                (key.to_owned(), false),
-                "{json}"
-            );
+        let shape = shape(&["/a"], &[]).unwrap();
+        for document in [r#"{"a":1}"#, r#"{"a":1,"id":7}"#] {
+            let error = record(&shape, document).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
         }
-        let created =
-            r#"{"current":{"id":"x","pk":"p"},"metadata":{"operationType":"create","lsn":4}}"#;
-        assert_eq!(
-            change(&one, created).unwrap(),
-            (r#"["p","x"]"#.to_owned(), true)
-        );
-        for unknown in [
-            r#"{"metadata":{"operationType":"delete","partitionKey":["p"]}}"#,
-            r#"{"metadata":{"operationType":"delete","id":"x"}}"#,
-            r#"{"metadata":{"operationType":"delete","id":"x","partitionKey":["p",1]}}"#,
-            r#"{"metadata":{"operationType":"merge","id":"x","partitionKey":["p"]}}"#,
-        ] {
-            let error = change(&one, unknown).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Data, "{unknown}");
-        }
-    }
-
-    #[test]
-    fn a_marked_document_is_a_removal() {
-        let mark = crate::cosmos::SoftDelete {
-            path: "/isDeleted".to_owned(),
-            value: None,
-        };
-        let shape = shape(&["/pk"], &[]).unwrap();
-        let shape = shape.with_deleted(mark.compile().unwrap());
-        let marked = r#"{"current":{"id":"x","pk":"p","isDeleted":true,"ttl":3600}}"#;
-        assert_eq!(
-            change(&shape, marked).unwrap(),
-            (r#"["p","x"]"#.to_owned(), false)
-        );
-        let back = r#"{"current":{"id":"x","pk":"p","isDeleted":false}}"#;
-        assert_eq!(
-            change(&shape, back).unwrap(),
-            (r#"["p","x"]"#.to_owned(), true)
-        );
     }
 }

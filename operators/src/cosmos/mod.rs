@@ -23,6 +23,9 @@
 //!
 //! What counts as passing is one pure table, [`classify`]; how long to wait is one pure struct, [`Backoff`].
 //!
+//! Change feeds are read through the SDK's own driver, the layer below it, because the SDK does not hand out the bytes of a page
+//! (`driver`); to the service it is the same client.
+//!
 //! The SDK has no bulk requests, so those go through a small client of our own (`bulk/wire`), which repeats nothing: pace,
 //! retries and order are `bulk`'s, with a table of their own, [`Classifier`], as what a status means for a write depends on the
 //! write. Writes of more than 1.9 MB, and all of them behind a proxy or to a server with a certificate of its own, go through
@@ -41,6 +44,7 @@ mod bulk;
 mod container;
 mod dead_letters;
 mod document;
+mod driver;
 mod entra;
 mod failure;
 mod feed;

@@ -180,7 +180,11 @@ impl Target for CosmosTarget {
         let mut batch = batch.into_iter().flat_map(writes).peekable();
         while batch.peek().is_some() && result.is_ok() {
             let writes = batch.by_ref().take(HAND_OVER).collect();
-            match self.writer.submit(writes).await {
+            let submitted = match batch.peek().is_some() {
+                true => self.writer.submit(writes).await,
+                false => self.writer.submit_last(writes).await,
+            };
+            match submitted {
                 Ok(receipt) => receipts.push(receipt.withdraw_on_drop()),
                 Err(error) => result = Err(error),
             }

@@ -9,7 +9,7 @@ use super::input::{Compression, Next, OpenFile};
 use super::list::FileList;
 use super::position::Position;
 use super::shape::{Format, Shape};
-use crate::feed::Page;
+use crate::feed::{Page, Spent};
 
 /// Bytes of records in a page, about; the record that crosses it still goes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -150,7 +150,8 @@ impl FileReader {
         Ok(Page {
             records,
             token: self.position.token(),
-            charge_ru: 0.0,
+            spent: Spent::default(),
+            remaining: None,
             caught_up,
             receipt: None,
         })

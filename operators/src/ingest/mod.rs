@@ -57,7 +57,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use self::server::Server;
-use crate::feed::{ChangeFeed, Page, PageStream, Receipt, Start};
+use crate::feed::{ChangeFeed, Page, PageStream, Receipt, Spent, Start};
 use crate::record_key::KeyFields;
 
 /// Bytes of documents in a page, about; the batch that crosses it still goes.
@@ -257,7 +257,8 @@ impl PageStream for PostedPages {
             token: ContinuationToken(format!("{POSTS}@{}", self.batches)),
             receipt: (!records.is_empty()).then_some(receipt),
             records,
-            charge_ru: 0.0,
+            spent: Spent::default(),
+            remaining: None,
             caught_up,
         })
     }

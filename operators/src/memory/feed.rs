@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tidefeed_runtime::{ContinuationToken, Error, ErrorKind, FeedRangeId, Result};
 
 use super::{FailurePoint, MemoryContainer};
-use crate::feed::{ChangeFeed, Page, PageStream, Start};
+use crate::feed::{ChangeFeed, Page, PageStream, Spent, Start};
 
 #[async_trait]
 impl ChangeFeed for MemoryContainer {
@@ -68,7 +68,11 @@ impl PageStream for MemoryStream {
             caught_up: records.is_empty(),
             records,
             token: ContinuationToken(format!("{}@{}", self.range, self.after)),
-            charge_ru: 1.0,
+            spent: Spent {
+                charge_ru: 1.0,
+                throttled: 0,
+            },
+            remaining: None,
             receipt: None,
         })
     }

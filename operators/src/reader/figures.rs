@@ -7,7 +7,7 @@ use tidefeed_runtime::Record;
 use tidefeed_runtime::watermarks::Mark;
 use tokio::time::Instant;
 
-use crate::feed::Page;
+use crate::feed::{Page, Spent};
 
 /// Figures of a feed range since it is read by its present reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,10 +22,12 @@ pub struct RangeStatus {
     pub pages: u64,
     /// Answers that there was nothing new.
     pub empty: u64,
-    /// Request units charged.
-    pub charge_ru: f64,
-    /// How far behind the range is at most: everything written so long ago is read. The time since the service last answered that
-    /// there is nothing more; `None` while it has not said so.
+    /// What the requests took.
+    pub spent: Spent,
+    /// Changes that are yet to be read, as the service estimated with its last answer; see [`Page::remaining`].
+    pub remaining: Option<u64>,
+    /// How far behind the range is at most: everything written so long ago is read. The time since the service was last asked and
+    /// had nothing more; `None` while it had.
     pub behind: Option<Duration>,
     /// Time since the last change came, or since the reader began.
     pub since_change: Duration,
@@ -73,7 +75,8 @@ impl RangeFigures {
         let now = Instant::now();
         let seen = &mut *self.0.lock();
         seen.status.pages += 1;
-        seen.status.charge_ru += page.charge_ru;
+        seen.status.spent += page.spent;
+        seen.status.remaining = page.remaining;
         seen.status.changes += page.records.len() as u64;
         seen.status.bytes += bytes as u64;
         if page.records.is_empty() {
@@ -81,7 +84,7 @@ impl RangeFigures {
         } else {
             seen.changed_at = now;
         }
-        if page.caught_up {
+        if page.caught_up || page.remaining == Some(0) {
             // What was written after the request was sent may be missing.
             seen.caught_up_at = Some(sent);
         }

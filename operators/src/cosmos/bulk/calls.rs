@@ -28,6 +28,8 @@ pub(super) struct Submission {
     pub(super) bytes: usize,
     /// Whether operations in different partitions may have to follow each other.
     pub(super) is_ordered_across_partitions: bool,
+    /// Whether more is about to come, so that requests that are not full wait for it.
+    pub(super) more_follows: bool,
     /// Told when they have come in. Gone if nobody wants them any more.
     pub(super) admitted: oneshot::Sender<GroupId>,
     pub(super) done: oneshot::Sender<Result<Summary>>,

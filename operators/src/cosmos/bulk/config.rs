@@ -30,8 +30,8 @@ pub struct BulkConfig {
     /// documents. The writer starts lower and adapts.
     pub max_batch_bytes: usize,
     /// How long a partition that has less than a full request waits for more. Default 2 ms, a guess: about a round trip within
-    /// a region. Zero is right for a caller that hands over everything at once. Larger makes fuller requests and adds
-    /// latency at light load.
+    /// a region. Nothing waits that a caller hands over [as the last](crate::cosmos::BulkWriter::submit_last), as sinks do.
+    /// Larger makes fuller requests and adds latency at light load.
     pub linger: Duration,
     /// The share of requests that may be throttled while this writer is alone, above 0 and below 1. Default 0.012: in the
     /// simulation two writers have 0.033 then. Larger follows a rising limit faster, smaller wastes fewer requests.

@@ -166,6 +166,9 @@ impl Driver {
         self.keep_sample(group, &submission.operations);
         self.machine
             .submit(self.now(), group, submission.operations);
+        if !submission.more_follows {
+            self.machine.hurry();
+        }
     }
 
     fn called(&mut self, call: Call) {

@@ -146,6 +146,11 @@ impl<P: Pace> Machine<P> {
         }
     }
 
+    /// No more comes for now: what is queued does not wait for it.
+    pub(crate) fn hurry(&mut self) {
+        self.partitions.iter_mut().for_each(Partition::hurry);
+    }
+
     /// Nobody waits for this group any more: what has not been sent is dropped, what is in flight is not repeated, and there
     /// is no output for it. An operation that took the place of another group's stays, as that one's content is gone.
     pub(crate) fn withdraw(&mut self, now: Duration, group: GroupId) {

@@ -261,6 +261,9 @@ impl World {
         }
         self.oracle.groups.insert(group, contents);
         self.machine.submit(self.now, group, operations);
+        if self.random.bool() {
+            self.machine.hurry();
+        }
         if self.random.u8(..) < 8 {
             self.after(2000, Event::Withdraw(group));
         }

@@ -77,6 +77,8 @@ pub(crate) struct Partition<P> {
     fresh: VecDeque<Slot>,
     /// Since when the queue has something to send.
     since: Duration,
+    /// What is queued does not wait for more.
+    is_urgent: bool,
     failures: u32,
     failed_at: Duration,
     paused_until: Duration,
@@ -92,6 +94,7 @@ impl<P: Pace> Partition<P> {
             again: VecDeque::new(),
             fresh: VecDeque::new(),
             since: Duration::ZERO,
+            is_urgent: false,
             failures: 0,
             failed_at: Duration::ZERO,
             paused_until: Duration::ZERO,
@@ -104,6 +107,11 @@ impl<P: Pace> Partition<P> {
             self.since = now;
         }
         self.fresh.push_back(slot);
+    }
+
+    /// Lets what is queued go without waiting for more.
+    pub(crate) fn hurry(&mut self) {
+        self.is_urgent = !self.fresh.is_empty();
     }
 
     /// Queues an operation that has waited by itself, before all that have never been sent.
@@ -166,11 +174,14 @@ impl<P: Pace> Partition<P> {
             _ => max_ops.clamp(1, config.max_operations),
         };
         let due = self.since + config.linger;
-        if self.again.is_empty() && self.fresh.len() < max_ops && now < due {
+        let may_wait = self.again.is_empty() && !self.is_urgent;
+        if may_wait && self.fresh.len() < max_ops && now < due {
             return Next::At(due);
         }
         self.since = now;
-        Next::Send(self.take(order, max_ops, max_bytes, config.policy))
+        let batch = self.take(order, max_ops, max_bytes, config.policy);
+        self.is_urgent &= !self.fresh.is_empty();
+        Next::Send(batch)
     }
 
     fn take(

@@ -177,6 +177,18 @@ impl BulkWriter {
     /// [`ErrorKind::Rejected`] when a partition key or a body does not fit the container, and none of the writes is taken;
     /// whatever has stopped the writer.
     pub async fn submit(&self, writes: Vec<Write>) -> Result<Receipt> {
+        self.hand_over(writes, true).await
+    }
+
+    /// [`submit`](Self::submit) of the last writes for now: requests that are not full do not [wait](BulkConfig::linger) for more.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_last(&self, writes: Vec<Write>) -> Result<Receipt> {
+        self.hand_over(writes, false).await
+    }
+
+    async fn hand_over(&self, writes: Vec<Write>, more_follows: bool) -> Result<Receipt> {
         let operations = writes.into_iter().map(|write| self.operation(write));
         let operations = operations.collect::<Result<Vec<_>>>()?;
         let (admitted, admission) = oneshot::channel();
@@ -185,6 +197,7 @@ impl BulkWriter {
             bytes: operations.iter().map(Operation::memory_bytes).sum(),
             operations,
             is_ordered_across_partitions: self.inner.order == WriteOrder::Id,
+            more_follows,
             admitted,
             done,
         };

@@ -1,15 +1,15 @@
 //! Asks the service for pages, and does not give up easily.
 //!
-//! What the SDK gives up on is asked again here, without limit, unless no retry can mend it: waiting as long as the service asks
+//! What the driver gives up on is asked again here, without limit, unless no retry can mend it: waiting as long as the service asks
 //! for, with smaller pages when a page is too much, and within the budget of request units.
 
 use std::time::Duration;
 
 use azure_data_cosmos::feed::FeedRange;
-use azure_data_cosmos::options::ChangeFeedMode;
 use tidefeed_runtime::{Error, FeedRangeId, Record, Result};
 
 use super::CosmosFeed;
+use super::config::FeedMode;
 use super::cursor::{Cursor, Place, Polled};
 use super::page_size::{PageSize, TooMuch};
 use super::phases::Feed;
@@ -18,7 +18,7 @@ use super::refusal;
 use super::token::{Saved, encode};
 use crate::cosmos::failure::Failure;
 use crate::cosmos::retry::Retry;
-use crate::feed::Page;
+use crate::feed::{Page, Spent};
 
 /// Answers after which every part of a range must have had its turn; a range that was just opened has one part, or a few.
 const MOST_PARTS: usize = 10_000;
@@ -44,19 +44,20 @@ impl Asker {
     /// A cursor in the range.
     pub(super) fn cursor(&self, range: &FeedRange, feed: Feed, place: Place) -> Cursor {
         let mode = match feed {
-            Feed::Latest => ChangeFeedMode::LatestVersion,
-            Feed::All => ChangeFeedMode::AllVersionsAndDeletes,
+            Feed::Latest => FeedMode::LatestVersion,
+            Feed::All => FeedMode::AllVersionsAndDeletes,
         };
-        Cursor::new(self.feed.container.clone(), range.clone(), mode, place)
+        let (container, shape) = (self.feed.container.clone(), self.feed.shape.clone());
+        Cursor::new(container, shape, range.clone(), mode, place)
     }
 
-    /// The next answer of the service. `charge_ru` grows by what it and the failures before it cost; `at` says when a position
+    /// The next answer of the service. `spent` grows by what it and the failures before it took; `at` says when a position
     /// that has a limited life was current.
     pub(super) async fn ask(
         &mut self,
         cursor: &mut Cursor,
         at: Option<u64>,
-        charge_ru: &mut f64,
+        spent: &mut Spent,
     ) -> Result<Polled> {
         loop {
             let taken = self.feed.admitted().await;
@@ -66,7 +67,7 @@ impl Asker {
                 Err(failure) => failure.charge_ru,
             };
             self.feed.charged(taken, charged);
-            *charge_ru += charged;
+            spent.charge_ru += charged;
             let failure = match polled {
                 Ok(polled) => {
                     self.retry.succeeded();
@@ -75,6 +76,7 @@ impl Asker {
                 }
                 Err(failure) => failure,
             };
+            spent.throttled += u64::from(failure.is_throttled());
             let wait = self.after(failure, cursor, at)?;
             tokio::time::sleep(wait).await;
         }
@@ -104,12 +106,12 @@ impl Asker {
     pub(super) async fn resolve(
         &mut self,
         cursor: &mut Cursor,
-        charge_ru: &mut f64,
+        spent: &mut Spent,
     ) -> Result<(Position, Vec<Record>)> {
         let mut records = Vec::new();
         for _ in 0..MOST_PARTS {
-            let polled = self.ask(cursor, None, charge_ru).await?;
-            records.extend(self.records(&polled)?);
+            let polled = self.ask(cursor, None, spent).await?;
+            records.extend(self.readable(polled.records)?);
             let position = Position::of(polled.token)?;
             if position.covers(&self.id) {
                 return Ok((position, records));
@@ -121,12 +123,9 @@ impl Asker {
         )))
     }
 
-    /// What an answer brought.
-    pub(super) fn records(&self, polled: &Polled) -> Result<Vec<Record>> {
-        let shape = &self.feed.shape;
-        let records = polled.items.iter().map(|item| shape.change(item));
+    /// Names the container in what is wrong with a document of it.
+    pub(super) fn readable(&self, records: Result<Vec<Record>>) -> Result<Vec<Record>> {
         records
-            .collect::<Result<Vec<_>>>()
             .map_err(|error| error.wrap(format!("cannot read container {}", self.feed.container)))
     }
 
@@ -135,13 +134,15 @@ impl Asker {
         &self,
         records: Vec<Record>,
         saved: &Saved,
-        charge_ru: f64,
+        spent: Spent,
+        remaining: Option<u64>,
         caught_up: bool,
     ) -> Page {
         Page {
             records,
             token: encode(&self.id, saved),
-            charge_ru,
+            spent,
+            remaining,
             caught_up,
             receipt: None,
         }

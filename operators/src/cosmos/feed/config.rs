@@ -3,11 +3,12 @@
 use std::num::NonZeroU32;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::cosmos::backoff::BackoffConfig;
 use crate::cosmos::partition_key::segments;
+use crate::properties::{Property, find};
 
 /// How a change feed is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -128,15 +129,17 @@ pub(in crate::cosmos) struct DeletedMark {
 }
 
 impl DeletedMark {
-    pub(in crate::cosmos) fn is_on(&self, document: &Map<String, Value>) -> bool {
+    pub(in crate::cosmos) fn is_on(&self, document: &[Property<'_>]) -> bool {
         let Some((first, rest)) = self.segments.split_first() else {
             return false;
         };
-        let found = document.get(first);
-        let mut rest = rest.iter();
-        let Some(found) = rest.try_fold(found, |value, name| Some(value?.get(name))) else {
+        let Some(outer) = find(document, first) else {
             return false;
         };
+        // A value that no float can hold is one that is there.
+        let outer: Value = serde_json::from_str(outer.get()).unwrap_or(Value::Bool(true));
+        let mut rest = rest.iter();
+        let found = rest.try_fold(&outer, |value, name| value.get(name));
         match (found, &self.value) {
             (None, _) => false,
             (Some(found), None) => !matches!(found, Value::Null | Value::Bool(false)),
@@ -151,12 +154,14 @@ impl DeletedMark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::properties::properties;
     use serde_json::json;
 
     fn is_deleted(path: &str, value: Option<Value>, document: Value) -> bool {
         let path = path.to_owned();
         let mark = SoftDelete { path, value }.compile().unwrap();
-        mark.is_on(document.as_object().unwrap())
+        let document = document.to_string();
+        mark.is_on(&properties(document.as_bytes()).unwrap())
     }
 
     #[test]

@@ -1,24 +1,22 @@
-//! One change feed of the SDK, in one mode.
+//! One change feed, in one mode.
 //!
-//! A stream that has failed is dead in the SDK, so the cursor keeps the token of the last answer and opens a new SDK stream from it;
+//! A stream that has failed is dead, so the cursor keeps the token of the last answer and opens a new stream from it;
 //! a failed page has delivered nothing, so nothing is lost or repeated.
 //!
 //! Dropping a `poll` that has not finished is safe: a page that is on its way stays on its way and comes out of the next call.
 
 use std::num::NonZeroU32;
 
-use azure_data_cosmos::feed::{
-    ChangeFeedPageIterator, ContinuationToken as SdkToken, FeedPage, FeedRange, FeedScope,
-};
-use azure_data_cosmos::models::ChangeFeedItem;
-use azure_data_cosmos::options::{
-    ChangeFeedMode, ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint,
-};
-use futures::StreamExt;
+use azure_data_cosmos::feed::FeedRange;
+use azure_data_cosmos::options::ChangeFeedStartFrom;
+use tidefeed_runtime::{Record, Result};
 
+use super::config::FeedMode;
+use super::page::{Changes, changes};
 use super::position::Position;
 use crate::cosmos::container::Container;
-use crate::cosmos::document::Taken;
+use crate::cosmos::document::DocumentShape;
+use crate::cosmos::driver::Pages;
 use crate::cosmos::failure::Failure;
 
 /// Where a cursor has come to.
@@ -26,21 +24,21 @@ use crate::cosmos::failure::Failure;
 pub(super) enum Place {
     /// No answer yet.
     Start(ChangeFeedStartFrom),
-    /// After the answer that the SDK gave this token for.
+    /// After the answer that the driver gave this token for.
     Token(String),
 }
 
-type Item = ChangeFeedItem<Taken>;
-type Pages = ChangeFeedPageIterator<Item>;
-
 /// An answer of the service.
 pub(super) struct Polled {
-    pub(super) items: Vec<Item>,
-    /// After these items.
+    /// What it brought, or why a document of it is unusable.
+    pub(super) records: Result<Vec<Record>>,
+    /// After these records.
     pub(super) token: String,
     /// When the last of them was written, in seconds since 1970, if the service says so.
     pub(super) written_at: Option<u64>,
     pub(super) charge_ru: f64,
+    /// See [`Page::remaining`](crate::feed::Page::remaining).
+    pub(super) remaining: Option<u64>,
     /// See [`Answer::quiet`](super::phases::Answer::quiet).
     pub(super) quiet: bool,
 }
@@ -48,8 +46,9 @@ pub(super) struct Polled {
 /// A position in one change feed of a range.
 pub(super) struct Cursor {
     container: Container,
+    shape: DocumentShape,
     range: FeedRange,
-    mode: ChangeFeedMode,
+    mode: FeedMode,
     place: Place,
     /// `None` before the first page and after a failure.
     pages: Option<Pages>,
@@ -64,12 +63,14 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(
         container: Container,
+        shape: DocumentShape,
         range: FeedRange,
-        mode: ChangeFeedMode,
+        mode: FeedMode,
         place: Place,
     ) -> Self {
         Cursor {
             container,
+            shape,
             range,
             mode,
             place,
@@ -97,7 +98,7 @@ impl Cursor {
     pub(super) async fn poll(&mut self, page_size: NonZeroU32) -> Result<Polled, Failure> {
         let polled = self.poll_once(page_size).await;
         if polled.is_err() {
-            // The SDK's stream ends with its first error.
+            // The driver's stream ends with its first error.
             self.pages = None;
             self.quiet_polls = 0;
         }
@@ -110,89 +111,61 @@ impl Cursor {
             self.pages = Some(self.open().await?);
         }
         let pages = self.pages.as_mut().expect("opened above");
-        let page = match pages.next().await {
-            Some(page) => page.map_err(|error| Failure::of(&error))?,
-            None => {
-                return Err(Failure::transient(
-                    "the SDK ended a change feed, which never ends",
-                ));
-            }
+        let (answer, token) = pages.next().await?;
+        let read = match answer.not_modified {
+            true => Ok(Changes::default()),
+            // Whatever cut it short, it has delivered nothing and is asked for again.
+            false => changes(&answer.body, &self.shape).map_err(|error| {
+                Failure::transient(&format!(
+                    "a page of the change feed cannot be read: {error}"
+                ))
+            })?,
         };
-        let token = pages
-            .to_continuation_token()
-            .map_err(|error| Failure::of(&error))?;
-        let token = token.as_str().to_owned();
         // Also after an answer that is not delivered: when the stream is opened again, a start at "now" must not have become a
         // later one.
         self.place = Place::Token(token.clone());
-        let charge_ru = charge(&page);
-        let quiet = is_not_modified(&page) && self.all_parts_quiet(&token).await;
-        let items = page.into_items();
-        if quiet || !items.is_empty() {
+        let quiet = answer.not_modified && self.all_parts_quiet(&token).await;
+        let is_empty = read.as_ref().is_ok_and(|read| read.records.is_empty());
+        if quiet || !is_empty {
             self.quiet_polls = 0;
         }
         Ok(Polled {
-            written_at: items.last().and_then(written_at),
-            items,
+            written_at: read.as_ref().ok().and_then(|read| read.written_at),
+            records: read.map(|read| read.records),
             token,
-            charge_ru,
+            charge_ru: answer.charge_ru,
+            // Of one part of several it says nothing about the others.
+            remaining: answer.remaining.filter(|_| self.partitions == 1),
             quiet,
         })
     }
 
-    /// Exclusive, because what the SDK has under way is not to be shared among threads.
+    /// Exclusive, because what is under way is not to be shared among threads.
     async fn open(&mut self) -> Result<Pages, Failure> {
-        let options = ChangeFeedOptions::default()
-            .with_mode(self.mode)
-            .with_max_item_count(MaxItemCountHint::Limit(self.page_size));
-        // With a token the SDK ignores the start.
-        let (start, options) = match &self.place {
-            Place::Start(start) => (start.clone(), options),
-            Place::Token(token) => (
-                ChangeFeedStartFrom::Beginning,
-                options.with_continuation_token(SdkToken::from_string(token.clone())),
-            ),
+        let (start, token) = match &self.place {
+            Place::Start(start) => (start.clone(), None),
+            // With a token the start is ignored.
+            Place::Token(token) => (ChangeFeedStartFrom::Beginning, Some(token.clone())),
         };
-        let scope = FeedScope::range(self.range.clone());
-        self.container
-            .client()
-            .query_change_feed(scope, start, Some(options))
+        let client = self.container.feed_client().await?;
+        let range = self.range.clone();
+        client
+            .pages(range, self.mode, start, token, self.page_size)
             .await
-            .map_err(|error| Failure::of(&error))
     }
 
-    /// After a "nothing new": true when every part of the range has said so since it last had something. The SDK asks the parts
+    /// After a "nothing new": true when every part of the range has said so since it last had something. The driver asks the parts
     /// in turn, and one that is quiet says nothing about the others.
     async fn all_parts_quiet(&mut self, token: &str) -> bool {
         self.quiet_polls += 1;
-        // Parts of today, from the SDK's cached map, which it renews when it meets a split.
-        self.partitions = match self.container.client().read_feed_ranges(None).await {
-            Ok(parts) => parts
-                .iter()
-                .filter(|part| part.overlaps(&self.range))
-                .count(),
-            // Then the next poll fails as well, and is dealt with there.
+        // Parts of today. Without a map the next poll fails as well, and is dealt with there.
+        let client = self.container.feed_client().await;
+        self.partitions = match client {
+            Ok(client) => client.partitions(&self.range).await.unwrap_or(1),
             Err(_) => 1,
         };
         // Where partitions were merged, the parts of before are still asked each by itself.
         let asked = Position::of(token.to_owned()).map_or(1, |position| position.parts());
         self.quiet_polls >= self.partitions.max(asked)
     }
-}
-
-fn written_at(item: &Item) -> Option<u64> {
-    let time = item.metadata()?.conflict_resolution_timestamp()?;
-    Some(time.as_secs())
-}
-
-fn is_not_modified<T>(page: &FeedPage<T>) -> bool {
-    page.diagnostics()
-        .status()
-        .is_some_and(|status| u16::from(status.status_code()) == 304)
-}
-
-fn charge<T>(page: &FeedPage<T>) -> f64 {
-    page.headers()
-        .request_charge()
-        .map_or(0.0, |charge| charge.value())
 }

@@ -1,7 +1,7 @@
 //! The change feed of a container as a [`ChangeFeed`].
 //!
 //! ```text
-//!     CosmosFeed --open--> LatestStream ---------- Cursor (latest versions)      one feed range in one mode of the SDK
+//!     CosmosFeed --open--> LatestStream ---------- Cursor (latest versions)      one feed range in one mode
 //!                      `-> FullStream -- Phases -- Cursor, Cursor (all versions)
 //!                                |
 //!                              Asker: retries, page size, budget
@@ -9,11 +9,12 @@
 //!
 //! | file | is about |
 //! |---|---|
-//! | `cursor` | the SDK's stream, opened again from the last token after a failure |
+//! | `cursor` | the driver's stream, opened again from the last token after a failure |
+//! | `page` | the changes in an answer |
 //! | `asker` | requests until the service answers, with retries, smaller pages and the budget |
 //! | `stream` | pages and tokens; a start at "now" that is resolved before the stream is handed out |
 //! | `phases` | snapshot, then stream: all versions from the beginning |
-//! | `position`, `token` | what is in the SDK's tokens, and in ours |
+//! | `position`, `token` | what is in the driver's tokens, and in ours |
 //! | `page_size`, `pacer` | how much to ask for, and how often |
 //! | `refusal` | what a person is told, and positions that are older than the retention |
 //!
@@ -24,6 +25,7 @@ mod asker;
 mod config;
 mod cursor;
 mod pacer;
+mod page;
 mod page_size;
 mod phases;
 mod position;

@@ -17,7 +17,7 @@ use super::cursor::{Cursor, Place};
 use super::phases::{Answer, Feed, Phases, Resume};
 use super::position::Position;
 use super::token::{Saved, SavedPhase};
-use crate::feed::{Page, PageStream};
+use crate::feed::{Page, PageStream, Spent};
 
 /// How old the time in a token may become before the token is delivered again although nothing else in it is new. Longer
 /// makes fewer seals of an idle source; shorter knows the age of a position better, which matters within hours.
@@ -49,10 +49,10 @@ impl LatestStream {
         let mut cursor = asker.cursor(range, Feed::Latest, place);
         let mut first = None;
         if now {
-            let mut charge_ru = 0.0;
-            let (position, records) = asker.resolve(&mut cursor, &mut charge_ru).await?;
+            let mut spent = Spent::default();
+            let (position, records) = asker.resolve(&mut cursor, &mut spent).await?;
             let saved = Saved::Latest(position.token);
-            first = Some(asker.page(records, &saved, charge_ru, false));
+            first = Some(asker.page(records, &saved, spent, None, false));
         }
         Ok(LatestStream {
             asker,
@@ -70,16 +70,14 @@ impl PageStream for LatestStream {
         }
         // Whoever asks wants to know who is quiet from here on.
         self.cursor.listen_anew();
-        let mut charge_ru = 0.0;
+        let mut spent = Spent::default();
         loop {
-            let polled = self
-                .asker
-                .ask(&mut self.cursor, None, &mut charge_ru)
-                .await?;
-            let records = self.asker.records(&polled)?;
+            let polled = self.asker.ask(&mut self.cursor, None, &mut spent).await?;
+            let records = self.asker.readable(polled.records)?;
             if polled.quiet || !records.is_empty() {
                 let saved = Saved::Latest(polled.token);
-                return Ok(self.asker.page(records, &saved, charge_ru, polled.quiet));
+                let (remaining, quiet) = (polled.remaining, polled.quiet);
+                return Ok(self.asker.page(records, &saved, spent, remaining, quiet));
             }
         }
     }
@@ -92,28 +90,28 @@ impl PageStream for LatestStream {
 impl FullStream {
     /// From now on.
     pub(super) async fn now(mut asker: Asker, range: &FeedRange) -> Result<Self> {
-        let mut charge_ru = 0.0;
+        let mut spent = Spent::default();
         let mut all = asker.cursor(range, Feed::All, Place::Start(ChangeFeedStartFrom::Now));
         let at = now();
-        let (position, records) = asker.resolve(&mut all, &mut charge_ru).await?;
+        let (position, records) = asker.resolve(&mut all, &mut spent).await?;
         let phases = Phases::stream(asker.id.clone(), position);
         let mut stream = Self::at(asker, range, phases, all, Place::never(), at);
-        stream.first = Some(stream.page(records, charge_ru, false));
+        stream.first = Some(stream.page(records, spent, None, false));
         Ok(stream)
     }
 
     /// From the beginning: a position in the feed of all versions, and then the latest versions.
     pub(super) async fn beginning(mut asker: Asker, range: &FeedRange) -> Result<Self> {
-        let mut charge_ru = 0.0;
+        let mut spent = Spent::default();
         let mut all = asker.cursor(range, Feed::All, Place::Start(ChangeFeedStartFrom::Now));
         let at = now();
         // What comes meanwhile is in the latest versions as well, which are read after it.
-        let (position, _) = asker.resolve(&mut all, &mut charge_ru).await?;
+        let (position, _) = asker.resolve(&mut all, &mut spent).await?;
         let phases = Phases::load(asker.id.clone(), position, None);
         let latest = Place::Start(ChangeFeedStartFrom::Beginning);
         let mut stream = Self::at(asker, range, phases, all, latest, at);
         // The position is worth keeping before anything is loaded.
-        stream.first = Some(stream.page(Vec::new(), charge_ru, false));
+        stream.first = Some(stream.page(Vec::new(), spent, None, false));
         Ok(stream)
     }
 
@@ -160,7 +158,13 @@ impl FullStream {
     }
 
     /// A page whose token is where the phases are.
-    fn page(&self, records: Vec<Record>, charge_ru: f64, caught_up: bool) -> Page {
+    fn page(
+        &self,
+        records: Vec<Record>,
+        spent: Spent,
+        remaining: Option<u64>,
+        caught_up: bool,
+    ) -> Page {
         let at = self.at;
         let saved = match self.phases.resume() {
             Resume::Load { pinned, latest } => SavedPhase::Load {
@@ -174,7 +178,7 @@ impl FullStream {
             },
         };
         self.asker
-            .page(records, &Saved::Full(saved), charge_ru, caught_up)
+            .page(records, &Saved::Full(saved), spent, remaining, caught_up)
     }
 
     /// Takes the time for the next token: of its last change, or now where there is nothing newer.
@@ -200,15 +204,15 @@ impl PageStream for FullStream {
         // Whoever asks wants to know who is quiet from here on.
         self.latest.listen_anew();
         self.all.listen_anew();
-        let mut charge_ru = 0.0;
+        let mut spent = Spent::default();
         loop {
             let feed = self.phases.asks();
             let (cursor, at) = match feed {
                 Feed::Latest => (&mut self.latest, None),
                 Feed::All => (&mut self.all, Some(self.at)),
             };
-            let polled = self.asker.ask(cursor, at, &mut charge_ru).await?;
-            let records = self.asker.records(&polled)?;
+            let polled = self.asker.ask(cursor, at, &mut spent).await?;
+            let records = self.asker.readable(polled.records)?;
             let position = Position::of(polled.token)?;
             let moved = match self.phases.resume() {
                 Resume::Stream { all } => *all != position,
@@ -228,7 +232,12 @@ impl PageStream for FullStream {
             if matches!(self.phases.resume(), Resume::Stream { .. }) {
                 self.age(moved, polled.quiet, polled.written_at);
             }
-            return Ok(self.page(delivery.records, charge_ru, delivery.caught_up));
+            // While the load goes on, the feed that answered is not the one that is to be caught up with.
+            let remaining = match self.phases.resume() {
+                Resume::Stream { .. } => polled.remaining,
+                Resume::Load { .. } => None,
+            };
+            return Ok(self.page(delivery.records, spent, remaining, delivery.caught_up));
         }
     }
 

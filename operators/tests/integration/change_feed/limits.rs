@@ -66,6 +66,30 @@ async fn a_page_that_is_too_much_is_asked_for_in_halves() {
     }
 }
 
+/// Every page tells how far it is to the end, and what it took to get it.
+#[tokio::test]
+async fn pages_tell_what_remains_and_how_often_they_were_put_off() {
+    let place = filled().await;
+    let feed = place.feed(quick(64));
+    let throttled = FaultAction::Status {
+        status: 429,
+        substatus: Some(3200),
+        retry_after_ms: Some(1),
+        message: None,
+    };
+    refusing(&place, throttled, 5);
+    let (_, mut stream) = open_all(&feed, Start::Beginning).await.remove(0);
+    let pages = read_up(&mut stream).await.unwrap();
+    let mut left = 400;
+    for page in &pages {
+        left -= page.records.len() as u64;
+        assert_eq!(page.remaining, Some(left), "{page:?}");
+    }
+    let throttled: Vec<u64> = pages.iter().map(|page| page.spent.throttled).collect();
+    assert_eq!(throttled[0], 5);
+    assert_eq!(throttled.iter().sum::<u64>(), 5);
+}
+
 #[tokio::test]
 async fn a_page_of_one_that_is_too_large_ends_the_run() {
     let place = filled().await;
@@ -99,8 +123,8 @@ async fn the_ranges_of_a_source_share_its_budget() {
     let (mut charge, mut largest, mut found) = (0.0, 0.0f64, 0);
     for reading in reading {
         for page in reading.await.unwrap() {
-            charge += page.charge_ru;
-            largest = largest.max(page.charge_ru);
+            charge += page.spent.charge_ru;
+            largest = largest.max(page.spent.charge_ru);
             found += page.records.len();
         }
     }
