@@ -10,8 +10,8 @@
 //!    those records are late.
 //! 3. **Splits and merges** hand the position on: a range that is new stands where the slowest of those stood that it overlaps, and
 //!    takes their place.
-//! 4. **The ranges of a run** are in its first epoch, all of them, if they are not those of the run before, so that one which has brought nothing yet counts as well. A range
-//!    that is not among them has ended.
+//! 4. **The ranges of a run** are in its first epoch, all of them, if they are not those of the run before, so that one which has
+//!    brought nothing yet counts as well. A range that is not among them has ended.
 //!
 //! # In a checkpoint
 //!
