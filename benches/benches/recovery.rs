@@ -33,17 +33,17 @@ use serde::Serialize;
 use tidefeed::config::{JobConfig, SinkConfig, SourceConfig};
 use tidefeed::feed::ChangeFeed;
 use tidefeed::memory::MemoryContainer;
-use tidefeed::prelude::*;
 use tidefeed::target::Target;
 use tidefeed::{Connect, Job};
 use tidefeed_benches::Outcome;
 use tidefeed_benches::cpu::processor_time;
 use tidefeed_benches::documents::{DATABASE, filled};
-use tidefeed_benches::flights::{Flight, FlightFeed, flight, flight_document};
+use tidefeed_benches::flights::{FlightFeed, flight, flight_document};
 use tidefeed_benches::pipeline::{Pipeline, identity};
 use tidefeed_benches::process::{client_runtime, without_library_backtraces};
 use tidefeed_benches::server::{ServerProcess, serve_if_asked};
 use tidefeed_benches::stats::{median, rounded};
+use tidefeed_benches::totals::totals;
 use tidefeed_operators::cosmos::{Container, ContainerSpec, CosmosFeed, FeedConfig};
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, CommitRequest, Options};
 use tidefeed_runtime::{CommitConfig, Epoch};
@@ -396,22 +396,6 @@ impl Connect for Place {
     async fn sink(&self, _: &str, _: &SinkConfig) -> tidefeed::Result<Arc<dyn Target>> {
         Ok(Arc::new(MemoryContainer::new(Default::default())))
     }
-}
-
-#[derive(Clone, Serialize)]
-struct Total {
-    id: String,
-    flights: isize,
-    delay: isize,
-}
-
-fn totals(flow: &mut Flow<'_>) -> tidefeed::Result<()> {
-    let flights = flow.change_feed::<Flight>("flights")?;
-    let totals = flights
-        .explode(|flight| Some((flight.carrier, (1isize, flight.delay as isize))))
-        .count_total()
-        .map(|(id, (flights, delay))| Total { id, flights, delay });
-    flow.upsert("totals", totals)
 }
 
 /// A process that runs a job over so many changes, says when it has committed, and ends when it has caught up.

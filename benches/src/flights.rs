@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidefeed_operators::feed::{ChangeFeed, Page, PageStream, Spent, Start};
+use tidefeed_operators::feed::{ChangeFeed, Page, PageStream, Start};
 use tidefeed_operators::target::DocumentWrite;
 use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
 
@@ -133,12 +133,9 @@ impl PageStream for FlightPages {
         self.next = end;
         Ok(Page {
             records,
-            token: ContinuationToken(end.to_string()),
-            spent: Spent::default(),
-            remaining: None,
             // A token may be ahead of a feed that was made anew: nothing is left then.
             caught_up: end >= written,
-            receipt: None,
+            ..Page::at(ContinuationToken(end.to_string()))
         })
     }
 }

@@ -7,13 +7,16 @@
 //! | `sink` | bulk writes: speed beside point upserts, use of a limited container, fairness, a hot partition, memory |
 //! | `cosmos_rates` | the Cosmos DB adapter's writes and reads beside bare loops over the SDK |
 //! | `checkpoint_store` | seals, commits, rehydration and compaction in a local directory |
+//! | `exchange` | what a record costs that travels between processes |
 //! | `recovery` | loading a checkpoint, restarting, and what sealing, committing and compacting cost |
+//! | `cluster` | how soon a cluster commits again after a kill, what several processes achieve, and what crosses between them costs |
 //!
 //! Each prints what it finds in lines for people, and one line of JSON at the end. They need Linux: memory is read from
 //! `/proc`. Nothing else should run on the machine meanwhile; what is compared with each other is measured in turns, so
 //! that noise hits both alike.
 
 pub mod bulk_load;
+pub mod cluster;
 pub mod control;
 pub mod cpu;
 pub mod documents;
@@ -32,6 +35,7 @@ pub mod raw_http;
 pub mod server;
 pub mod stats;
 pub mod throughput_log;
+pub mod totals;
 pub mod upserts;
 
 /// What a step of a benchmark returns; an error ends the benchmark with its text.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use differential_dataflow::operators::CountTotal;
@@ -16,9 +15,9 @@ use tidefeed_operators::reader::{PollDelay, RangeStart, Readers, SourceCounters}
 use tidefeed_operators::source::{SourceParts, source};
 use tidefeed_operators::upsert::UpsertToCollection;
 use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
-use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity, Share};
+use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity};
 use tidefeed_runtime::dataflow::{Report, Resumed, SinkStart, commit, ticks};
-use tidefeed_runtime::loader::{self, Loaded, Outlets};
+use tidefeed_runtime::loader::{self, Loaded, Loads, Outlets};
 use tidefeed_runtime::sealer::Part;
 use tidefeed_runtime::{
     CommitConfig, Context, Epoch, EpochConfig, Error, ErrorKind, FeedRangeId, Ledger, LoadConfig,
@@ -29,7 +28,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Delay, Map};
 use timely::dataflow::operators::{Concatenate, InspectCore};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::Outcome;
@@ -140,10 +139,8 @@ impl Pipeline {
             counters: Arc::new(SourceCounters::default()),
             budget,
             ledger: ledger.clone(),
-            finish: watch::Sender::new(false).subscribe(),
-            open_ranges: Arc::new(AtomicUsize::new(ranges.len())),
+            finish: ledger.finishing(),
             split_seen: Arc::default(),
-            unfixed: Arc::new(watch::Sender::new(0)),
         });
         let saved = resumed.tokens.get(SOURCE);
         let start = |range: FeedRangeId| {
@@ -179,7 +176,7 @@ impl Pipeline {
                 tasks.push(tokio.spawn(loader::run(
                     resume.clone(),
                     store.clone(),
-                    Share::WHOLE,
+                    Loads::ALL,
                     outlets,
                     LoadConfig::default(),
                     ledger.clone(),
@@ -215,6 +212,7 @@ impl Pipeline {
             parts,
             max_bytes: epoch.max_bytes_per_worker,
             max_load_bytes: epoch.load_bytes,
+            elsewhere: None,
             reports_seals: true,
             ledger: ledger.clone(),
         };
@@ -227,7 +225,7 @@ impl Pipeline {
         };
         let run_ledger = ledger.clone();
         let workers = std::thread::spawn(move || {
-            run_workers(1, &run_ledger, move |worker| dataflow.build(worker))
+            run_workers(1, None, &run_ledger, move |worker| dataflow.build(worker))
         });
         Ok(Pipeline {
             resume,

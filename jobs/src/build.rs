@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidefeed_runtime::cluster::Mesh;
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::{commit, ticks};
 use tidefeed_runtime::{EpochConfig, Error, Result, run_workers};
@@ -37,9 +38,11 @@ pub(crate) fn plan(build: &Build) -> Result<Plan> {
     })
 }
 
-/// Runs the dataflow on its workers to its end.
+/// Runs the dataflow on its workers to its end. `first` is the number of the first of them, in a cluster.
 pub(crate) fn run_dataflow(
     workers: Vec<WorkerParts>,
+    first: usize,
+    mesh: Option<Mesh>,
     epoch: EpochConfig,
     shared: &Shared,
     commits: CommitSender,
@@ -48,8 +51,11 @@ pub(crate) fn run_dataflow(
     let (ledger, resumed) = (shared.ledger.clone(), shared.resumed.clone());
     let count = workers.len();
     let parts: Mutex<Vec<_>> = Mutex::new(workers.into_iter().map(Some).collect());
-    run_workers(count, &shared.ledger, move |worker: &mut Worker| {
-        let mine = parts.lock().get_mut(worker.index()).and_then(Option::take);
+    run_workers(count, mesh, &shared.ledger, move |worker: &mut Worker| {
+        let here = worker.index().checked_sub(first);
+        let mut parts = parts.lock();
+        let mine = here.and_then(|here| parts.get_mut(here)?.take());
+        drop(parts);
         let mine = mine.ok_or_else(|| Error::internal("a worker was built twice"))?;
         worker.dataflow::<u64, _, _>(|scope| {
             let ticks = ticks(scope, &epoch, resumed.replayed_through, ledger.clone());

@@ -28,6 +28,8 @@ pub struct CheckReport {
     pub sources: BTreeMap<String, SourceReport>,
     /// The job's sinks, and those of the checkpoint that it no longer has.
     pub sinks: BTreeMap<String, SinkReport>,
+    /// Why the job can run as one process only, if the first documents of its sources show that.
+    pub cannot_travel: Option<String>,
     /// Why it would not start.
     pub refused: Option<RefusalReport>,
 }
@@ -150,6 +152,7 @@ impl CheckReport {
             seals_to_replay: resume.seals_to_replay(),
             sources,
             sinks,
+            cannot_travel: None,
             refused: None,
         }
     }
@@ -198,6 +201,9 @@ impl fmt::Display for CheckReport {
             if let Some(rows) = sink.rows {
                 write!(f, ", {rows} documents as of the commit")?;
             }
+        }
+        if let Some(what) = &self.cannot_travel {
+            write!(f, "\nas a cluster it would not start: {what}")?;
         }
         match &self.refused {
             None => Ok(()),

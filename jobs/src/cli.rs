@@ -5,22 +5,24 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use tidefeed_operators::feed::ExpiredPosition;
+use tidefeed_runtime::checkpoint::CheckpointStore;
 use tidefeed_runtime::failpoint::Failpoints;
 use tidefeed_runtime::{Context, ErrorKind, Result};
 
 use crate::build::Build;
 use crate::checkpoints::{self, CHECKPOINTS};
-use crate::config::{JobConfig, Workers};
+use crate::cluster::{Role, options, role, supervise};
+use crate::config::{HttpConfig, JobConfig, Workers};
 use crate::cosmos::Cosmos;
 use crate::deadletters::{self, DEADLETTERS};
 use crate::flow::Flow;
 use crate::job::Job;
+use crate::keep::Keeper;
+use crate::rescale::{self, RESCALE};
 use crate::rfc3339::parse_time;
-use crate::running::RunningJob;
+use crate::why::{self, WHY_STALLED};
 
 /// Runs a job from the command line: reads its configuration, starts it and waits for its end.
 ///
@@ -67,7 +69,19 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
         }
         Some((CHECKPOINTS, of_checkpoints)) => mend(name, of_checkpoints),
         Some((DEADLETTERS, of_letters)) => letters(name, of_letters),
-        _ => keep_up(name, &matches, &failpoints, &build).map(|()| ExitCode::SUCCESS),
+        Some((RESCALE, of_rescale)) => {
+            store(name, of_rescale).and_then(|store| rescale::run(of_rescale, &store))
+        }
+        Some((WHY_STALLED, of_why)) => ask_why(name, of_why),
+        _ => match role(&matches) {
+            Ok(Role::Supervisor(processes)) => {
+                let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+                supervise(processes, &arguments, || store(name, &matches)).map(ExitCode::from)
+            }
+            Ok(role) => Keeper::new(name, &matches, failpoints, build)
+                .and_then(|keeper| keeper.keep_up(role)),
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(code) => code,
@@ -104,10 +118,12 @@ fn command(name: &'static str) -> Command {
             .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON")))
         .subcommand(checkpoints::command())
         .subcommand(deadletters::command())
+        .subcommand(rescale::command())
+        .subcommand(why::command())
         .arg(Arg::new("config").long("config").global(true).value_name("FILE").value_parser(path()).help(format!(
             "Configuration file, TOML [default: {name}.toml]"
         )))
-        .arg(Arg::new("workers").long("workers").global(true).value_name("N").value_parser(value_parser!(usize)).help(
+        .arg(Arg::new("workers").long("workers").global(true).value_name("N").value_parser(value_parser!(usize)).overrides_with("workers").help(
             "Worker threads, 1 to 256 [default: workers in the configuration, else 1]",
         ))
         .arg(Arg::new("checkpoint").long("checkpoint").global(true).value_name("DIR|URL").value_parser(value_parser!(OsString)).help(
@@ -132,11 +148,19 @@ fn command(name: &'static str) -> Command {
              2026-01-31T00:00:00Z. It waits for the clock of this machine to be 2 s past it; what is changed meanwhile may be in the \
              views too",
         ))
+        .arg(Arg::new("http").long("http").global(true).value_name("ADDR").help(
+            "Answer at this address and port how the job is, at /healthz, /readyz and /stalled; of the processes that --processes \
+             starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token \
+             [default: http.listen in the configuration, else nowhere]",
+        ))
+        // Given by the supervisor: which of its processes this is.
+        .arg(Arg::new("http-offset").long("http-offset").hide(true).value_name("N").value_parser(value_parser!(u16)))
+        .args(options())
         .after_help(
             "The account key is read from the environment, variable COSMOS_KEY unless account.key_env names another, or from the file \
              that account.key_file names; credentials for a checkpoint URL from AWS_* or AZURE_*.\n\
              Exit codes: 0 done, 1 defect, 2 configuration, 3 data, 4 unreachable, 5 denied, 6 not found, 7 checkpoint, \
-             8 fenced, 9 rejected.",
+             8 fenced, 9 rejected, 10 another process lost, 11 asked to go on in another shape; of why-stalled: 20 stalled.",
         )
 }
 
@@ -144,7 +168,7 @@ fn command(name: &'static str) -> Command {
 const CHECK: &str = "check";
 
 /// The configuration, with what the command line says instead.
-fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
+pub(crate) fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
     let path = matches
         .get_one::<PathBuf>("config")
         .cloned()
@@ -159,11 +183,14 @@ fn configuration(name: &str, matches: &ArgMatches) -> Result<JobConfig> {
     if let Some(endpoint) = matches.get_one::<String>("endpoint") {
         config.account.endpoint.clone_from(endpoint);
     }
+    if let Some(listen) = matches.get_one::<String>("http") {
+        config.http.listen = Some(listen.clone());
+    }
     Ok(config)
 }
 
 /// The job with its configuration and the options that say how it starts.
-fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job> {
+pub(crate) fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job> {
     let config = configuration(name, matches)?;
     let cosmos = Cosmos::of_job(&config)?;
     let rebuild = matches.get_many::<String>("rebuild").unwrap_or_default();
@@ -194,6 +221,27 @@ fn letters(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
     deadletters::run(matches, &store, &config)
 }
 
+/// The store of the job's checkpoint.
+fn store(name: &str, matches: &ArgMatches) -> Result<CheckpointStore> {
+    let config = configuration(name, matches)?;
+    config.validate()?;
+    config.checkpoint.open(name)
+}
+
+/// Asks a running job what holds it. With an address no configuration is needed.
+fn ask_why(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
+    let address = matches.get_one::<String>("http");
+    let config = match (configuration(name, matches), address) {
+        (Ok(config), _) => config.http,
+        (Err(_), Some(address)) if matches.value_source("config").is_none() => HttpConfig {
+            listen: Some(address.clone()),
+            ..HttpConfig::default()
+        },
+        (Err(error), _) => return Err(error),
+    };
+    why::run(matches, &config)
+}
+
 /// Prints what a start would do.
 fn check(job: Job, json: bool) -> Result<ExitCode> {
     let report = job.check()?;
@@ -207,87 +255,10 @@ fn check(job: Job, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code()))
 }
 
-/// Runs the job to its end. A run whose position in a feed has expired is followed by one that starts over, if the source's
-/// configuration says so.
-fn keep_up(name: &str, matches: &ArgMatches, failpoints: &Failpoints, build: &Build) -> Result<()> {
-    let mut fresh = matches.get_flag("fresh");
-    loop {
-        let job = job(name, matches, Arc::clone(build))?.fresh(fresh);
-        let running = job.failpoints(failpoints.clone()).start();
-        let Err(error) = running.and_then(|running| wait(running, matches)) else {
-            return Ok(());
-        };
-        if !ExpiredPosition::of(&error).is_some_and(ExpiredPosition::reload) {
-            return Err(error);
-        }
-        tracing::warn!(
-            "{}; on_expired is \"reload\", so the job starts over and brings its sinks in line",
-            error.report()
-        );
-        fresh = true;
-    }
-}
-
-/// How long after the time of `--until` the changes made up to it are certain to be found: the service stamps them to the second,
-/// and clocks differ a little.
-const UNTIL_MARGIN: Duration = Duration::from_secs(2);
-
-/// Waits for the job's end, or for a signal to end it.
-fn wait(job: RunningJob, matches: &ArgMatches) -> Result<()> {
-    if matches.get_flag("until-caught-up") {
-        job.finish_when_caught_up();
-    }
-    let until = matches.get_one::<SystemTime>("until").copied();
-    let signals = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context(ErrorKind::Internal, || "cannot wait for signals")?;
-    signals.block_on(async {
-        let ended = async {
-            while !job.ended() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let finishing = async {
-            if let Some(until) = until {
-                past(until + UNTIL_MARGIN).await;
-                job.finish_when_caught_up();
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = ended => {}
-            () = finishing => {}
-            // What is not committed is repeated by the next run, so ending at once is safe.
-            () = terminate() => job.stop(),
-        }
-    });
-    job.join().map(|_| ())
-}
-
-/// Resolves when the machine's clock has passed `time`. It may be set meanwhile, so it is looked at again and again.
-async fn past(time: SystemTime) {
-    const LOOK: Duration = Duration::from_secs(1);
-    while let Ok(left) = time.duration_since(SystemTime::now()) {
-        tokio::time::sleep(left.min(LOOK)).await;
-    }
-}
-
-/// Resolves at the first SIGINT or SIGTERM.
-async fn terminate() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminated.recv() => {}
-        // An error means that this signal cannot be watched; SIGTERM still can.
-        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { terminated.recv().await; },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     #[test]

@@ -34,6 +34,7 @@
 
 mod account;
 mod checkpoint;
+mod http;
 mod place;
 mod progress;
 mod sink;
@@ -55,6 +56,8 @@ use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Resul
 
 pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
+pub use http::{HttpConfig, TOKEN_VARIABLE};
+pub(crate) use http::{Token, address as http_address};
 pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
@@ -84,6 +87,8 @@ pub struct JobConfig {
     pub dead_letters: Option<DeadLettersConfig>,
     /// The container of the progress documents; default none: there are no such documents.
     pub progress: Option<ProgressConfig>,
+    /// Where the job tells how it is; default nowhere.
+    pub http: HttpConfig,
 }
 
 /// A number of worker threads.
@@ -160,6 +165,7 @@ impl JobConfig {
         }
         self.epoch.validate()?;
         self.load.validate()?;
+        self.http.validate()?;
         self.checkpoint.commit().validate()?;
         self.checkpoint.location()?;
         let lease = self.checkpoint.lease();

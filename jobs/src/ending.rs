@@ -8,17 +8,18 @@ use tidefeed_runtime::{Context, ErrorKind, Ledger, Result};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::cluster::Standing;
 use crate::job::Targets;
 use crate::progress::{Beginning, Following};
 
 /// Everything of a run that writes outside of it.
 pub(crate) struct Writers {
     /// Sealer, committer and state writer.
-    pub(crate) checkpoint: [JoinHandle<()>; 3],
+    pub(crate) checkpoint: Vec<JoinHandle<()>>,
     pub(crate) targets: Targets,
     pub(crate) progress: Option<Following>,
     pub(crate) tasks: Tasks,
-    pub(crate) lease: LeaseKeeper,
+    pub(crate) standing: Standing,
 }
 
 impl Writers {
@@ -49,7 +50,7 @@ impl Writers {
                     REQUEST_DEADLINE.as_secs()
                 )
             })?;
-        self.lease.release().await;
+        self.standing.end().await;
         told
     }
 }
@@ -111,7 +112,7 @@ pub(crate) fn settle(
     ledger: &Ledger,
 ) {
     if delay.is_zero() && beginning.is_none() {
-        return;
+        return ledger.settle();
     }
     if !delay.is_zero() {
         tracing::info!(

@@ -29,6 +29,7 @@ use timely::dataflow::{Scope, StreamVec};
 
 use crate::graph::table_name;
 use crate::plan::{Plan, table_hash};
+use crate::trial::Trial;
 
 pub(crate) use time::TimeParts;
 pub use watermarks::{Finals, Watermark};
@@ -68,6 +69,8 @@ pub(crate) struct SinkWorker {
 enum Mode<'scope> {
     /// The job's code is run once to see what it uses.
     Plan(Rc<RefCell<Plan>>),
+    /// The job's code is run over a few documents, to see whether what it exchanges can travel.
+    Trial(Trial),
     /// The dataflow is built to run.
     Run {
         ticks: StreamVec<'scope, u64, u64>,
@@ -82,7 +85,8 @@ enum Mode<'scope> {
 
 /// Builds a job's dataflow: change feeds in, differential operators freely, views out.
 ///
-/// The job's code runs once on every worker, and once before to see what it uses, so it must do the same each time.
+/// The job's code runs once on every worker, and before that to see what it uses and whether what it exchanges can travel, so it must do
+/// the same each time.
 pub struct Flow<'scope> {
     scope: Scope<'scope, u64>,
     mode: Mode<'scope>,
@@ -93,6 +97,13 @@ impl<'scope> Flow<'scope> {
         Flow {
             scope,
             mode: Mode::Plan(plan),
+        }
+    }
+
+    pub(crate) fn trial(scope: Scope<'scope, u64>, trial: Trial) -> Self {
+        Flow {
+            scope,
+            mode: Mode::Trial(trial),
         }
     }
 
@@ -250,6 +261,7 @@ impl<'scope> Flow<'scope> {
                 );
                 Ok(planned.as_collection())
             }
+            Mode::Trial(trial) => Ok(trial.stateful(rows, step)),
             Mode::Run { parts, reports, .. } => {
                 let parts = parts
                     .states

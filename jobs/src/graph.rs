@@ -113,6 +113,13 @@ impl Graph {
         }
     }
 
+    /// The names of the operators and scopes that are in no other scope, in the order in which they were made.
+    pub(crate) fn outermost(&self) -> Vec<String> {
+        let outermost = self.operators.iter().filter(|one| one.address.len() == 2);
+        let by_number: BTreeMap<_, _> = outermost.map(|one| (&one.address, &one.name)).collect();
+        by_number.into_values().cloned().collect()
+    }
+
     /// The fingerprint of the cone of the operator with this name; `None` if there is none, or more than one.
     pub(crate) fn fingerprint(&self, name: &str) -> Option<String> {
         let mut named = self.operators.iter().filter(|known| known.name == name);

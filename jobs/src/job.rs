@@ -4,7 +4,7 @@
 //! the checkpoint agree. The one thing that may exist before they do is a missing sink container.
 //!
 //! 1. Plan: the job's code is built once without running.
-//! 2. Connect: every source and sink is opened.
+//! 2. Connect: every source and sink is opened. A cluster tries whether what the job exchanges can travel (`trial.rs`).
 //! 3. Take over the checkpoint, and see what there is to resume from.
 //! 4. Decide what becomes of each sink (`decision.rs`). A refusal gives the checkpoint back as it was.
 //! 5. Pin what to resume from, and which sinks to rebuild.
@@ -29,20 +29,22 @@ use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Resume, RunIdentity};
 use tidefeed_runtime::failpoint::Failpoints;
+use tidefeed_runtime::stall::Phase;
 use tidefeed_runtime::{Context, ErrorKind, Result};
-use tracing::info;
 
 use crate::build::{Build, plan, run_dataflow};
 use crate::check::{CheckReport, RefusalReport, SourceReport};
+use crate::cluster::{Member, Position};
 use crate::config::{JobConfig, SinkConfig};
 use crate::connect::{Connect, source};
 use crate::decision::{Asked, Before, Decisions, SinkNow};
-use crate::ending::{LeaseKeeper, Writers, settle};
+use crate::ending::{Writers, settle};
 use crate::flow::Flow;
+use crate::health::Health;
 use crate::plan::Plan;
 use crate::ranges::starts;
 use crate::running::RunningJob;
-use crate::starting::{Checkpoint, Started};
+use crate::trial::{sample, try_exchange};
 
 pub(crate) type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
 pub(crate) type Targets = BTreeMap<String, Arc<dyn Target>>;
@@ -56,10 +58,12 @@ pub struct Job {
     pub(crate) config: JobConfig,
     pub(crate) connect: Arc<dyn Connect>,
     store: Option<CheckpointStore>,
-    fresh: bool,
+    pub(crate) fresh: bool,
     rebuild: Vec<String>,
+    member: Option<Member>,
+    pub(crate) health: Health,
     pub(crate) failpoints: Failpoints,
-    build: Build,
+    pub(crate) build: Build,
 }
 
 impl Job {
@@ -70,11 +74,13 @@ impl Job {
     {
         Job {
             name: name.to_owned(),
+            health: Health::new(config.http.clone()),
             config,
             connect: Arc::new(connect),
             store: None,
             fresh: false,
             rebuild: Vec::new(),
+            member: None,
             failpoints: Failpoints::default(),
             build: Arc::new(build),
         }
@@ -91,6 +97,29 @@ impl Job {
     /// in line with its view, whatever it holds. What is right already is not written again.
     pub fn rebuild(mut self, sinks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.rebuild.extend(sinks.into_iter().map(Into::into));
+        self
+    }
+
+    /// Rebuilds none but those that the checkpoint says are still to be.
+    pub(crate) fn without_rebuild(mut self) -> Self {
+        self.rebuild.clear();
+        self
+    }
+
+    /// Runs as one process of a cluster; what is decided once for a run, process 0 decides.
+    pub fn member(mut self, member: Member) -> Self {
+        self.member = Some(member);
+        self
+    }
+
+    /// How the job is, from now on until it has ended; also while [`start`](Job::start) has not returned.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Tells there how it is, where others ask already.
+    pub(crate) fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
         self
     }
 
@@ -113,16 +142,36 @@ impl Job {
     /// # Errors
     /// Whatever keeps the job from starting; nothing was written to a sink then.
     pub fn start(self) -> Result<RunningJob> {
+        let health = self.health.clone();
+        let started = self.start_noted();
+        if started.is_err() {
+            health.end(&started);
+        }
+        started
+    }
+
+    fn start_noted(mut self) -> Result<RunningJob> {
+        let position = self
+            .member
+            .as_ref()
+            .map_or(Position::ALONE, Member::position);
+        let word_due = self
+            .member
+            .as_ref()
+            .map_or(Duration::ZERO, Member::word_due);
+        self.health.begin(position, word_due);
         self.config.validate()?;
         let plan = plan(&self.build)?;
         plan.check(&self.config)?;
+        self.health.knows_code(plan.operators.clone());
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tidefeed-io")
             .enable_all()
             .build()
             .context(ErrorKind::Internal, || "cannot start the I/O threads")?;
-        let (started, lease) = tokio.block_on(self.prepare(&plan))?;
+        let member = self.member.take();
+        let (started, standing, mesh) = tokio.block_on(self.prepare(&plan, member))?;
         let status = started.shared.clone();
         let (workers, epoch, build) = (started.workers, self.config.epoch, self.build);
         let tasks = started.tasks;
@@ -133,14 +182,24 @@ impl Job {
             following = Some(end);
             beginning
         });
-        settle(lease.settle(), beginning, &tasks, &started.shared.ledger);
+        if let Some(delay) = standing.settle() {
+            settle(delay, beginning, &tasks, &started.shared.ledger);
+        }
+        let mut checkpoint = vec![
+            tasks.spawn("the sealer", started.sealer),
+            tasks.spawn("the state writer", started.states),
+        ];
+        let committer = started.committer;
+        checkpoint.extend(committer.map(|committer| tasks.spawn("the committer", committer)));
+        let first = started.position.first_worker(workers.len());
+        self.health.runs(&started.shared, &started.targets);
+        if !started.position.leads() {
+            self.health.tell_lead(&started.shared, &tasks);
+        }
+        let health = self.health.clone();
         let writers = Writers {
-            lease,
-            checkpoint: [
-                tasks.spawn("the sealer", started.sealer),
-                tasks.spawn("the committer", started.committer),
-                tasks.spawn("the state writer", started.states),
-            ],
+            standing,
+            checkpoint,
             targets: started.targets,
             progress: following,
             tasks: tasks.clone(),
@@ -153,71 +212,20 @@ impl Job {
             .name("tidefeed-job".to_owned())
             .spawn(move || {
                 let failure = || shared.ledger.take_failure().map_or(Ok(()), Err);
-                let ran = run_dataflow(workers, epoch, &shared, commits, build);
+                let ran = run_dataflow(workers, first, mesh, epoch, &shared, commits, build);
                 let ran = ran.and_then(|()| failure());
+                health.enter(Phase::Ending);
                 let ended = tokio.block_on(writers.end(&shared.ledger, ran.is_ok()));
                 tokio.shutdown_timeout(SHUTDOWN);
                 // The end may fail the run as well.
-                ran.and_then(|()| failure()).and(ended)
+                let ended = ran.and_then(|()| failure()).and(ended);
+                health.end(&ended);
+                ended
             })
             .context(ErrorKind::Internal, || "cannot start the job's thread")?;
         let running = RunningJob::new(main, status);
         handle.block_on(running.fixed());
         Ok(running)
-    }
-
-    async fn prepare(&self, plan: &Plan) -> Result<(Started, LeaseKeeper)> {
-        let (feeds, targets) = self.connect_all(plan).await?;
-        let store = self.open_store()?.with_failpoints(self.failpoints.clone());
-        let identity = self.identity(plan);
-        let options = checkpoint::Options {
-            fresh: self.fresh,
-            retain_commits: self.config.checkpoint.commit().retain,
-            lease: self.config.checkpoint.lease(),
-        };
-        let taken = checkpoint::take_over(&store, &identity, options).await?;
-        let opened = opened_only(&targets);
-        let found = self.examine(plan, taken.resume(), &feeds, &opened);
-        let decided = match found.await {
-            Ok((report, decisions)) => {
-                report.to_string().lines().for_each(|line| info!("{line}"));
-                decisions.rebuild().map(|rebuild| (rebuild, decisions))
-            }
-            Err(error) => Err(error),
-        };
-        let (rebuild, decisions) = match decided {
-            Ok(decided) => decided,
-            Err(error) => {
-                // Nothing was begun. The error is what matters.
-                let _ = taken.release().await;
-                return Err(error);
-            }
-        };
-        let opened = taken.start(rebuild).await?;
-        let ledger = self.ledger(plan, &opened.resume, opened.lease.fence());
-        let lease = LeaseKeeper::start(opened.lease, &ledger);
-        let checkpoint = Checkpoint {
-            store,
-            resume: opened.resume,
-            seals: opened.seals,
-            states: opened.states,
-            commits: opened.commits,
-        };
-        let sinks = decisions.starts(
-            &identity.fingerprint.sinks,
-            checkpoint.resume.commit.as_ref(),
-        );
-        let sinks = sinks.into_iter().chain(plan.state_starts()).collect();
-        match self
-            .assemble(plan, ledger, checkpoint, sinks, feeds, targets)
-            .await
-        {
-            Ok(started) => Ok((started, lease)),
-            Err(error) => {
-                lease.release().await;
-                Err(error)
-            }
-        }
     }
 
     async fn connect_sources(&self, plan: &Plan) -> Result<Feeds> {
@@ -231,7 +239,7 @@ impl Job {
         Ok(feeds)
     }
 
-    async fn connect_all(&self, plan: &Plan) -> Result<(Feeds, Targets)> {
+    pub(crate) async fn connect_all(&self, plan: &Plan) -> Result<(Feeds, Targets)> {
         let feeds = self.connect_sources(plan).await?;
         let mut targets = Targets::new();
         for name in plan.sinks.keys() {
@@ -262,8 +270,12 @@ impl Job {
                 targets.insert(name.clone(), self.existing_sink(name).await?);
             }
             let store = self.open_store()?;
-            let resume = checkpoint::look(&store, &self.identity(&plan), self.fresh).await?;
+            let resume =
+                checkpoint::look(&store, &self.identity(&plan, Position::ALONE), self.fresh)
+                    .await?;
             let (mut report, decisions) = self.examine(&plan, &resume, &feeds, &targets).await?;
+            let travels = try_exchange(&self.build, sample(&feeds, &self.config).await);
+            report.cannot_travel = travels.err().map(|error| error.report());
             if let Err(error) = decisions.rebuild() {
                 report.refused = Some(RefusalReport::of(&error));
             }
@@ -271,18 +283,18 @@ impl Job {
         })
     }
 
-    fn identity(&self, plan: &Plan) -> RunIdentity {
+    pub(crate) fn identity(&self, plan: &Plan, position: Position) -> RunIdentity {
         RunIdentity {
             job: self.name.clone(),
             fingerprint: plan.fingerprint(&self.config),
-            processes: 1,
+            processes: position.processes,
             workers_per_process: u32::try_from(self.config.workers.0).unwrap_or(u32::MAX),
         }
     }
 
     /// Finds out what becomes of each source and sink when the run goes on from `resume`. A target that is not there is an
     /// empty container.
-    async fn examine(
+    pub(crate) async fn examine(
         &self,
         plan: &Plan,
         resume: &Resume,
@@ -341,7 +353,7 @@ impl Job {
         }
     }
 
-    fn open_store(&self) -> Result<CheckpointStore> {
+    pub(crate) fn open_store(&self) -> Result<CheckpointStore> {
         match &self.store {
             Some(store) => Ok(store.clone()),
             None => self.config.checkpoint.open(&self.name),
@@ -349,7 +361,7 @@ impl Job {
     }
 }
 
-fn opened_only(targets: &Targets) -> BTreeMap<String, Option<Arc<dyn Target>>> {
+pub(crate) fn opened_only(targets: &Targets) -> BTreeMap<String, Option<Arc<dyn Target>>> {
     let opened = |(name, target): (&String, &Arc<dyn Target>)| (name.clone(), Some(target.clone()));
     targets.iter().map(opened).collect()
 }

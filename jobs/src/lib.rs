@@ -4,10 +4,12 @@
 //! collection, differential dataflow's operators compute, and [`Flow::upsert`] keeps another container equal to the
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
+mod asked;
 mod build;
 mod check;
 mod checkpoints;
 mod cli;
+mod cluster;
 pub mod config;
 mod connect;
 mod cosmos;
@@ -16,24 +18,33 @@ mod decision;
 mod ending;
 mod flow;
 mod graph;
+mod health;
+mod http;
 mod inspection;
 mod job;
+mod keep;
 mod plan;
+mod preparing;
 mod progress;
 mod ranges;
+mod rescale;
 mod rfc3339;
 mod running;
 mod starting;
+mod trial;
+mod why;
 mod wire;
 
 pub use check::{CheckReport, CommitReport, RefusalReport, SinkFate, SinkReport, SourceReport};
 #[doc(hidden)]
 pub use cli::main_failing_at;
 pub use cli::{main, prepare_process};
+pub use cluster::Member;
 pub use config::JobConfig;
 pub use connect::Connect;
 pub use cosmos::Cosmos;
 pub use flow::{Finals, Flow, View, Watermark};
+pub use health::Health;
 pub use job::Job;
 pub use running::{JobStatus, RunningJob, SinkStatus, WatermarkStatus};
 pub use tidefeed_operators::reader::RangeStatus;
@@ -46,8 +57,11 @@ pub use tidefeed_operators::time::windows::Window;
 pub use tidefeed_operators::upsert::Change;
 pub use tidefeed_operators::{feed, memory, target};
 pub use tidefeed_runtime::checkpoint::CheckpointStore;
+pub use tidefeed_runtime::checkpoint::request::Shape;
+pub use tidefeed_runtime::cluster::{Hosts, Secret, Tls};
 #[doc(hidden)]
 pub use tidefeed_runtime::failpoint;
+pub use tidefeed_runtime::stall;
 pub use tidefeed_runtime::{ContinuationToken, FeedRangeId, Record};
 pub use tidefeed_runtime::{Error, ErrorKind, Result};
 /// The engines below, for operators that the prelude does not have.

@@ -31,6 +31,8 @@ pub struct Plan {
     pub temporal_filters: usize,
     /// Sinks, each with the fingerprint of the operators that it depends on (`graph.rs`).
     pub graphs: BTreeMap<String, String>,
+    /// The operators of the code, in the order in which it made them.
+    pub operators: Vec<String>,
 }
 
 impl Plan {
@@ -82,6 +84,7 @@ impl Plan {
             })?;
             self.graphs.insert(sink.clone(), fingerprint);
         }
+        self.operators = graph.outermost();
         Ok(())
     }
 

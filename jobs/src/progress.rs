@@ -176,7 +176,7 @@ impl Follower {
                         self.ledger.fail(error);
                     }
                 }
-                () = self.ledger.follow() => {}
+                () = self.ledger.progressed() => {}
             }
             if self.writing.is_none() {
                 self.write();

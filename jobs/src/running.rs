@@ -1,27 +1,26 @@
 //! A job that runs: its figures, and how to end it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidefeed_operators::reader::{RangeStatus, SourceCounters};
 use tidefeed_operators::sink::SinkCounters;
 use tidefeed_operators::time::watermark::WatermarkParts;
+use tidefeed_runtime::checkpoint::request::Shape;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::{EpochFigures, Error, FeedRangeId, Ledger, Result};
-use tokio::sync::watch;
 
 /// What the workers and whoever watches the job share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
-    pub(crate) finish: Arc<watch::Sender<bool>>,
-    /// Feed ranges that start at now and have no durable position yet.
-    pub(crate) unfixed: Arc<watch::Sender<usize>>,
     pub(crate) sources: BTreeMap<String, Arc<SourceCounters>>,
     pub(crate) sinks: BTreeMap<String, Arc<SinkCounters>>,
     pub(crate) resumed: Resumed,
+    /// In which other shape the job is to go on after this run.
+    pub(crate) asked: Arc<OnceLock<Shape>>,
 }
 
 /// A job that runs.
@@ -102,7 +101,8 @@ impl RunningJob {
 
     /// Waits until every feed range that starts at now has a durable position, or the job has ended.
     pub(crate) async fn fixed(&self) {
-        let (mut unfixed, mut end) = (self.status.unfixed.subscribe(), self.status.ledger.end());
+        let ledger = &self.status.ledger;
+        let (mut unfixed, mut end) = (ledger.unfixed(), ledger.end());
         // Neither can miss its sender: both are in `self`.
         tokio::select! {
             _ = unfixed.wait_for(|ranges| *ranges == 0) => {}
@@ -110,15 +110,20 @@ impl RunningJob {
         }
     }
 
-    /// Asks the job to end once every feed range has delivered all changes made before this call, and all of them are
+    /// Asks the job, in a cluster all of it, to end once every feed range has delivered all changes made before this call, and all of them are
     /// written and committed.
     pub fn finish_when_caught_up(&self) {
-        self.status.finish.send_replace(true);
+        self.status.ledger.finish();
     }
 
-    /// Ends the job now. What is not committed is repeated by the next run.
+    /// Ends the job now, in a cluster all of it. What is not committed is repeated by the next run.
     pub fn stop(&self) {
         self.status.ledger.stop();
+    }
+
+    /// In which other shape the job is to go on after this run, if that was asked (`JOB rescale`).
+    pub fn asked_shape(&self) -> Option<Shape> {
+        self.status.asked.get().copied()
     }
 
     /// True once the job has ended, for good or ill; then [`RunningJob::join`] returns at once.
@@ -128,7 +133,23 @@ impl RunningJob {
             .is_none_or(std::thread::JoinHandle::is_finished)
     }
 
-    /// Figures so far.
+    /// Resolves when the job is to end, for good or ill; it ends soon after.
+    pub(crate) async fn over(&self) {
+        let mut end = self.status.ledger.end();
+        // The sender is in `self`, so it cannot be gone.
+        let _ = end.wait_for(|ended| *ended).await;
+    }
+
+    /// The error of a job that is over and does not end.
+    pub(crate) fn stuck(&self) -> Error {
+        let what = "the run is over, and a worker or a task did not end: code of the job may be waiting for something";
+        match self.status.ledger.take_failure() {
+            Some(failure) => failure.wrap(what),
+            None => Error::internal(what),
+        }
+    }
+
+    /// Figures so far; in a cluster, of what this process does.
     pub fn status(&self) -> JobStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let sum = |of: fn(&SourceCounters) -> &AtomicU64| -> u64 {

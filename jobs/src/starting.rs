@@ -8,14 +8,16 @@ use tidefeed_operators::dead_letter::{DeadLetters, StoredDeadLetters};
 use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::progress::ProgressMarks;
 use tidefeed_runtime::bridge::Tasks;
-use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter, Share};
+use tidefeed_runtime::checkpoint::{CheckpointStore, CommitWriter, Resume, SealWriter};
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::{Resumed, SinkStart};
+use tidefeed_runtime::loader::Loads;
 use tidefeed_runtime::sealer::Dues;
 use tidefeed_runtime::states::StateWriter;
 use tidefeed_runtime::{Epoch, Fence, Ledger, Result, committer, loader, sealer};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use crate::cluster::Position;
 use crate::flow::WorkerParts;
 use crate::job::{Feeds, Job, Targets};
 use crate::plan::Plan;
@@ -31,21 +33,25 @@ pub(crate) struct Started {
     pub(crate) workers: Vec<WorkerParts>,
     pub(crate) loader: Background,
     pub(crate) sealer: Background,
-    pub(crate) committer: Background,
+    /// In process 0.
+    pub(crate) committer: Option<Background>,
     pub(crate) states: Background,
     /// What to write before any sink does, who follows the commits, and how that is ended.
     pub(crate) progress: Option<(Beginning, Background, Following)>,
+    pub(crate) position: Position,
     pub(crate) tasks: Tasks,
     pub(crate) targets: Targets,
 }
 
-/// A checkpoint that this run has taken over.
+/// A checkpoint that this run has taken over, and which of its processes this is.
 pub(crate) struct Checkpoint {
+    pub(crate) position: Position,
     pub(crate) store: CheckpointStore,
     pub(crate) resume: Resume,
     pub(crate) seals: SealWriter,
     pub(crate) states: SealWriter,
-    pub(crate) commits: CommitWriter,
+    /// In process 0.
+    pub(crate) commits: Option<CommitWriter>,
 }
 
 pub(crate) type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -75,6 +81,7 @@ impl Job {
         targets: Targets,
     ) -> Result<Started> {
         let Checkpoint {
+            position,
             store,
             resume,
             seals,
@@ -92,8 +99,6 @@ impl Job {
         };
         let shared = Shared {
             ledger: ledger.clone(),
-            finish: Arc::new(watch::Sender::new(false)),
-            unfixed: Arc::new(watch::Sender::new(0)),
             sources: plan
                 .sources
                 .keys()
@@ -105,8 +110,9 @@ impl Job {
                 .map(|name| (name.clone(), Arc::default()))
                 .collect(),
             resumed,
+            asked: Arc::default(),
         };
-        let mut wiring = Wiring::new(&self.config, &shared, parts);
+        let mut wiring = Wiring::new(&self.config, &shared, parts, position);
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
         let letters = self.dead_letters(&store, ledger.fence()).await?;
         for (name, feed) in feeds {
@@ -123,7 +129,11 @@ impl Job {
             wiring.sink(name, target, letters.as_ref(), &tasks)?;
         }
         let mut progress = None;
-        if let Some(place) = self.progress(ledger.fence()).await? {
+        let place = match position.leads() {
+            true => self.progress(ledger.fence()).await?,
+            false => None,
+        };
+        if let Some(place) = place {
             let sinks = &shared.resumed.sinks;
             let sinks = sinks.iter().filter(|(name, _)| targets.contains_key(*name));
             let sinks = sinks.map(|(name, start)| (name.clone(), start.clone()));
@@ -149,14 +159,18 @@ impl Job {
         let parts_per_epoch = self.config.workers.0 * plan.sources.len();
         let load_config = self.config.load.clone();
         let load_ledger = ledger.clone();
-        let loader = loader::run(
-            resume,
-            store,
-            Share::WHOLE,
-            outlets,
-            load_config,
-            load_ledger,
-        );
+        let loads = Loads::of(
+            position.process,
+            position.processes,
+            self.config.workers.0,
+            !plan.states.is_empty(),
+        )?;
+        let committer = commit_writer.map(|commits| {
+            let config = self.config.checkpoint.commit();
+            let committer = committer::run(commits_received, config, commits, ledger.clone());
+            Box::pin(committer) as Background
+        });
+        let loader = loader::run(resume, store, loads, outlets, load_config, load_ledger);
         Ok(Started {
             workers,
             loader: Box::pin(loader),
@@ -167,16 +181,12 @@ impl Job {
                 seals,
                 ledger.clone(),
             )),
-            committer: Box::pin(committer::run(
-                commits_received,
-                self.config.checkpoint.commit(),
-                commit_writer,
-                ledger.clone(),
-            )),
+            committer,
             states: Box::pin(state_writer.run(states, ledger)),
             shared,
             commits,
             progress,
+            position,
             tasks,
             targets,
         })

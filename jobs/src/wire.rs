@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidefeed_operators::dead_letter::DeadLetters;
@@ -12,6 +11,7 @@ use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, Lister, Reader
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::letters::{LetterParts, OF_SOURCE};
 use tidefeed_operators::one_row::DuplicateRows;
+use tidefeed_operators::portable::Elsewhere;
 use tidefeed_operators::reader::{PollDelay, RangeStart, Readers};
 use tidefeed_operators::reconcile::ContainerScan;
 use tidefeed_operators::sink::SinkParts;
@@ -26,6 +26,7 @@ use tidefeed_runtime::states::{StateWriter, state_source};
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Result};
 use tokio::sync::Notify;
 
+use crate::cluster::Position;
 use crate::config::JobConfig;
 use crate::flow::{SinkWorker, SourceWorker, TimeParts, WorkerParts};
 use crate::ranges::starts;
@@ -43,7 +44,7 @@ pub(crate) struct Wiring<'a> {
     shared: &'a Shared,
     outlets: Outlets,
     parts: PartSender,
-    open_ranges: Arc<AtomicUsize>,
+    position: Position,
     /// Room for the pages of all sources.
     budget: ByteBudget,
     workers: Vec<WorkerParts>,
@@ -52,7 +53,12 @@ pub(crate) struct Wiring<'a> {
 }
 
 impl<'a> Wiring<'a> {
-    pub(crate) fn new(config: &'a JobConfig, shared: &'a Shared, parts: PartSender) -> Self {
+    pub(crate) fn new(
+        config: &'a JobConfig,
+        shared: &'a Shared,
+        parts: PartSender,
+        position: Position,
+    ) -> Self {
         let empty = |_| WorkerParts {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
@@ -64,14 +70,14 @@ impl<'a> Wiring<'a> {
             shared,
             outlets: Outlets::new(),
             parts,
-            open_ranges: Arc::default(),
+            position,
             budget: ByteBudget::new(config.epoch.max_waiting_bytes),
             workers: (0..config.workers.0).map(empty).collect(),
             ranges: 0,
         }
     }
 
-    /// Gives every worker its end of the source, and worker 0 the feed ranges to spread over them.
+    /// Gives every worker its end of the source, and worker 0 of the run the feed ranges to spread over all.
     ///
     /// # Errors
     /// When the ranges cannot be listed, or do not fit the saved ones.
@@ -83,20 +89,7 @@ impl<'a> Wiring<'a> {
         tasks: &Tasks,
     ) -> Result<()> {
         let config = &self.config.source[name];
-        let live = feed.ranges().await?;
-        let least = config
-            .feed_ranges
-            .map_or(self.config.workers.0, |ranges| ranges as usize);
-        let saved = self.shared.resumed.tokens.get(name);
-        let saved = saved.cloned().unwrap_or_default();
-        let starts = self.starts(name, feed.as_ref(), &saved, &live, least)?;
-        let appear = feed.ranges_appear();
-        let open = starts.len() + usize::from(appear);
-        self.open_ranges.fetch_add(open, Ordering::AcqRel);
-        self.shared.ledger.expect_to_catch_up(starts.len());
-        let at_now = starts.iter().filter(|start| start.start == Start::Now);
-        let at_now = at_now.count();
-        self.shared.unfixed.send_modify(|ranges| *ranges += at_now);
+        // In a member nobody waits for it: there the lister finds splits by looking from time to time.
         let split_seen = Arc::new(Notify::new());
         let section = format!("source.{name}");
         let event_time = config.event_time.as_ref();
@@ -111,36 +104,12 @@ impl<'a> Wiring<'a> {
             counters: Arc::clone(&self.shared.sources[name]),
             budget: self.budget.clone(),
             ledger: self.shared.ledger.clone(),
-            finish: self.shared.finish.subscribe(),
-            open_ranges: Arc::clone(&self.open_ranges),
+            finish: self.shared.ledger.finishing(),
             split_seen: Arc::clone(&split_seen),
-            unfixed: Arc::clone(&self.shared.unfixed),
         });
-        let (to, changes) = Inbox::new(1);
-        if appear || feed.ranges_tile() {
-            let lister = Lister {
-                feed,
-                source: name.to_owned(),
-                every: Duration::from_millis(config.refresh_ms),
-                split_seen,
-                finish: self.shared.finish.subscribe(),
-                ledger: self.shared.ledger.clone(),
-                to,
-            };
-            let listing = format!("the lister of source {name}");
-            tasks.spawn(listing, lister.run(live.clone()));
-        }
-        // Later sources begin at another worker, so that single ranges do not all meet on worker 0.
-        let assignment = Assignment::new(self.workers.len(), self.ranges);
-        self.ranges += starts.len();
-        let absent = saved.into_iter().filter(|(range, _)| !live.contains(range));
-        let enumerator = EnumeratorParts {
-            starts,
-            absent: absent.collect(),
-            live,
-            changes,
-            least,
-            assignment,
+        let enumerator = match self.position.leads() {
+            true => Some(self.enumerator(name, feed, split_seen, tasks).await?),
+            false => None,
         };
         let keeps = (config.on_decode_error == DecodeErrors::DeadLetters).then_some(letters);
         let letters = keeps.flatten().map(|letters| LetterParts {
@@ -154,6 +123,55 @@ impl<'a> Wiring<'a> {
         });
         self.source_parts(name, &readers, letters.as_ref(), tasks, enumerator);
         Ok(())
+    }
+
+    /// Finds out what there is to be read, and who is to look for changes of that.
+    async fn enumerator(
+        &mut self,
+        name: &str,
+        feed: Arc<dyn ChangeFeed>,
+        split_seen: Arc<Notify>,
+        tasks: &Tasks,
+    ) -> Result<EnumeratorParts> {
+        let config = &self.config.source[name];
+        let workers = self.position.all_workers(self.workers.len());
+        let live = feed.ranges().await?;
+        let least = config.feed_ranges.map_or(workers, |ranges| ranges as usize);
+        let saved = self.shared.resumed.tokens.get(name);
+        let saved = saved.cloned().unwrap_or_default();
+        let starts = self.starts(name, feed.as_ref(), &saved, &live, least)?;
+        let appear = feed.ranges_appear();
+        let ledger = &self.shared.ledger;
+        ledger.open_ranges(starts.len() + usize::from(appear));
+        ledger.expect_to_catch_up(starts.len());
+        let at_now = starts.iter().filter(|start| start.start == Start::Now);
+        ledger.expect_to_fix(at_now.count());
+        let (to, changes) = Inbox::new(1);
+        if appear || feed.ranges_tile() {
+            let lister = Lister {
+                feed,
+                source: name.to_owned(),
+                every: Duration::from_millis(config.refresh_ms),
+                split_seen,
+                finish: ledger.finishing(),
+                ledger: ledger.clone(),
+                to,
+            };
+            let listing = format!("the lister of source {name}");
+            tasks.spawn(listing, lister.run(live.clone()));
+        }
+        // Later sources begin at another worker, so that single ranges do not all meet on worker 0.
+        let assignment = Assignment::new(workers, self.ranges);
+        self.ranges += starts.len();
+        let absent = saved.into_iter().filter(|(range, _)| !live.contains(range));
+        Ok(EnumeratorParts {
+            starts,
+            absent: absent.collect(),
+            live,
+            changes,
+            least,
+            assignment,
+        })
     }
 
     /// Which ranges to read, and from where. Ranges that were never read are divided at once where there are too few.
@@ -186,23 +204,30 @@ impl<'a> Wiring<'a> {
         Ok(divided.into_iter().zip(starts).flat_map(begin).collect())
     }
 
+    /// The ranges that this run begins with. One that goes on with those of the run before has nothing to say of them, and seals
+    /// nothing for it.
+    fn begun(&self, name: &str, enumerator: &EnumeratorParts) -> Option<BTreeSet<FeedRangeId>> {
+        let ranges = enumerator.starts.iter().map(|start| start.range.clone());
+        let ranges: BTreeSet<_> = ranges.collect();
+        let before = self.shared.resumed.marks.get(name);
+        let before = before.map(|marks| marks.newest().ranges);
+        let known = before.is_some_and(|before| before.keys().eq(&ranges));
+        (!known).then_some(ranges)
+    }
+
     fn source_parts(
         &mut self,
         name: &str,
         readers: &Arc<Readers>,
         letters: Option<&LetterParts>,
         tasks: &Tasks,
-        enumerator: EnumeratorParts,
+        mut enumerator: Option<EnumeratorParts>,
     ) {
-        let ranges = enumerator.starts.iter().map(|start| start.range.clone());
+        let here = self.workers.len();
+        let first = self.position.first_worker(here);
         let timed = readers.event_time.is_some();
-        let ranges: BTreeSet<_> = ranges.collect();
-        // A run that goes on with the ranges of the one before has nothing to say of them, and seals nothing for it.
-        let before = self.shared.resumed.marks.get(name);
-        let before = before.map(|marks| marks.newest().ranges);
-        let known = before.is_some_and(|before| before.keys().eq(&ranges));
-        let mut begun = (timed && !known).then_some(ranges);
-        let mut enumerator = Some(enumerator);
+        let begins = enumerator.as_ref().filter(|_| timed);
+        let mut begun = begins.and_then(|enumerator| self.begun(name, enumerator));
         let mut outlets = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let (pages, inbox) = Inbox::within(&self.budget);
@@ -218,12 +243,17 @@ impl<'a> Wiring<'a> {
                 parts: self.parts.clone(),
                 max_bytes: self.config.epoch.max_bytes_per_worker,
                 max_load_bytes: self.config.epoch.load_bytes,
+                elsewhere: (self.position.processes > 1).then(|| Elsewhere {
+                    first,
+                    here,
+                    peers: self.position.all_workers(here),
+                }),
                 reports_seals: index == 0 && worker.sources.is_empty(),
                 ledger: self.shared.ledger.clone(),
             };
             let readers = ReaderParts {
                 source: name.to_owned(),
-                worker: index,
+                worker: first + index,
                 readers: Arc::clone(readers),
                 inbox: pages,
                 tasks: tasks.clone(),

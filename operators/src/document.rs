@@ -271,8 +271,11 @@ fn encode<'scope, T: Clone + 'static, R: Serialize>(
     ledger: Ledger,
     update: impl Fn(u64, T) -> (u64, R, u64, isize) + 'static,
 ) -> StreamVec<'scope, u64, (ViewDocument, u64, isize)> {
+    let operator = format!("{name}: {}", encoder.what);
+    let mark = ledger.operator(items.scope().index(), &operator);
     items.unary(Pipeline, name, move |_cap, _info| {
         move |input, output| {
+            let _inside = mark.enter();
             input.for_each(|cap, items| {
                 let epoch = *cap.time();
                 let mut session = output.session(&cap);

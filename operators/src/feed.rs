@@ -19,10 +19,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tidefeed_runtime::stall::Trouble;
 use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
 
 /// Where to start reading a feed range.
@@ -89,9 +92,34 @@ pub trait PageStream: Send {
         std::future::pending().await
     }
 
+    /// From now on the stream says in `troubles` what is wrong with its requests, and when nothing is any more. The default says
+    /// nothing, for streams whose requests do not fail.
+    fn watched_by(&mut self, _troubles: Troubles) {}
+
     /// Partitions of the service that the range lies in, as far as the stream has seen; more than one after a split.
     fn partitions(&self) -> usize {
         1
+    }
+}
+
+/// What is wrong with the present request of a feed range, for whoever asks why it stands still. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles(Arc<Mutex<Option<Trouble>>>);
+
+impl Troubles {
+    /// Says what is wrong.
+    pub fn tell(&self, trouble: Trouble) {
+        *self.0.lock() = Some(trouble);
+    }
+
+    /// Nothing is, any more.
+    pub fn end(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// What is wrong now.
+    pub fn now(&self) -> Option<Trouble> {
+        self.0.lock().clone()
     }
 }
 
@@ -120,6 +148,20 @@ pub struct Spent {
     pub charge_ru: f64,
     /// Requests that the service put off because there were too many.
     pub throttled: u64,
+}
+
+impl Page {
+    /// A position without changes.
+    pub fn at(token: ContinuationToken) -> Page {
+        Page {
+            records: Vec::new(),
+            token,
+            spent: Spent::default(),
+            remaining: None,
+            caught_up: false,
+            receipt: None,
+        }
+    }
 }
 
 impl AddAssign for Spent {

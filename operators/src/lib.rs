@@ -35,6 +35,7 @@ pub mod letters;
 pub mod memory;
 pub mod moves;
 pub mod one_row;
+pub mod portable;
 pub mod progress;
 mod properties;
 pub mod reader;

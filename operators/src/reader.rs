@@ -15,113 +15,34 @@
 //! Of a source whose event time is read, an arrival says where its range stands in it, with the records that say so, or alone when
 //! the range has become idle ([`range_mark`](crate::time::range_mark)).
 //! A bounded run ends a range only on an answer to a request that was *sent* after the end was asked for, so every
-//! change written before that is read.
+//! change written before that is read. A run that is drained ends every range between two pages.
 
+mod arrival;
+mod counters;
 mod figures;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{ByteBudget, InboxSender, Room};
+use tidefeed_runtime::cluster::Finish;
 use tidefeed_runtime::watermarks::Mark;
 use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::feed::{ChangeFeed, Page, Receipt, Spent, Start};
+use crate::feed::{ChangeFeed, Page, Receipt, Start};
 use crate::time::event_time::EventTime;
 use crate::time::range_mark::RangeMark;
+pub use arrival::{Arrival, HandedOver, RangeStart};
+pub use counters::SourceCounters;
 use figures::RangeFigures;
 pub use figures::RangeStatus;
 
-/// A page and the range that it comes from.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The feed range.
-    pub range: FeedRangeId,
-    /// The page.
-    pub page: Page,
-    /// Bytes of its records.
-    pub bytes: u64,
-    /// With this page the range has caught up for the first time.
-    pub caught_up: bool,
-    /// Set on the last arrival of a range that others go on with: they start at this page's token.
-    pub handed_over: Option<HandedOver>,
-    /// Where the range stands in event time from here on, if that has changed.
-    pub mark: Option<Mark>,
-    /// Held until the arrival is dropped.
-    room: Option<Room>,
-}
-
-impl Arrival {
-    /// Whether the ticker was told of it: an epoch is due for it at once.
-    pub fn counts(&self) -> bool {
-        let page = &self.page;
-        let awaited = self.handed_over.is_some() || page.receipt.is_some();
-        self.caught_up || awaited || self.mark.is_some() || !page.records.is_empty()
-    }
-}
-
-/// What takes the place of a feed range.
-#[derive(Clone, Debug)]
-pub struct HandedOver {
-    /// The ranges that tile it.
-    pub parts: Vec<FeedRangeId>,
-    /// Whether each of them still has to catch up for the first time.
-    pub loading: bool,
-    /// Where each of them begins in event time, if that is read: where the range stood, and idle if it was.
-    pub mark: Option<Mark>,
-}
-
-/// A feed range to be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RangeStart {
-    /// The range.
-    pub range: FeedRangeId,
-    /// Where in it to start.
-    pub start: Start,
-    /// Whether it still has to catch up for the first time.
-    pub loading: bool,
-}
-
 /// What a reader is told while it reads: nothing, or to hand its range over as these parts.
 pub type Division = watch::Receiver<Option<Vec<FeedRangeId>>>;
-
-/// What a source has read so far.
-#[derive(Debug, Default)]
-pub struct SourceCounters {
-    /// Changes delivered to workers.
-    pub changes: AtomicU64,
-    /// Pages with changes.
-    pub pages: AtomicU64,
-    /// Bytes of keys and documents.
-    pub bytes: AtomicU64,
-    /// Request units charged, in thousandths.
-    pub charge_milli_ru: AtomicU64,
-    /// Documents that did not decode and that the run goes on without, those of the checkpoint included.
-    pub decode_errors: AtomicU64,
-    /// Documents without event time, of a source whose event time is read.
-    pub without_event_time: AtomicU64,
-    /// The watermark, milliseconds since the UNIX epoch; 0 while there is none.
-    pub watermark_ms: AtomicU64,
-    /// Of each range that is read now.
-    ranges: Mutex<BTreeMap<FeedRangeId, Arc<RangeFigures>>>,
-}
-
-impl SourceCounters {
-    /// Figures of each feed range that is read now.
-    pub fn ranges(&self) -> BTreeMap<FeedRangeId, RangeStatus> {
-        let ranges = self.ranges.lock();
-        let status = |(range, figures): (&FeedRangeId, &Arc<RangeFigures>)| {
-            (range.clone(), figures.status())
-        };
-        ranges.iter().map(status).collect()
-    }
-}
 
 /// How often an idle range is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,14 +77,10 @@ pub struct Readers {
     pub budget: ByteBudget,
     /// The process's ledger.
     pub ledger: Ledger,
-    /// Turns true when every range shall end once it has caught up.
-    pub finish: watch::Receiver<bool>,
-    /// Ranges, of all sources, that have not ended, and one more for each source whose ranges may yet appear.
-    pub open_ranges: Arc<AtomicUsize>,
+    /// Says when every range shall end.
+    pub finish: watch::Receiver<Finish>,
     /// Told when a reader has met a split.
     pub split_seen: Arc<Notify>,
-    /// Ranges, of all sources, that start at now and have no durable position yet.
-    pub unfixed: Arc<watch::Sender<usize>>,
 }
 
 /// Why a reader has stopped.
@@ -194,7 +111,7 @@ impl Readers {
         let reading = Reading::new(&self, &from, &figures, &inbox);
         tokio::select! {
             stopped = reading.run(from.start.clone(), division) => match stopped {
-                Ok(Stopped::AtTheEnd) => self.one_has_ended(),
+                Ok(Stopped::AtTheEnd) => self.ledger.range_ended(),
                 Ok(Stopped::HandedOver | Stopped::Alone) => {}
                 Err(error) => self.ledger.fail(error),
             },
@@ -202,18 +119,6 @@ impl Readers {
             _ = end.wait_for(|ended| *ended) => {}
         }
         ranges.lock().remove(&from.range);
-    }
-
-    /// So many ranges more have to end before the input is complete.
-    pub(crate) fn more_to_read(&self, ranges: usize) {
-        self.open_ranges.fetch_add(ranges, Ordering::AcqRel);
-    }
-
-    /// A range has ended, or what could bring others. With the last one the input is complete.
-    pub(crate) fn one_has_ended(&self) {
-        if self.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.ledger.complete_input();
-        }
     }
 
     /// Every poll costs, also one that finds nothing and is not delivered.
@@ -277,26 +182,34 @@ impl<'a> Reading<'a> {
     }
 
     async fn run(mut self, start: Start, mut division: Division) -> Result<Stopped> {
-        let mut unfixed = matches!(start, Start::Now).then(|| Arc::clone(&self.readers.unfixed));
+        let mut unfixed = matches!(start, Start::Now).then(|| self.readers.ledger.clone());
         let mut finish = self.readers.finish.clone();
         let poll = self.readers.poll;
         let mut delay = poll.first;
+        self.figures.asked();
         let mut stream = self.readers.feed.open(self.range, start).await?;
+        stream.watched_by(self.figures.troubles());
         let mut partitions = 1;
         loop {
             if let Some((parts, token)) = self.due(&division) {
                 return Ok(self.hand_over(parts, token).await);
             }
-            let finishing = *finish.borrow_and_update();
+            let finish_at = *finish.borrow_and_update();
+            // A range that starts at now has to have got its position.
+            if finish_at == Finish::Here && unfixed.is_none() {
+                return Ok(Stopped::AtTheEnd);
+            }
+            let finishing = finish_at != Finish::No;
             let sent = Instant::now();
+            self.figures.asked();
             let mut page = tokio::select! {
                 biased;
                 page = stream.next_page() => page?,
                 () = changed(&mut division), if self.last_token.is_some() => continue,
+                () = changed(&mut finish), if unfixed.is_none() => continue,
             };
             if let Some(unfixed) = unfixed.take() {
-                let fixed = move || unfixed.send_modify(|ranges| *ranges -= 1);
-                page.receipt = Some(Receipt::new(fixed));
+                page.receipt = Some(Receipt::new(move || unfixed.range_fixed()));
             }
             self.readers.count_charge(&page);
             let moved = self.last_token.as_ref() != Some(&page.token);
@@ -336,22 +249,9 @@ impl<'a> Reading<'a> {
         division.borrow().clone().zip(self.last_token.clone())
     }
 
-    /// Ends the range where it stands. Its parts have yet to end and to catch up in its place.
+    /// Ends the range where it stands. It counts as one that has yet to end, and to catch up, until its parts take its place.
     async fn hand_over(self, parts: Vec<FeedRangeId>, token: ContinuationToken) -> Stopped {
-        // In its own place the first of them, so that the input is never complete in between.
-        self.readers.more_to_read(parts.len() - 1);
         let loading = self.loading;
-        if loading {
-            self.readers.ledger.expect_to_catch_up(parts.len());
-        }
-        let page = Page {
-            records: Vec::new(),
-            token,
-            spent: Spent::default(),
-            remaining: None,
-            caught_up: false,
-            receipt: None,
-        };
         let mark = self.mark.as_ref().map(|mark| Mark {
             at_ms: 0,
             idle: mark.told().is_some_and(|told| told.idle),
@@ -361,9 +261,8 @@ impl<'a> Reading<'a> {
             loading,
             mark,
         };
-        let arrival = self.arrival(page);
+        let arrival = self.arrival(Page::at(token));
         let arrival = Arrival {
-            caught_up: loading,
             handed_over: Some(handed_over),
             ..arrival
         };
@@ -423,15 +322,7 @@ impl<'a> Reading<'a> {
         let Some(token) = self.last_token.clone() else {
             return true;
         };
-        let nothing = Page {
-            records: Vec::new(),
-            token,
-            spent: Spent::default(),
-            remaining: None,
-            caught_up: false,
-            receipt: None,
-        };
-        let arrival = self.arrival(nothing);
+        let arrival = self.arrival(Page::at(token));
         let arrival = Arrival {
             mark: Some(Mark::default()),
             ..arrival

@@ -98,6 +98,8 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             let (sender, acknowledged) = Inbox::new(1);
             acknowledged.attach(scope.worker().sync_activator_for(info.address.to_vec()));
             let scan = parts.rebuild.clone();
+            let operator = format!("Upsert: {}", parts.name);
+            let mark = parts.ledger.operator(scope.index(), &operator);
             let mut sink = Sink {
                 parts,
                 sender,
@@ -115,6 +117,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 }),
             };
             move |(input, frontier), output| {
+                let _inside = mark.enter();
                 // 1. Drain.
                 input.for_each(|cap, updates| {
                     for (document, time, diff) in updates.drain(..) {
@@ -306,6 +309,12 @@ impl Sink {
         let target = Arc::clone(&self.parts.target);
         let name = format!("the write of sink {}", self.parts.name);
         let write = write(target, self.parts.ledger.clone(), self.parts.moves, writes);
+        let writing = self.parts.counters.writes(self.share.0);
+        let write = async move {
+            let acknowledged = write.await;
+            drop(writing);
+            acknowledged
+        };
         self.parts
             .tasks
             .spawn_into(name, self.sender.clone(), write);

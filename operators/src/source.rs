@@ -8,7 +8,7 @@
 //!    them, and ticks wait. One piece is decoded in one activation, so loading never keeps a worker from its other operators.
 //! 2. At a tick the pages that have arrived are attached to the epoch, up to a number of bytes, which is larger during the
 //!    first load; a source never waits for a range. A page gives its room back when it is attached: from there on its bytes
-//!    count as in flight. About [`BYTES_AT_ONCE`] are attached in one activation, so that the operators behind work on them
+//!    count as in flight. Some are attached in one activation (`attach.rs`), so that the operators behind work on them
 //!    while they are at hand, and no other operator waits for a large epoch. Several changes of one document stay in the
 //!    order in which they were read: a document belongs to one feed range and a range to one worker, so the last to arrive
 //!    is the newest.
@@ -21,20 +21,20 @@
 //!    capability is dropped. Whoever reads [`Upserts`] has both as
 //!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod attach;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, Waker};
-use tidefeed_runtime::checkpoint::SealPart;
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::loader::Loaded;
-use tidefeed_runtime::sealer::{Part, PartSender};
+use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::watermarks::Marks;
-use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Record, Result};
+use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -42,15 +42,13 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
 
-use crate::decode::{DecodeErrors, Decoded, undelivered};
+use crate::decode::DecodeErrors;
 use crate::enumerator::Released;
 use crate::feed::Receipt;
 use crate::letters::{Undelivered, UndeliveredUpdate};
-use crate::reader::{Arrival, HandedOver, SourceCounters};
-
-/// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
-/// at once everything behind works from outside the cache.
-const BYTES_AT_ONCE: u64 = 256 << 10;
+use crate::portable::{Elsewhere, Portable};
+use crate::reader::{Arrival, SourceCounters};
+use attach::{Attached, Attacher, Progress};
 
 /// A document's identity within its source: partition key and id, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,7 +68,7 @@ impl From<&Bytes> for DocumentKey {
 }
 
 /// One change of a document at an epoch: its new value, or its removal.
-pub type Upsert<V> = (DocumentKey, Option<V>, u64);
+pub type Upsert<V> = (DocumentKey, Option<Portable<V>>, u64);
 
 /// The upserts of a source, as they come; and what holds back the frontier of whatever is made from them (I1).
 ///
@@ -103,6 +101,8 @@ pub struct SourceParts {
     pub max_bytes: u64,
     /// The same until every range has caught up for the first time.
     pub max_load_bytes: u64,
+    /// The workers of other processes; `None` when there are none, or when the upserts stay on their worker.
+    pub elsewhere: Option<Elsewhere>,
     /// True on exactly one source operator of a process: it reports the process's seals.
     pub reports_seals: bool,
     /// The process's ledger.
@@ -172,6 +172,8 @@ where
     let sealed = Waker::default();
     sealed.attach(wakes());
     parts.ledger.wake_when_sealed(sealed);
+    let operator = format!("Source: {}", parts.name);
+    let mark = parts.ledger.operator(scope.index(), &operator);
 
     builder.build(move |mut caps| {
         // The first output and the last carry what is loaded. It needs no reports and is sealed already, and its marks come from
@@ -184,6 +186,7 @@ where
         let mut held: VecDeque<Held> = VecDeque::new();
         let mut failed = false;
         move |_frontiers| {
+            let _inside = mark.enter();
             if failed {
                 return;
             }
@@ -316,193 +319,4 @@ struct Attaching {
     marks_cap: Capability<u64>,
     undecodable_cap: Capability<u64>,
     attached: Attached,
-}
-
-/// What is attached to an epoch so far.
-struct Attached {
-    epoch: Epoch,
-    /// Bytes to attach at most, read when the first page is: the last of the first load may be among these.
-    max_bytes: Option<u64>,
-    bytes: u64,
-    ranges: BTreeMap<FeedRangeId, ContinuationToken>,
-    released: Vec<Released>,
-    records: Vec<Record>,
-    receipts: Vec<Receipt>,
-    marks: Marks,
-    undecodable: Vec<Undelivered>,
-}
-
-enum Progress {
-    /// There may be more to attach.
-    More,
-    /// The epoch has what it gets.
-    Complete,
-}
-
-/// Attaches what has arrived to epochs.
-struct Attacher<D> {
-    parts: SourceParts,
-    decode: D,
-}
-
-impl Attached {
-    fn new(epoch: Epoch) -> Self {
-        Attached {
-            epoch,
-            max_bytes: None,
-            bytes: 0,
-            ranges: BTreeMap::new(),
-            released: Vec::new(),
-            records: Vec::new(),
-            receipts: Vec::new(),
-            marks: Marks::default(),
-            undecodable: Vec::new(),
-        }
-    }
-
-    /// Takes the position after a page, for the range or, where others go on with it, for each of them (I6).
-    fn move_on(
-        &mut self,
-        range: FeedRangeId,
-        token: ContinuationToken,
-        handed_over: Option<HandedOver>,
-    ) {
-        let Some(HandedOver {
-            parts,
-            loading,
-            mark,
-        }) = handed_over
-        else {
-            self.ranges.insert(range, token);
-            return;
-        };
-        self.ranges.remove(&range);
-        let positions = parts.iter().map(|part| (part.clone(), token.clone()));
-        self.ranges.extend(positions);
-        for (part, mark) in parts.iter().zip(std::iter::repeat(mark)) {
-            if let Some(mark) = mark {
-                self.marks.note(part.clone(), mark);
-            }
-        }
-        self.released.push(Released {
-            range,
-            parts,
-            token,
-            loading,
-        });
-    }
-}
-
-impl<D> Attacher<D> {
-    /// Takes pages of about [`BYTES_AT_ONCE`] and gives their upserts.
-    fn attach_some<V>(
-        &mut self,
-        to: &mut Attached,
-        mut give: impl FnMut(Upsert<V>),
-    ) -> Result<Progress>
-    where
-        D: Fn(&Bytes) -> Result<V>,
-    {
-        let max_bytes = *to.max_bytes.get_or_insert_with(|| {
-            self.parts.ledger.failpoints().before(Step::Attach);
-            match self.parts.ledger.loaded() {
-                true => self.parts.max_bytes,
-                false => self.parts.max_load_bytes,
-            }
-        });
-        let enough = max_bytes.min(to.bytes + BYTES_AT_ONCE);
-        while to.bytes < enough {
-            let Some(arrival) = self.parts.inbox.try_next() else {
-                return Ok(Progress::Complete);
-            };
-            if arrival.caught_up {
-                self.parts.ledger.caught_up(to.epoch);
-            }
-            if arrival.counts() {
-                to.bytes += arrival.bytes;
-                self.parts.ledger.page_attached(to.epoch, arrival.bytes);
-            }
-            let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
-            to.undecodable.extend(undecodable);
-            to.records.extend(arrival.page.records);
-            to.receipts.extend(arrival.page.receipt);
-            if let Some(mark) = arrival.mark {
-                to.marks.note(arrival.range.clone(), mark);
-            }
-            to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
-        }
-        match to.bytes < max_bytes {
-            true => Ok(Progress::More),
-            false => Ok(Progress::Complete),
-        }
-    }
-
-    /// Everything that has arrived is attached. The first epoch of a run names the ranges that are read, if they are new.
-    fn complete(&mut self, attached: &mut Attached) {
-        attached.marks.begun = self.parts.begun.take();
-    }
-
-    /// Hands records and positions to the sealer, and lets the stream of records pass the epoch.
-    fn seal(&mut self, complete: Attaching) -> Held {
-        let Attached {
-            epoch,
-            ranges,
-            released,
-            records,
-            receipts,
-            marks,
-            undecodable,
-            ..
-        } = complete.attached;
-        let ranges: Vec<_> = ranges.into_iter().collect();
-        let nothing = ranges.is_empty() && marks.is_empty();
-        let seal = (!nothing).then(|| SealPart {
-            source: self.parts.name.clone(),
-            ranges: ranges.clone(),
-            records,
-            marks: marks.clone(),
-        });
-        // The sealer is gone only when the run has failed, and then its failure is already known.
-        let _ = self.parts.parts.send(Part { epoch, seal });
-        self.parts.ledger.failpoints().after(Step::Attach);
-        Held {
-            epoch,
-            unsealed_cap: complete.unsealed_cap,
-            reports_cap: complete.reports_cap,
-            released_cap: complete.released_cap,
-            undecodable_cap: complete.undecodable_cap,
-            ranges,
-            receipts,
-            released,
-            marks,
-            undecodable,
-        }
-    }
-
-    /// Gives the upserts of records, and returns those that do not decode, if the run goes on without them.
-    fn decode_all<V>(
-        &self,
-        records: &[Record],
-        epoch: Epoch,
-        mut give: impl FnMut(Upsert<V>),
-    ) -> Result<Vec<Undelivered>>
-    where
-        D: Fn(&Bytes) -> Result<V>,
-    {
-        let mut undecodable = Vec::new();
-        for record in records {
-            let decoded = self.parts.on_decode_error.decode(record, &self.decode)?;
-            let value = match decoded {
-                Decoded::Value(value) => value,
-                Decoded::Undecodable(error) => {
-                    let counters = &self.parts.counters;
-                    counters.decode_errors.fetch_add(1, Ordering::Relaxed);
-                    undecodable.push(undelivered(record, &error));
-                    None
-                }
-            };
-            give((DocumentKey::from(&record.key), value, epoch.0));
-        }
-        Ok(undecodable)
-    }
 }

@@ -160,10 +160,13 @@ where
     let wakes = || scope.worker().sync_activator_for(info.address.to_vec());
     parts.written.attach(wakes());
     parts.load.attach(wakes());
+    let operator = format!("Stateful: {}", parts.name);
+    let mark = parts.ledger.operator(scope.index(), &operator);
     builder.build(move |caps| {
         let mut state = KeyedState::new(&parts.name, step);
         let mut driver = Driver::new(parts, caps);
         move |frontiers| {
+            let _inside = mark.enter();
             // After a failure every capability stays where it is: nothing of these epochs may count as done.
             if driver.parts.ledger.stopped() {
                 return;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tidefeed_runtime::stall::TargetWait;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 
 use crate::dead_letter::DeadLetters;
@@ -182,6 +183,14 @@ pub trait Target: Send + Sync + 'static {
             ErrorKind::Config,
             "the target cannot be read, so it cannot be brought in line with a view: empty it, and start over with --fresh",
         ))
+    }
+
+    /// What keeps writes from being acknowledged; `None` when none are under way. For whoever asks why a job stands still, at any
+    /// time and from any thread.
+    ///
+    /// The default says nothing, for targets that cannot tell.
+    fn waits(&self) -> Option<TargetWait> {
+        None
     }
 
     /// Asked once, before anything is written: from now on no request may start, and none that is under way may be repeated,

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -27,6 +28,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::portable::Portable;
 use crate::source::{DocumentKey, Upsert, Upserts};
 
 /// Turns a stream of upserts into the collection of current values.
@@ -40,7 +42,7 @@ pub trait UpsertToCollection<'scope, V> {
 impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, V> {
     fn upsert_to_collection(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
         // The bits by which a loader chooses a worker, so that what is loaded stays where it is; the table uses the others.
-        let exchange = Exchange::new(|(key, ..): &Upsert<V>| key_hash(key) >> 32);
+        let exchange = Exchange::new(|(key, ..): &Upsert<V>| worker_hash(key));
         let name = format!("Upsert: {name}");
         let updates =
             self.records
@@ -81,7 +83,7 @@ pub struct Change<V> {
     pub value: Option<V>,
 }
 
-impl<'scope, V: Clone + 'static> Upserts<'scope, V> {
+impl<'scope, V: Clone + DeserializeOwned + 'static> Upserts<'scope, V> {
     /// The changes as a plain stream, in the order of their feed ranges, each in its epoch. The stream's frontier does not pass an
     /// epoch before that is sealed (I1).
     pub fn changes(self, name: &str) -> StreamVec<'scope, u64, Change<V>> {
@@ -92,14 +94,20 @@ impl<'scope, V: Clone + 'static> Upserts<'scope, V> {
                     // It carries nothing, but an input must be read.
                     unsealed.for_each(|_, _| {});
                     input.for_each(|cap, upserts| {
-                        let changes = upserts
-                            .drain(..)
-                            .map(|(key, value, _epoch)| Change { key, value });
+                        let changes = upserts.drain(..).map(|(key, value, _epoch)| Change {
+                            key,
+                            value: value.map(Portable::into_value),
+                        });
                         output.session(&cap).give_iterator(changes);
                     });
                 }
             })
     }
+}
+
+/// Which worker has a document, modulo their number.
+pub(crate) fn worker_hash(key: &DocumentKey) -> u64 {
+    key_hash(key) >> 32
 }
 
 fn key_hash(key: &DocumentKey) -> u64 {
@@ -129,10 +137,11 @@ impl<V> Default for Documents<V> {
     }
 }
 
-impl<V: Clone + Eq> Documents<V> {
+impl<V: Clone + Eq + DeserializeOwned> Documents<V> {
     /// Applies an upsert and emits what it changes.
     fn apply(&mut self, (key, value, time): Upsert<V>, mut emit: impl FnMut((V, u64, isize))) {
         let hash = key_hash(&key);
+        let value = value.map(Portable::into_value);
         // Of the lower half, the bits that a table of up to 2^24 documents does not use.
         let part = &mut self.parts[(hash >> 24) as usize % PARTS];
         let entry = part.entry(
@@ -181,6 +190,7 @@ mod tests {
         let mut current: HashMap<DocumentKey, u8> = HashMap::new();
         let mut updates = Vec::new();
         for (key, value, time) in sorted {
+            let value = value.map(Portable::into_value);
             let before = match value {
                 Some(value) => current.insert(key, value),
                 None => current.remove(&key),
@@ -217,7 +227,7 @@ mod tests {
             for time in 0..EPOCHS {
                 for _ in 0..random.u8(..40) {
                     let key = DocumentKey::from(&vec![random.u8(..30)].into());
-                    let value = random.bool().then(|| random.u8(..3));
+                    let value = random.bool().then(|| Portable::Here(random.u8(..3)));
                     upserts.push((key, value, time));
                 }
             }
@@ -294,7 +304,8 @@ mod tests {
             for epoch in 1..=3 {
                 let key = DocumentKey::from(&vec![epoch as u8].into());
                 cap.downgrade(&epoch);
-                input.activate().session(&cap).give((key, Some(1u8), epoch));
+                let value = Some(Portable::Here(1u8));
+                input.activate().session(&cap).give((key, value, epoch));
             }
             cap.downgrade(&4);
             for _ in 0..100 {

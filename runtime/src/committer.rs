@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, GarbageReport, SealRef};
+use crate::stall::Doing;
 use crate::{Context, Error, ErrorKind, Ledger, Result};
 
 /// When commits are written and how many are kept.
@@ -92,7 +93,10 @@ pub async fn run(
         }
         next = Instant::now() + interval;
         let epoch = request.epoch;
-        match write(&mut commits, &mut compactor, &ledger, request).await {
+        let committing = ledger.at_work(Doing::Commit(epoch));
+        let written = write(&mut commits, &mut compactor, &ledger, request).await;
+        drop(committing);
+        match written {
             Ok(()) => ledger.committed(epoch, std::time::Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
         }

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Fenced,
     /// A request was refused for a reason that a retry cannot mend.
     Rejected,
+    /// Another process of the cluster has failed or does not answer: look at what that one said, and start all again.
+    PeerLost,
     /// A defect in Tidefeed or in a job's own code: please report it with the message.
     Internal,
 }
@@ -47,6 +49,7 @@ impl ErrorKind {
             ErrorKind::Checkpoint => 7,
             ErrorKind::Fenced => 8,
             ErrorKind::Rejected => 9,
+            ErrorKind::PeerLost => 10,
         }
     }
 }

@@ -77,14 +77,30 @@ impl Fence {
         fence
     }
 
-    /// Moves the end to `duration` after `renewal` began, unless the fence has closed by now.
+    /// Moves the end to `duration` after `renewal` began, unless it is later already or the fence has closed by now.
     pub(crate) fn extend(&self, renewal: Renewal, duration: Duration) -> Result<()> {
         self.check()?;
         let mut validity = self.0.lock();
         if let Validity::Until(end) = &mut *validity {
-            *end = end_of(renewal, duration);
+            let later = end_of(renewal, duration);
+            if later.monotonic > end.monotonic {
+                *end = later;
+            }
         }
         Ok(())
+    }
+
+    /// How long it stays open from now on if nothing is done; an hour if it never closes by itself.
+    pub(crate) fn left(&self) -> Duration {
+        match (self.check(), &*self.0.lock()) {
+            (Err(_), _) | (_, Validity::Closed(_)) => Duration::ZERO,
+            (_, Validity::Unlimited) => Duration::from_secs(3600),
+            (_, Validity::Until(end)) => {
+                let wall = end.wall.duration_since(SystemTime::now());
+                let monotonic = end.monotonic.saturating_duration_since(Instant::now());
+                monotonic.min(wall.unwrap_or_default())
+            }
+        }
     }
 
     /// Closes the fence for good.

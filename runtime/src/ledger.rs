@@ -1,4 +1,5 @@
-//! What has become of each epoch: the state that ticker, sources, sealer, sinks and committer of one process share.
+//! What has become of each epoch: the state that ticker, sources, sealer, sinks and committer of one process share, and what
+//! the processes of a cluster tell each other (`ledger/cluster.rs`).
 //!
 //! An epoch goes through `minted -> sealed -> acknowledged -> committed`, in this order and each in epoch order. The
 //! ledger records the steps, wakes whoever waits for one, and keeps the first failure of the process. It decides nothing:
@@ -20,6 +21,15 @@ use crate::failpoint::Failpoints;
 use crate::ticker::Observed;
 use crate::{Epoch, Error, Fence};
 
+mod cluster;
+mod holds;
+mod ranges;
+
+use cluster::Cluster;
+pub use holds::AtWork;
+use holds::Holds;
+use ranges::Ranges;
+
 /// The shared record of a process's epochs. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Shared>, Failpoints);
@@ -37,13 +47,15 @@ struct Shared {
     unsettled: AtomicBool,
     /// The epoch by which the sources had caught up for the first time; `NOT_LOADED` until then.
     loaded_by: AtomicU64,
-    /// Feed ranges that have not been read to where they catch up for the first time.
-    behind_ranges: AtomicUsize,
-    /// Feed ranges whose pages up to there are not all attached, and the newest epoch that one of the others had its last in.
-    loading_ranges: AtomicUsize,
-    caught_up_in: AtomicU64,
+    ranges: Mutex<Ranges>,
+    /// Feed ranges that start at now and have no durable position yet.
+    unfixed: watch::Sender<u64>,
     input_complete: AtomicBool,
     stopped: AtomicBool,
+    /// The dataflow has come to its end, so that a stop from now on says nothing.
+    completed: AtomicBool,
+    cluster: Cluster,
+    holds: Holds,
     fence: Fence,
     failure: Mutex<Option<Error>>,
     ticker: Waker,
@@ -113,11 +125,13 @@ impl Ledger {
             verified: AtomicBool::new(committed == Epoch(0)),
             unsettled: AtomicBool::new(false),
             loaded_by: AtomicU64::new(NOT_LOADED),
-            behind_ranges: AtomicUsize::new(0),
-            loading_ranges: AtomicUsize::new(0),
-            caught_up_in: AtomicU64::new(0),
+            ranges: Mutex::new(Ranges::default()),
+            unfixed: watch::Sender::new(0),
             input_complete: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            completed: AtomicBool::new(false),
+            cluster: Cluster::default(),
+            holds: Holds::default(),
             fence,
             failure: Mutex::new(None),
             ticker: Waker::default(),
@@ -166,13 +180,13 @@ impl Ledger {
     pub fn page_arrived(&self, bytes: u64) {
         self.0.bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
         self.0.pages_waiting.fetch_add(1, Ordering::Release);
-        self.0.ticker.wake();
+        self.changed();
     }
 
     /// A page waits for room until what this returns is dropped: no more arrives before an epoch has taken some of it.
     pub fn want_room(&self) -> RoomWanted {
         self.0.room_wanted.fetch_add(1, Ordering::Release);
-        self.0.ticker.wake();
+        self.changed();
         RoomWanted(self.clone())
     }
 
@@ -183,36 +197,37 @@ impl Ledger {
         if let Some(held) = self.0.epochs.lock().in_flight.get_mut(&epoch) {
             *held += bytes;
         }
-    }
-
-    /// Every feed range has passed the end that was asked for; nothing more will arrive.
-    pub fn complete_input(&self) {
-        self.0.input_complete.store(true, Ordering::Release);
-        self.0.ticker.wake();
+        self.attached_elsewhere(epoch, bytes);
     }
 
     /// True when the ticker should close: the input is complete and everything that arrived is attached.
     pub fn drained(&self) -> bool {
         self.0.input_complete.load(Ordering::Acquire)
             && self.0.pages_waiting.load(Ordering::Acquire) == 0
+            && self.waiting_at_members().pages_waiting == 0
     }
 
     /// What the ticker decides on.
     pub fn observe(&self) -> Observed {
+        let behind = self.0.ranges.lock().behind(&self.members());
         let epochs = self.0.epochs.lock();
-        let behind = self.0.behind_ranges.load(Ordering::Acquire) > 0;
+        let members = self.waiting_at_members();
+        let pages = self.0.pages_waiting.load(Ordering::Acquire) as u64;
+        let room_wanted = self.0.room_wanted.load(Ordering::Acquire) as u64;
+        let sealed_through = self.sealed_through().min(members.sealed_through);
+        let in_flight_bytes: u64 = epochs.in_flight.values().sum();
         Observed {
-            data_waiting: self.0.pages_waiting.load(Ordering::Acquire) > 0,
-            waiting_bytes: self.0.bytes_waiting.load(Ordering::Acquire),
-            full: self.0.room_wanted.load(Ordering::Acquire) > 0,
+            data_waiting: pages + members.pages_waiting > 0,
+            waiting_bytes: self.0.bytes_waiting.load(Ordering::Acquire) + members.bytes_waiting,
+            full: room_wanted + members.room_wanted > 0,
             loading: behind && !self.loaded(),
             // What is not sealed is not acknowledged.
             unsealed: epochs
                 .in_flight
-                .range((Bound::Excluded(self.sealed_through()), Bound::Unbounded))
+                .range((Bound::Excluded(sealed_through), Bound::Unbounded))
                 .count(),
             in_flight_epochs: epochs.in_flight.len(),
-            in_flight_bytes: epochs.in_flight.values().sum(),
+            in_flight_bytes: in_flight_bytes + self.attached_by_members(epochs.in_flight.keys()),
         }
     }
 
@@ -232,7 +247,7 @@ impl Ledger {
         }
         self.0.sealed_through.store(epoch.0, Ordering::Release);
         self.0.sealed.lock().iter().for_each(Waker::wake);
-        self.0.ticker.wake();
+        self.changed();
     }
 
     /// The newest epoch that this process has made durable.
@@ -277,12 +292,14 @@ impl Ledger {
         epochs.commits_written += 1;
         epochs.last_commit_at = Some(at);
         self.0.committed_through.store(epoch.0, Ordering::Release);
+        drop(epochs);
         self.0.follower.notify_one();
+        self.tell();
     }
 
     /// Resolves when a commit has become durable, or sinks may write, since it did so last. For whoever follows the commits, and
     /// nobody else.
-    pub async fn follow(&self) {
+    pub async fn progressed(&self) {
         self.0.follower.notified().await;
     }
 
@@ -308,11 +325,13 @@ impl Ledger {
     /// Requests that the run before this one had sent may still be carried out: no sink writes until [`Ledger::settle`].
     pub fn unsettle(&self) {
         self.0.unsettled.store(true, Ordering::Release);
+        self.0.holds.unsettled(true);
     }
 
     /// Nothing that an earlier run has sent can be carried out any more (I7).
     pub fn settle(&self) {
         self.0.unsettled.store(false, Ordering::Release);
+        self.0.holds.unsettled(false);
         self.wake_gated();
     }
 
@@ -328,31 +347,6 @@ impl Ledger {
         let loaded_by = &self.0.loaded_by;
         let _ = loaded_by.compare_exchange(NOT_LOADED, by.0, Ordering::AcqRel, Ordering::Acquire);
         self.wake_gated();
-    }
-
-    /// So many more feed ranges have to catch up before the load is complete. To be said of all before any is read.
-    pub fn expect_to_catch_up(&self, ranges: usize) {
-        self.0.behind_ranges.fetch_add(ranges, Ordering::AcqRel);
-        self.0.loading_ranges.fetch_add(ranges, Ordering::AcqRel);
-    }
-
-    /// A feed range was read to where it catches up for the first time; to be said before its last page arrives. When
-    /// there is no other, what waits is all that there is to wait for.
-    pub fn read_up(&self) {
-        self.0.behind_ranges.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// A feed range has caught up for the first time, and what it had to read is in the epochs through `by`. The last one
-    /// completes the load.
-    pub fn caught_up(&self, by: Epoch) {
-        let newest = self
-            .0
-            .caught_up_in
-            .fetch_max(by.0, Ordering::AcqRel)
-            .max(by.0);
-        if self.0.loading_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.complete_load(Epoch(newest));
-        }
     }
 
     /// True once the sources have caught up for the first time.
@@ -373,13 +367,23 @@ impl Ledger {
     fn wake_gated(&self) {
         self.0.gated.lock().iter().for_each(Waker::wake);
         self.0.follower.notify_one();
+        self.tell();
+    }
+
+    /// Wakes whoever decides on what waits and is sealed: the ticker, which may be in another process.
+    fn changed(&self) {
+        self.0.ticker.wake();
+        self.tell_lead();
     }
 
     /// Records the first failure and ends the run. Later ones are consequences and only logged.
     pub fn fail(&self, error: Error) {
         let mut failure = self.0.failure.lock();
         match &*failure {
-            None => *failure = Some(error),
+            None => {
+                self.will_tell_of(&error);
+                *failure = Some(error);
+            }
             Some(_) => tracing::debug!(error = %error.report(), "a later failure"),
         }
         drop(failure);
@@ -391,6 +395,12 @@ impl Ledger {
         self.0.stopped.store(true, Ordering::Release);
         self.0.end.send_replace(true);
         self.0.ticker.wake();
+        self.tell();
+    }
+
+    /// The dataflow has come to its end in this process: all of the run is through, and a stop from now on is no news to others.
+    pub fn complete(&self) {
+        self.0.completed.store(true, Ordering::Release);
     }
 
     /// True once the run is over, for good or ill.
@@ -429,6 +439,7 @@ pub struct RoomWanted(Ledger);
 impl Drop for RoomWanted {
     fn drop(&mut self) {
         self.0.0.room_wanted.fetch_sub(1, Ordering::Release);
+        self.0.tell_lead();
     }
 }
 

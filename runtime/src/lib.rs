@@ -32,6 +32,7 @@
 
 pub mod bridge;
 pub mod checkpoint;
+pub mod cluster;
 pub mod committer;
 pub mod dataflow;
 mod error;
@@ -44,6 +45,7 @@ mod ledger;
 pub mod loader;
 mod record;
 pub mod sealer;
+pub mod stall;
 pub mod states;
 mod ticker;
 pub mod watermarks;
@@ -54,8 +56,8 @@ pub use error::{Context, Error, ErrorKind, Result};
 pub use feed_range::FeedRangeId;
 pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, Generation};
-pub use ledger::{EpochFigures, Ledger, RoomWanted};
+pub use ledger::{AtWork, EpochFigures, Ledger, RoomWanted};
 pub use loader::LoadConfig;
 pub use record::Record;
 pub use ticker::{Decision, EpochConfig, Observed, Ticker};
-pub use workers::run_workers;
+pub use workers::{run_encoded_workers, run_workers};

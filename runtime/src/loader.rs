@@ -8,7 +8,7 @@
 //!
 //! 1. First the collection, bucket by bucket, at the epoch of the commit; then each sealed epoch beyond it, at its own; then
 //!    [`Loaded::All`], which keyed state is sent after the collection already. So epochs never fall, and a source keeps its capability until it has seen the end.
-//! 2. A record goes to one worker, by a hash of its key, whatever the number of workers was before.
+//! 2. A record goes to one worker, by a hash of its key, whatever the number of workers and of processes was before ([`Loads`]).
 //! 3. Every chunk takes its bytes from a budget and gives them back when the operator lets go of it: slow workers slow the
 //!    loader down, and nobody waits on a worker thread. A chunk is at most [`CHUNK_BYTES`], or one record.
 //! 4. Whoever asks for [`EPOCHS`] is told, on every worker, of the epoch of the commit and of every sealed one beyond it, each
@@ -28,8 +28,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bridge::{ByteBudget, InboxSender, Room};
 use crate::checkpoint::{CheckpointStore, Resume, Share};
+use crate::stall::Doing;
 use crate::states::is_state;
-use crate::{Epoch, Error, ErrorKind, Ledger, Record, Result};
+use crate::{AtWork, Epoch, Error, ErrorKind, Ledger, Record, Result};
 
 /// Bytes of records that are handed over at once: about a millisecond of decoding. Larger steals more of a worker's time in
 /// one go; a guess.
@@ -103,25 +104,80 @@ impl Chunk {
     }
 }
 
+/// What one process of a run loads.
+#[derive(Clone, Copy, Debug)]
+pub enum Loads {
+    /// These buckets, and its workers share them.
+    Buckets(Share),
+    /// What belongs to its own workers, by the hash that an exchange uses: for keyed state, which is not exchanged any more. Every
+    /// process reads everything then.
+    Workers {
+        /// The number of its first worker.
+        first: usize,
+        /// The workers of all processes.
+        peers: usize,
+    },
+}
+
+impl Loads {
+    /// Everything, in a run of one process.
+    pub const ALL: Loads = Loads::Buckets(Share::WHOLE);
+
+    /// What process `process` of `processes` loads, each with so many workers. `keyed` says that there is keyed state.
+    ///
+    /// # Errors
+    /// `Internal` if there is no such process.
+    pub fn of(process: u32, processes: u32, workers: usize, keyed: bool) -> Result<Loads> {
+        match keyed && processes > 1 {
+            true => Ok(Loads::Workers {
+                first: process as usize * workers,
+                peers: processes as usize * workers,
+            }),
+            false => Share::new(process, processes).map(Loads::Buckets),
+        }
+    }
+
+    fn share(self) -> Share {
+        match self {
+            Loads::Buckets(share) => share,
+            Loads::Workers { .. } => Share::WHOLE,
+        }
+    }
+
+    /// Which of this process's workers a key is for; `None` for another process's.
+    fn worker_of(self, key: &[u8], here: usize) -> Option<usize> {
+        match self {
+            Loads::Buckets(_) => Some(worker_of(key, here)),
+            Loads::Workers { first, peers } => {
+                let here = first..first + here;
+                let worker = worker_of(key, peers);
+                here.contains(&worker).then(|| worker - first)
+            }
+        }
+    }
+}
+
 /// The inboxes of each source, one for each worker of this process.
 pub type Outlets = BTreeMap<String, Vec<InboxSender<Loaded>>>;
 
-/// Loads the share of a checkpoint that this process holds, and ends. Sources that nobody asks for are skipped.
+/// Loads what this process holds of a checkpoint, and ends. Sources that nobody asks for are skipped.
 pub async fn run(
     resume: Resume,
     store: CheckpointStore,
-    share: Share,
+    loads: Loads,
     outlets: Outlets,
     config: LoadConfig,
     ledger: Ledger,
 ) {
     let mut end = ledger.end();
     let loader = Loader {
+        work: ledger.at_work(Doing::Load),
+        loads,
         outlets,
         budget: ByteBudget::new(config.max_bytes),
     };
     tokio::select! {
-        loaded = loader.load(&resume, &store, share) => if let Err(error) = loaded {
+        loaded = loader.load(&resume, &store) => if let Err(error) = loaded {
             ledger.fail(error.wrap("cannot load the checkpoint"));
         },
         // An error means that the ledger is gone, and with it the run.
@@ -130,12 +186,15 @@ pub async fn run(
 }
 
 struct Loader {
+    work: AtWork,
+    loads: Loads,
     outlets: Outlets,
     budget: ByteBudget,
 }
 
 impl Loader {
-    async fn load(&self, resume: &Resume, store: &CheckpointStore, share: Share) -> Result<()> {
+    async fn load(&self, resume: &Resume, store: &CheckpointStore) -> Result<()> {
+        let share = self.loads.share();
         if let Some(commit) = &resume.commit {
             self.begin(commit.epoch).await;
             let mut buckets = resume.buckets(store, share).await?;
@@ -180,7 +239,9 @@ impl Loader {
         };
         let mut cuts: Vec<Cut> = inboxes.iter().map(|_| Cut::default()).collect();
         for record in records {
-            let at = worker_of(&record.key, inboxes.len());
+            let Some(at) = self.loads.worker_of(&record.key, inboxes.len()) else {
+                continue;
+            };
             let cut = &mut cuts[at];
             cut.bytes += record.size_bytes();
             cut.records.push(record);
@@ -199,6 +260,7 @@ impl Loader {
     async fn send(&self, inbox: &InboxSender<Loaded>, epoch: Epoch, records: Vec<Record>) {
         let chunk = Chunk::within(&self.budget, epoch, records).await;
         inbox.send(Loaded::Records(chunk)).await;
+        self.work.moved();
     }
 }
 
@@ -282,7 +344,7 @@ mod tests {
             let loading = run(
                 resume.clone(),
                 store.clone(),
-                Share::WHOLE,
+                Loads::ALL,
                 outlets,
                 config.clone(),
                 ledger.clone(),
@@ -345,7 +407,7 @@ mod tests {
         let ledger = Ledger::new(Epoch(2), Epoch(4));
         let outlets = Outlets::from([(EPOCHS.to_owned(), senders)]);
         let config = LoadConfig::default();
-        run(resume, store, Share::WHOLE, outlets, config, ledger.clone()).await;
+        run(resume, store, Loads::ALL, outlets, config, ledger.clone()).await;
         assert!(ledger.take_failure().is_none());
         for mut inbox in inboxes {
             let mut epochs = Vec::new();
@@ -366,7 +428,7 @@ mod tests {
         let ledger = Ledger::new(Epoch(2), Epoch(4));
         let outlets = Outlets::from([("s".to_owned(), vec![sender])]);
         let config = LoadConfig::default();
-        run(resume, other, Share::WHOLE, outlets, config, ledger.clone()).await;
+        run(resume, other, Loads::ALL, outlets, config, ledger.clone()).await;
         let report = ledger.take_failure().expect("it is not there").report();
         assert!(
             report.contains("cannot load the checkpoint")

@@ -21,6 +21,7 @@ use std::pin::pin;
 use tokio::sync::mpsc;
 
 use crate::checkpoint::{PackedSeal, SealPacker, SealPart, SealPutter, SealWriter};
+use crate::stall::Doing;
 use crate::{Epoch, Error, Ledger};
 
 /// What one source operator attached to one epoch.
@@ -175,10 +176,13 @@ async fn pack(
             packer.set_loading(ledger.in_first_load(epoch));
             let ready = match parts {
                 None => Ready::Empty(epoch),
-                Some(parts) => match packer.pack(epoch, parts).await {
-                    Ok(seal) => Ready::Seal(seal),
-                    Err(error) => return cannot_seal(epoch, error, ledger),
-                },
+                Some(parts) => {
+                    let _packing = ledger.at_work(Doing::Pack(epoch));
+                    match packer.pack(epoch, parts).await {
+                        Ok(seal) => Ready::Seal(seal),
+                        Err(error) => return cannot_seal(epoch, error, ledger),
+                    }
+                }
             };
             if packed.send(ready).await.is_err() {
                 return;
@@ -194,6 +198,7 @@ async fn put(mut ready: mpsc::Receiver<Ready>, mut putter: SealPutter, ledger: &
             Ready::Empty(epoch) => ledger.sealed(epoch, None),
             Ready::Seal(seal) => {
                 let epoch = seal.epoch();
+                let _sealing = ledger.at_work(Doing::Seal(epoch));
                 match putter.put(seal).await {
                     Ok(seal) => ledger.sealed(epoch, Some(seal)),
                     Err(error) => return cannot_seal(epoch, error, ledger),

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::bridge::{Inbox, InboxSender};
 use crate::checkpoint::{SealPart, SealRef, SealWriter};
+use crate::stall::Doing;
 use crate::{Epoch, Ledger, Result};
 
 /// Answers that may wait for an operator; the writer waits when it is behind. A guess.
@@ -125,6 +126,7 @@ impl StateWriter {
         while let Some((operator, what)) = said.recv().await {
             assembly.take(operator, what);
             while let Some((epoch, changes)) = assembly.next_complete() {
+                let _writing = ledger.at_work(Doing::State(epoch));
                 if let Err(error) = write(&mut states, &operators, epoch, changes).await {
                     return ledger.fail(error.wrap(format!("cannot write state of epoch {epoch}")));
                 }

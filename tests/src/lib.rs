@@ -10,13 +10,15 @@
 //! - [`ledger`](mod@ledger) is another job over the same orders, which adds up by patches.
 //! - [`Shop`] has its containers in memory, for jobs inside the test's process.
 //! - [`place`] has them in an embedded server, for the program `shop`, which is the job as a process that can be killed;
-//!   [`process`] runs it, [`producer`] posts orders to it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
+//!   [`network`] has hosts for several of them, [`process`] runs it, [`producer`] posts orders to it, [`moments`] says when to kill, and [`checkpoint_files`] looks at what a kill left.
 
 pub mod billed;
 pub mod checkpoint_files;
 pub mod expiring;
 pub mod ledger;
 pub mod moments;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod orders;
 pub mod place;
 pub mod process;
@@ -40,7 +42,7 @@ use tidefeed_operators::dead_letter::{DeadLetters, MemoryDeadLetters};
 pub use billed::billed;
 pub use expiring::expiring;
 pub use ledger::{LEDGER_SINKS, ledger};
-pub use views::{Contents, LARGE_CENTS, Order, SINKS, recompute, views};
+pub use views::{Contents, LARGE_CENTS, Order, SINKS, next_views, recompute, views};
 
 /// The containers of the test job. Clones are the same containers.
 #[derive(Clone)]
@@ -76,6 +78,24 @@ impl Shop {
     /// Deletes an order.
     pub fn delete(&self, region: &str, id: &str) {
         self.orders.delete(&partition_key(region), id);
+    }
+
+    /// Some random changes: new orders, updates, key moves and deletes.
+    pub fn change(&self, random: &mut fastrand::Rng, changes: usize) {
+        for _ in 0..changes {
+            let number = random.u32(0..200);
+            let (id, region) = (format!("o{number}"), format!("r{}", number % 7));
+            if random.u8(0..5) == 0 {
+                self.delete(&region, &id);
+            } else {
+                self.put(&Order {
+                    id,
+                    region,
+                    customer: format!("c{}", random.u8(0..10)),
+                    cents: random.i64(1..1000),
+                });
+            }
+        }
     }
 
     /// What each view should hold, computed from the source from scratch.

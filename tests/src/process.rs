@@ -88,6 +88,25 @@ impl Run {
         self.wait_until(|| Instant::now() >= at)
     }
 
+    /// Waits until `there` is true of what the run has said, or until it has ended by itself; false then.
+    ///
+    /// # Panics
+    /// When neither happens in time; the run is killed then.
+    pub fn wait_until_says(&mut self, there: impl Fn(&Run) -> bool) -> bool {
+        while !there(self) {
+            let now = Instant::now();
+            if !self.wait_until(|| now.elapsed() >= LOOK_EVERY) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What it has said so far.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

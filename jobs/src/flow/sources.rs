@@ -1,15 +1,16 @@
 //! The beginnings of a job's dataflow: what is read from containers.
 
 use bytes::Bytes;
-use differential_dataflow::ExchangeData;
+use differential_dataflow::{AsCollection, ExchangeData};
 use serde::de::DeserializeOwned;
 use tidefeed_operators::enumerator::enumerate;
 use tidefeed_operators::letters::KeepLetters;
-use tidefeed_operators::source::{Upserts, source};
+use tidefeed_operators::source::{DocumentKey, Upserts, source};
 use tidefeed_operators::time::watermark::watermark;
 use tidefeed_operators::upsert::{Change, UpsertToCollection};
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use timely::dataflow::StreamVec;
+use timely::dataflow::operators::vec::ToStream;
 
 use super::{Flow, Mode, View, differs, planned, planned_stream};
 use crate::graph::source_name;
@@ -32,6 +33,10 @@ impl<'scope> Flow<'scope> {
         let source = self.source::<T>(name)?;
         Ok(match source {
             Sourced::Planned => planned(self.scope, &source_name(name)),
+            Sourced::Tried(rows) => {
+                let rows = rows.into_iter().map(|row| (row, 0u64, 1isize));
+                rows.to_stream(self.scope).as_collection()
+            }
             Sourced::Running(upserts) => upserts.upsert_to_collection(name),
         })
     }
@@ -77,9 +82,22 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<StreamVec<'scope, u64, Change<T>>> {
+        // The job sees them where they are read.
+        if let Mode::Run { parts, .. } = &mut self.mode
+            && let Some(source) = parts.sources.get_mut(name)
+        {
+            source.parts.elsewhere = None;
+        }
         let source = self.source::<T>(name)?;
         Ok(match source {
             Sourced::Planned => planned_stream(self.scope, &source_name(name)),
+            Sourced::Tried(rows) => {
+                let changes = rows.into_iter().enumerate().map(|(number, row)| Change {
+                    key: DocumentKey::from(&Bytes::from(number.to_string())),
+                    value: Some(row),
+                });
+                changes.to_stream(self.scope)
+            }
             Sourced::Running(upserts) => upserts.changes(name),
         })
     }
@@ -103,6 +121,10 @@ impl<'scope> Flow<'scope> {
                     std::any::type_name::<T>(),
                 )?;
                 Ok(Sourced::Planned)
+            }
+            Mode::Trial(trial) => {
+                let (worker, peers) = (self.scope.index(), self.scope.peers());
+                Ok(Sourced::Tried(trial.documents(name, worker, peers)))
             }
             Mode::Run {
                 ticks,
@@ -136,6 +158,8 @@ impl<'scope> Flow<'scope> {
 enum Sourced<'scope, T> {
     /// The job is planned: there is nothing to read.
     Planned,
+    /// The job's code is tried: documents to begin with.
+    Tried(Vec<T>),
     Running(Upserts<'scope, T>),
 }
 

@@ -103,6 +103,8 @@ impl<'scope> Flow<'scope> {
                         });
                 Ok(planned.as_collection())
             }
+            // A row stays where it is until its time has come.
+            Mode::Trial(_) => Ok(rows),
             Mode::Run {
                 ticks,
                 parts,

@@ -53,6 +53,7 @@ impl<'scope> Flow<'scope> {
                 plan.watermarks.insert(source.to_owned());
                 planned_stream(self.scope, &format!("Watermark: {source}"))
             }
+            Mode::Trial(_) => planned_stream(self.scope, &format!("Watermark: {source}")),
             Mode::Run { watermarks, .. } => {
                 let moves = watermarks.get(source);
                 moves.ok_or_else(|| differs("watermark", source))?.clone()
@@ -164,6 +165,8 @@ impl<'scope> Flow<'scope> {
                 );
                 planned.as_collection()
             }
+            // Without a watermark no window ends.
+            Mode::Trial(trial) => trial.stateful(in_windows, |_, _: &mut Option<()>, _| None),
             Mode::Run { parts, reports, .. } => {
                 let parts = parts.states.remove(name);
                 let parts = parts.ok_or_else(|| differs("state", name))?;

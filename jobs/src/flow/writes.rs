@@ -83,6 +83,10 @@ impl<'scope> Flow<'scope> {
         strategy: Strategy,
         rows: View<'scope, R>,
     ) -> Result<()> {
+        if let Mode::Trial(trial) = &self.mode {
+            trial.upsert(name, rows);
+            return Ok(());
+        }
         let rows_are = RowKind::Collection;
         let Some(sink) = self.sink::<R, _>(name, strategy, rows_are, &rows.inner)? else {
             return Ok(());
@@ -121,6 +125,10 @@ impl<'scope> Flow<'scope> {
         strategy: Strategy,
         records: StreamVec<'scope, u64, (u64, R)>,
     ) -> Result<()> {
+        if let Mode::Trial(trial) = &self.mode {
+            trial.write(records);
+            return Ok(());
+        }
         let rows_are = RowKind::Stream;
         let Some(sink) = self.sink::<R, _>(name, strategy, rows_are, &records)? else {
             return Ok(());
@@ -153,6 +161,7 @@ impl<'scope> Flow<'scope> {
                 plan.borrow_mut().note_sink(name, rows, rule)?;
                 Ok(None)
             }
+            Mode::Trial(_) => Ok(None),
             Mode::Run { parts, .. } => {
                 let sink = parts.sinks.remove(name);
                 let mut sink = sink.ok_or_else(|| differs("sink", name))?;

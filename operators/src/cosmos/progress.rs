@@ -52,8 +52,6 @@ impl ContainerProgress {
     ) -> Result<Self> {
         let defaults = BulkConfig::default();
         let config = BulkConfig {
-            // All of a mark's documents are handed over at once.
-            linger: Duration::ZERO,
             coalesce: true,
             ambiguous_settle: settle,
             fault_settle: settle.min(defaults.fault_settle),
@@ -90,7 +88,13 @@ impl ContainerProgress {
 impl ProgressMarks for ContainerProgress {
     async fn put(&self, marks: Vec<Mark>) -> Result<()> {
         let writes = marks.into_iter().map(|mark| self.write(mark)).collect();
-        let written = async { self.writer.submit(writes).await?.withdraw_on_drop().await };
+        let written = async {
+            self.writer
+                .submit_last(writes)
+                .await?
+                .withdraw_on_drop()
+                .await
+        };
         let written = written.await.map(drop);
         written.map_err(|error| error.wrap("cannot write progress documents"))
     }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
+use tidefeed_runtime::stall::TargetWait;
 use tidefeed_runtime::{FeedRangeId, Fence, Result};
 
 use super::bulk::classify::Classifier;
@@ -219,6 +220,10 @@ impl Target for CosmosTarget {
         let ranges = feed.ranges().await?;
         let of_ranges = try_join_all(ranges.iter().map(|range| stored(&feed, range))).await?;
         Ok(of_ranges.into_iter().flatten().collect())
+    }
+
+    fn waits(&self) -> Option<TargetWait> {
+        self.writer.waits()
     }
 
     fn guard(&self, fence: &Fence) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidefeed_runtime::bridge::InboxSender;
+use tidefeed_runtime::cluster::Finish;
 use tidefeed_runtime::{FeedRangeId, Ledger};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -33,8 +34,8 @@ pub struct Lister {
     pub every: Duration,
     /// Told when a reader has met a split.
     pub split_seen: Arc<Notify>,
-    /// Turns true when every range shall end once it has caught up.
-    pub finish: watch::Receiver<bool>,
+    /// Says when every range shall end.
+    pub finish: watch::Receiver<Finish>,
     /// The process's ledger.
     pub ledger: Ledger,
     /// Where what is new goes.
@@ -55,7 +56,7 @@ impl Lister {
     async fn list_again_and_again(&mut self, mut known: Vec<FeedRangeId>) {
         let appear = self.feed.ranges_appear();
         loop {
-            let last = appear && *self.finish.borrow_and_update();
+            let last = appear && *self.finish.borrow_and_update() != Finish::No;
             if !last {
                 tokio::select! {
                     () = tokio::time::sleep(self.every) => {}

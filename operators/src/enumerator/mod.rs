@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{Inbox, InboxSender, Tasks};
-use tidefeed_runtime::{ContinuationToken, FeedRangeId};
+use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -104,6 +104,7 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
     let scope = released.scope();
     let enumerator = parts.enumerator.take();
     let readers = Arc::clone(&parts.readers);
+    let ledger = readers.ledger.clone();
     let name = format!("Enumerator: {}", parts.source);
     type Given = CapacityContainerBuilder<Vec<(u64, Order)>>;
     let to_enumerator = Exchange::new(|_: &Released| 0);
@@ -111,7 +112,7 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
         let mut enumerator = enumerator.map(|parts| {
             let activator = scope.worker().sync_activator_for(info.address.to_vec());
             parts.changes.attach(activator);
-            (cap, Enumerator::new(parts))
+            (cap, Enumerator::new(parts, ledger.clone()))
         });
         move |(input, frontier), output| {
             let Some((cap, state)) = &mut enumerator else {
@@ -124,10 +125,10 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
             let bound = frontier.frontier().as_option().copied();
             let orders = state.orders(bound, &*readers.feed);
             // Before the lister's share is given back: the run must not end between the two.
-            readers.more_to_read(orders.appeared);
+            ledger.open_ranges(orders.appeared);
             output.session(&cap).give_iterator(orders.given.into_iter());
             if orders.listed_last {
-                readers.one_has_ended();
+                ledger.range_ended();
             }
             match bound {
                 // What it holds back is the readers alone.
@@ -180,6 +181,7 @@ struct Enumerator {
     parts: EnumeratorParts,
     /// Ranges that were handed over, by epoch, until it is sealed everywhere.
     released: BTreeMap<u64, Vec<Released>>,
+    ledger: Ledger,
 }
 
 /// What the enumerator says at once.
@@ -194,9 +196,10 @@ struct Orders {
 }
 
 impl Enumerator {
-    fn new(parts: EnumeratorParts) -> Self {
+    fn new(parts: EnumeratorParts, ledger: Ledger) -> Self {
         Enumerator {
             parts,
+            ledger,
             released: BTreeMap::new(),
         }
     }
@@ -248,6 +251,8 @@ impl Enumerator {
         {
             for released in epoch.remove() {
                 self.parts.assignment.release(&released.range);
+                self.ledger
+                    .handed_over(released.parts.len(), released.loading);
                 let start = Start::Token(released.token);
                 starts.extend(released.parts.into_iter().map(|range| RangeStart {
                     range,

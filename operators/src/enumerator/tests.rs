@@ -1,5 +1,7 @@
 //! What an enumerator of files says when files appear.
 
+use tidefeed_runtime::Epoch;
+
 use super::*;
 use crate::files::{FileFeed, FilesOptions};
 
@@ -34,14 +36,15 @@ async fn what_appears_is_read_once_and_from_where_it_stood() {
         start: Start::Beginning,
         loading: true,
     };
-    let mut enumerator = Enumerator::new(EnumeratorParts {
+    let parts = EnumeratorParts {
         starts: vec![first.clone()],
         live: vec![range("a")],
         changes,
         absent: [(range("back"), back.clone())].into(),
         least: 2,
         assignment: Assignment::new(2, 0),
-    });
+    };
+    let mut enumerator = Enumerator::new(parts, Ledger::new(Epoch(0), Epoch(0)));
     let followed = feed(true);
     let orders = enumerator.orders(Some(0), &followed);
     assert_eq!(read_orders(&orders), [(0, first)]);

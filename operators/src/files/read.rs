@@ -9,7 +9,7 @@ use super::input::{Compression, Next, OpenFile};
 use super::list::FileList;
 use super::position::Position;
 use super::shape::{Format, Shape};
-use crate::feed::{Page, Spent};
+use crate::feed::Page;
 
 /// Bytes of records in a page, about; the record that crosses it still goes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -149,11 +149,8 @@ impl FileReader {
         }
         Ok(Page {
             records,
-            token: self.position.token(),
-            spent: Spent::default(),
-            remaining: None,
             caught_up,
-            receipt: None,
+            ..Page::at(self.position.token())
         })
     }
 

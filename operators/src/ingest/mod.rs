@@ -57,7 +57,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use self::server::Server;
-use crate::feed::{ChangeFeed, Page, PageStream, Receipt, Spent, Start};
+use crate::feed::{ChangeFeed, Page, PageStream, Receipt, Start};
 use crate::record_key::KeyFields;
 
 /// Bytes of documents in a page, about; the batch that crosses it still goes.
@@ -253,13 +253,12 @@ impl PageStream for PostedPages {
                 let _ = sealed.send(());
             }
         });
+        let token = ContinuationToken(format!("{POSTS}@{}", self.batches));
         Ok(Page {
-            token: ContinuationToken(format!("{POSTS}@{}", self.batches)),
             receipt: (!records.is_empty()).then_some(receipt),
             records,
-            spent: Spent::default(),
-            remaining: None,
             caught_up,
+            ..Page::at(token)
         })
     }
 

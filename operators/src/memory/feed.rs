@@ -67,13 +67,11 @@ impl PageStream for MemoryStream {
         Ok(Page {
             caught_up: records.is_empty(),
             records,
-            token: ContinuationToken(format!("{}@{}", self.range, self.after)),
             spent: Spent {
                 charge_ru: 1.0,
                 throttled: 0,
             },
-            remaining: None,
-            receipt: None,
+            ..Page::at(ContinuationToken(format!("{}@{}", self.range, self.after)))
         })
     }
 }

@@ -7,7 +7,7 @@ use tidefeed_runtime::Record;
 use tidefeed_runtime::watermarks::Mark;
 use tokio::time::Instant;
 
-use crate::feed::{Page, Spent};
+use crate::feed::{Page, Spent, Troubles};
 
 /// Figures of a feed range since it is read by its present reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,6 +36,10 @@ pub struct RangeStatus {
     pub since_moved: Duration,
     /// How long the page in hand has been waiting for room; `None` when there is none. Backpressure, not the service.
     pub waits_for_room: Option<Duration>,
+    /// For how long the present request has gone without an answer, retries included; `None` when none is under way.
+    pub asked: Option<Duration>,
+    /// Time since the last answer; `None` before the first.
+    pub answered: Option<Duration>,
     /// Where it stands in event time, milliseconds since the UNIX epoch, and whether it is idle; `None` of a source whose event time
     /// is not read, and before the range has said anything.
     pub event_time: Option<Mark>,
@@ -43,7 +47,7 @@ pub struct RangeStatus {
 
 /// Takes the figures of one range.
 #[derive(Debug)]
-pub(crate) struct RangeFigures(Mutex<Seen>);
+pub(crate) struct RangeFigures(Mutex<Seen>, Troubles);
 
 #[derive(Debug)]
 struct Seen {
@@ -52,12 +56,14 @@ struct Seen {
     changed_at: Instant,
     moved_at: Instant,
     waits_since: Option<Instant>,
+    asked_at: Option<Instant>,
+    answered_at: Option<Instant>,
 }
 
 impl RangeFigures {
     pub(crate) fn new(worker: usize) -> Self {
         let now = Instant::now();
-        RangeFigures(Mutex::new(Seen {
+        let seen = Mutex::new(Seen {
             status: RangeStatus {
                 worker,
                 ..RangeStatus::default()
@@ -66,7 +72,20 @@ impl RangeFigures {
             changed_at: now,
             moved_at: now,
             waits_since: None,
-        }))
+            asked_at: None,
+            answered_at: None,
+        });
+        RangeFigures(seen, Troubles::default())
+    }
+
+    /// A request is sent.
+    pub(crate) fn asked(&self) {
+        self.0.lock().asked_at = Some(Instant::now());
+    }
+
+    /// Where the range says what is wrong with its requests.
+    pub(crate) fn troubles(&self) -> Troubles {
+        self.1.clone()
     }
 
     /// An answer has come to a request that was sent at `sent`.
@@ -74,6 +93,8 @@ impl RangeFigures {
         let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>();
         let now = Instant::now();
         let seen = &mut *self.0.lock();
+        seen.asked_at = None;
+        seen.answered_at = Some(now);
         seen.status.pages += 1;
         seen.status.spent += page.spent;
         seen.status.remaining = page.remaining;
@@ -110,6 +131,8 @@ impl RangeFigures {
             since_change: seen.changed_at.elapsed(),
             since_moved: seen.moved_at.elapsed(),
             waits_for_room: seen.waits_since.map(|at| at.elapsed()),
+            asked: seen.asked_at.map(|at| at.elapsed()),
+            answered: seen.answered_at.map(|at| at.elapsed()),
             ..seen.status
         }
     }

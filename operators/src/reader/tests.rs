@@ -9,6 +9,7 @@ use crate::time::event_time::EventTimeConfig;
 fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Arc<Readers> {
     let ledger = Ledger::new(Epoch(0), Epoch(0));
     ledger.expect_to_catch_up(ranges);
+    let finish = ledger.finishing();
     Arc::new(Readers {
         feed: Arc::new(container),
         poll: PollDelay {
@@ -19,10 +20,8 @@ fn readers(container: MemoryContainer, budget: &ByteBudget, ranges: usize) -> Ar
         counters: Arc::default(),
         budget: budget.clone(),
         ledger,
-        finish: watch::Sender::new(false).subscribe(),
-        open_ranges: Arc::new(AtomicUsize::new(ranges)),
+        finish,
         split_seen: Arc::default(),
-        unfixed: Arc::new(watch::Sender::new(0)),
     })
 }
 
@@ -159,6 +158,8 @@ async fn what_is_handed_over_goes_on_where_the_range_stood() {
             let Some(handed_over) = arrival.handed_over else {
                 continue;
             };
+            // As the enumerator does.
+            readers.ledger.handed_over(parts.len(), handed_over.loading);
             (ended, left) = (keys.len(), handed_over.parts.len());
             assert_eq!(handed_over.parts, parts);
             assert!(handed_over.loading);
@@ -183,7 +184,6 @@ async fn what_is_handed_over_goes_on_where_the_range_stood() {
     keys.dedup();
     assert_eq!(keys.len(), 200, "and none lost");
     assert!(readers.ledger.loaded());
-    assert_eq!(readers.open_ranges.load(Ordering::Relaxed), 3);
     assert_eq!(readers.counters.ranges().len(), 3);
 }
 
@@ -202,115 +202,156 @@ fn timed(container: &MemoryContainer, budget: &ByteBudget) -> Arc<Readers> {
     })
 }
 
-fn one_range() -> MemoryContainer {
-    MemoryContainer::new(MemoryOptions {
-        ranges: 1,
-        ..Default::default()
-    })
+/// One range that is read while a test writes to it, with one document.
+struct Quiet {
+    container: MemoryContainer,
+    range: FeedRangeId,
+    budget: ByteBudget,
+    readers: Arc<Readers>,
+    arrivals: Inbox<Arrival>,
+    reading: tokio::task::JoinHandle<()>,
+    _divide: watch::Sender<Option<Vec<FeedRangeId>>>,
 }
 
-/// Marks and numbers of records of what has arrived within a time.
-async fn arrived(
-    arrivals: &mut Inbox<Arrival>,
-    within: Duration,
-) -> Vec<(Option<(u64, bool)>, usize)> {
-    tokio::time::sleep(within).await;
-    let next = std::iter::from_fn(|| arrivals.try_next());
-    next.map(|arrival| {
-        assert!(arrival.counts(), "an epoch is due for each");
-        let mark = arrival.mark.map(|mark| (mark.at_ms, mark.idle));
-        (mark, arrival.page.records.len())
-    })
-    .collect()
+impl Quiet {
+    async fn start() -> Quiet {
+        let container = MemoryContainer::new(MemoryOptions {
+            ranges: 1,
+            ..Default::default()
+        });
+        let range = container.ranges().await.unwrap().remove(0);
+        let budget = ByteBudget::new(1 << 20);
+        let readers = timed(&container, &budget);
+        let (inbox, arrivals) = Inbox::within(&budget);
+        let (divide, division) = watch::channel(None);
+        let quiet = Quiet {
+            reading: tokio::spawn(Arc::clone(&readers).read(from(&range), 0, division, inbox)),
+            container,
+            range,
+            budget,
+            readers,
+            arrivals,
+            _divide: divide,
+        };
+        quiet.put("1", 700);
+        quiet
+    }
+
+    fn put(&self, id: &str, at: u64) {
+        let body = format!("{{\"at\":{at}}}");
+        self.container.upsert("[1]", id, body);
+    }
+
+    /// Marks and numbers of records of what has arrived within a time.
+    async fn arrived(&mut self, within: Duration) -> Vec<(Option<(u64, bool)>, usize)> {
+        tokio::time::sleep(within).await;
+        let next = std::iter::from_fn(|| self.arrivals.try_next());
+        next.map(|arrival| {
+            assert!(arrival.counts(), "an epoch is due for each");
+            let mark = arrival.mark.map(|mark| (mark.at_ms, mark.idle));
+            (mark, arrival.page.records.len())
+        })
+        .collect()
+    }
+
+    async fn end(self) {
+        self.readers.ledger.stop();
+        self.reading.await.unwrap();
+    }
+}
+
+/// A run that is drained reads no further than it has, however much there is.
+#[tokio::test(start_paused = true)]
+async fn a_range_ends_between_two_pages_when_the_run_is_drained() {
+    let container = MemoryContainer::new(MemoryOptions {
+        ranges: 1,
+        page_size: 1,
+        ..Default::default()
+    });
+    let range = container.ranges().await.unwrap().remove(0);
+    for number in 0..100 {
+        container.upsert(&format!("[{number}]"), "1", "{}");
+    }
+    // Room for one page, so that the reader is in the middle when it is told.
+    let budget = ByteBudget::new(1);
+    let readers = readers(container, &budget, 0);
+    readers.ledger.open_ranges(1);
+    readers.ledger.complete_load(Epoch(0));
+    let (inbox, mut arrivals) = Inbox::within(&budget);
+    let (_divide, division) = watch::channel(None);
+    let start = RangeStart {
+        loading: false,
+        ..from(&range)
+    };
+    let reading = tokio::spawn(Arc::clone(&readers).read(start, 0, division, inbox));
+    let mut read = 0;
+    while !reading.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for arrival in std::iter::from_fn(|| arrivals.try_next()) {
+            readers.ledger.page_attached(Epoch(1), arrival.bytes);
+            read += arrival.page.records.len();
+        }
+        if read >= 10 {
+            readers.ledger.drain();
+        }
+    }
+    reading.await.unwrap();
+    assert!((10..14).contains(&read), "{read}");
+    assert!(!readers.ledger.stopped() && readers.ledger.drained());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_range_says_once_that_it_is_idle() {
-    let container = one_range();
-    let range = container.ranges().await.unwrap().remove(0);
-    let put = |id: &str, at: u64| container.upsert("[1]", id, format!("{{\"at\":{at}}}"));
-    put("1", 700);
-    let budget = ByteBudget::new(1 << 20);
-    let readers = timed(&container, &budget);
-    let (inbox, mut arrivals) = Inbox::within(&budget);
-    let (_divide, division) = watch::channel(None);
-    let reading = tokio::spawn(Arc::clone(&readers).read(from(&range), 0, division, inbox));
+    let mut quiet = Quiet::start().await;
     let second = Duration::from_secs(1);
-    let now = arrived(&mut arrivals, second).await;
+    let now = quiet.arrived(second).await;
     assert_eq!(
         now,
         [(Some((600, false)), 1), (None, 0)],
         "and has caught up"
     );
-    assert_eq!(arrived(&mut arrivals, 3 * second).await, []);
-    assert_eq!(
-        arrived(&mut arrivals, 2 * second).await,
-        [(Some((600, true)), 0)]
-    );
-    assert_eq!(arrived(&mut arrivals, 100 * second).await, []);
-    let shown = readers.counters.ranges()[&range].event_time;
+    assert_eq!(quiet.arrived(3 * second).await, []);
+    assert_eq!(quiet.arrived(2 * second).await, [(Some((600, true)), 0)]);
+    assert_eq!(quiet.arrived(100 * second).await, []);
+    let shown = quiet.readers.counters.ranges()[&quiet.range].event_time;
     assert!(shown.is_some_and(|mark| mark.idle), "{shown:?}");
     // What is behind wakes it up all the same, and what has no time is counted.
-    put("2", 100);
+    quiet.put("2", 100);
+    assert_eq!(quiet.arrived(second).await, [(Some((600, false)), 1)]);
+    quiet.container.upsert("[1]", "3", "{}");
+    assert_eq!(quiet.arrived(second).await, [(None, 1)]);
+    quiet.put("4", 900);
+    assert_eq!(quiet.arrived(second).await, [(Some((800, false)), 1)]);
     assert_eq!(
-        arrived(&mut arrivals, second).await,
-        [(Some((600, false)), 1)]
-    );
-    container.upsert("[1]", "3", "{}");
-    assert_eq!(arrived(&mut arrivals, second).await, [(None, 1)]);
-    put("4", 900);
-    assert_eq!(
-        arrived(&mut arrivals, second).await,
-        [(Some((800, false)), 1)]
-    );
-    assert_eq!(
-        readers.counters.without_event_time.load(Ordering::Relaxed),
+        quiet
+            .readers
+            .counters
+            .without_event_time
+            .load(Ordering::Relaxed),
         1
     );
-    readers.ledger.stop();
-    reading.await.unwrap();
+    quiet.end().await;
 }
 
 /// A reader that waits for room has not said that its range has nothing; and where the range counts as idle already, it says that
 /// it is not before it waits.
 #[tokio::test(start_paused = true)]
 async fn a_range_whose_page_waits_for_room_is_not_idle() {
-    let container = one_range();
-    let range = container.ranges().await.unwrap().remove(0);
-    let put = |id: &str, at: u64| container.upsert("[1]", id, format!("{{\"at\":{at}}}"));
-    put("1", 700);
-    let budget = ByteBudget::new(1 << 20);
-    let readers = timed(&container, &budget);
-    let (inbox, mut arrivals) = Inbox::within(&budget);
-    let (_divide, division) = watch::channel(None);
-    let reading = tokio::spawn(Arc::clone(&readers).read(from(&range), 0, division, inbox));
+    let mut quiet = Quiet::start().await;
     let second = Duration::from_secs(1);
-    assert_eq!(arrived(&mut arrivals, second).await.len(), 2);
+    assert_eq!(quiet.arrived(second).await.len(), 2);
     // Not idle yet, and held up for much longer than it takes to be.
-    let all = budget.take(1 << 20).await;
-    put("2", 800);
-    assert_eq!(arrived(&mut arrivals, 60 * second).await, []);
+    let all = quiet.budget.take(1 << 20).await;
+    quiet.put("2", 800);
+    assert_eq!(quiet.arrived(60 * second).await, []);
     drop(all);
-    assert_eq!(
-        arrived(&mut arrivals, second).await,
-        [(Some((700, false)), 1)]
-    );
-    assert_eq!(
-        arrived(&mut arrivals, 6 * second).await,
-        [(Some((700, true)), 0)]
-    );
+    assert_eq!(quiet.arrived(second).await, [(Some((700, false)), 1)]);
+    assert_eq!(quiet.arrived(6 * second).await, [(Some((700, true)), 0)]);
     // Idle, and then held up.
-    let all = budget.take(1 << 20).await;
-    put("3", 900);
-    assert_eq!(
-        arrived(&mut arrivals, 60 * second).await,
-        [(Some((0, false)), 0)]
-    );
+    let all = quiet.budget.take(1 << 20).await;
+    quiet.put("3", 900);
+    assert_eq!(quiet.arrived(60 * second).await, [(Some((0, false)), 0)]);
     drop(all);
-    assert_eq!(
-        arrived(&mut arrivals, second).await,
-        [(Some((800, false)), 1)]
-    );
-    readers.ledger.stop();
-    reading.await.unwrap();
+    assert_eq!(quiet.arrived(second).await, [(Some((800, false)), 1)]);
+    quiet.end().await;
 }

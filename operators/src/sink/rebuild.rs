@@ -60,6 +60,8 @@ impl Sink {
         let stamp_epoch = self.parts.rule.stamp_epoch;
         let mut end = ledger.end();
         let name = format!("the rebuild of sink {}", self.parts.name);
+        let counters = Arc::clone(&self.parts.counters);
+        let scanning = counters.scans(worker);
         self.parts.tasks.spawn(name.clone(), async move {
             let differences = async {
                 let existing = scan.take_share(worker, peers).await?;
@@ -73,11 +75,14 @@ impl Sink {
                 _ = end.wait_for(|ended| *ended) => return,
                 differences = differences => differences,
             };
+            let writing = counters.writes(worker);
+            drop(scanning);
             let acknowledgement = match differences {
                 Ok(writes) if writes.is_empty() => (0, 0, Ok(Applied::default())),
                 Ok(writes) => write(target, ledger, moves, writes).await,
                 Err(error) => (0, 0, Err(error)),
             };
+            drop(writing);
             sender.send(acknowledgement).await;
         });
     }

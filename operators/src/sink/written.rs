@@ -1,8 +1,11 @@
 //! The writes of a batch on their way to the target, and what is counted of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::{Ledger, Result};
 
@@ -24,9 +27,59 @@ pub struct SinkCounters {
     pub throttled: AtomicU64,
     /// Request units charged, in thousandths.
     pub charge_milli_ru: AtomicU64,
+    /// Since when each worker has had a batch at the target.
+    writing: Mutex<BTreeMap<usize, Instant>>,
+    /// Since when each worker has been reading the container.
+    scanning: Mutex<BTreeMap<usize, Instant>>,
+}
+
+/// A worker has a batch at the target, or reads the container, until this is dropped.
+pub(super) struct Busy {
+    counters: Arc<SinkCounters>,
+    with: fn(&SinkCounters) -> &Mutex<BTreeMap<usize, Instant>>,
+    worker: usize,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        (self.with)(&self.counters).lock().remove(&self.worker);
+    }
 }
 
 impl SinkCounters {
+    /// A worker sends a batch; it has one at a time.
+    pub(super) fn writes(self: &Arc<Self>, worker: usize) -> Busy {
+        self.busy(worker, |counters| &counters.writing)
+    }
+
+    /// A worker reads the container.
+    pub(super) fn scans(self: &Arc<Self>, worker: usize) -> Busy {
+        self.busy(worker, |counters| &counters.scanning)
+    }
+
+    fn busy(
+        self: &Arc<Self>,
+        worker: usize,
+        with: fn(&SinkCounters) -> &Mutex<BTreeMap<usize, Instant>>,
+    ) -> Busy {
+        with(self).lock().insert(worker, Instant::now());
+        Busy {
+            counters: Arc::clone(self),
+            with,
+            worker,
+        }
+    }
+
+    /// The oldest batch that is at the target: its worker, and for how long.
+    pub fn writing(&self) -> Option<(usize, Duration)> {
+        oldest(&self.writing)
+    }
+
+    /// The worker that has been reading the container for longest, and for how long.
+    pub fn scanning(&self) -> Option<(usize, Duration)> {
+        oldest(&self.scanning)
+    }
+
     pub(super) fn add(&self, upserts: usize, deletes: usize, applied: &Applied) {
         let (upserts, deletes, ignored) = (upserts as u64, deletes as u64, applied.ignored);
         // A strategy whose deletes can be ignored has no other writes.
@@ -46,6 +99,12 @@ impl SinkCounters {
             counter.fetch_add(more, Ordering::Relaxed);
         }
     }
+}
+
+fn oldest(of: &Mutex<BTreeMap<usize, Instant>>) -> Option<(usize, Duration)> {
+    let of = of.lock();
+    let (worker, began) = of.iter().min_by_key(|(_, began)| **began)?;
+    Some((*worker, began.elapsed()))
 }
 
 /// Upserts and deletes of a batch, and what became of it.

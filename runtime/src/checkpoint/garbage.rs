@@ -54,7 +54,9 @@ pub(super) fn unreachable(roots: &Roots<'_>, listing: &[ObjectName]) -> Vec<Obje
             ObjectName::Commit { generation, number } => {
                 !kept.contains(&(generation, number)) && !own(generation, number)
             }
-            ObjectName::Start(g) | ObjectName::Generation(g) => g < oldest_generation,
+            ObjectName::Start(g) | ObjectName::Generation(g) | ObjectName::Request(g) => {
+                g < oldest_generation
+            }
             ObjectName::Seal {
                 kind,
                 generation,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::chain::{load_commit, read_back};
 use super::commit_writer::{Collection, GarbageReport};
 use super::frame::Checksum;
-use super::lease::{Lease, LeaseConfig, LeaseRecord, newest};
+use super::lease::{Claimant, Lease, LeaseConfig, LeaseRecord, newest};
 use super::names::ObjectName;
 use super::objects::{CommitRecord, CommitRef, GenerationRecord, StartRecord};
 use super::reader::{check_base, check_object, read_tokens};
@@ -209,7 +209,7 @@ pub async fn while_held<T>(
     config: LeaseConfig,
     work: impl AsyncFnOnce(Held) -> Result<T>,
 ) -> Result<T> {
-    let mut lease = Lease::acquire(store, config).await?;
+    let mut lease = Lease::acquire(store, config, Claimant::default()).await?;
     let held = Held {
         store: store.fenced(lease.fence().clone()),
         fence: lease.fence().clone(),

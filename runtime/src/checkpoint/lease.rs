@@ -15,7 +15,9 @@
 //! taken and removed meanwhile. It looks once more after each take: only the newest record counts.
 //!
 //! Clocks are never compared with each other; only that they run at the same speed is relied on. Where a lock proves that
-//! every earlier holder is dead (a local folder, a store in memory), a run takes over at once and needs no renewals.
+//! every earlier holder is dead (a local folder, a store in memory), a run takes over at once and needs no renewals. It proves
+//! nothing of the other processes of a cluster: those write under the lease of the one that has the lock, so there it counts.
+//! Of those a supervisor that started them all knows more (`supervised.rs`): what it has seen end is taken over at once too.
 //!
 //! What the holder before had sent may still be carried out after its lease has ended or its process died. So a run that
 //! takes over from one that did not release waits for [`LeaseConfig::settle`] before it writes to a sink. One that ends before
@@ -33,6 +35,7 @@ use super::lock::HeldLock;
 use super::names::ObjectName;
 use super::recovery::Survey;
 use super::store::CheckpointStore;
+use super::supervised::Supervised;
 use crate::fence::{Fence, Renewal};
 use crate::{Context, Error, ErrorKind, Generation, Result};
 
@@ -69,11 +72,29 @@ pub struct LeaseRecord {
     pub held: bool,
     /// How long it lasts without a renewal.
     pub duration_ms: u64,
+    /// Whether other processes write under it too, which no lock proves dead.
+    #[serde(default, skip_serializing_if = "is_alone")]
+    pub cluster: bool,
+    /// Who has started all processes that write under it, and will know when they have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervised: Option<Supervised>,
     /// Of a release: how much longer requests of the runs before may be carried out.
     #[serde(default)]
     pub unsettled_ms: u64,
     /// Wall clock of the holder, for people.
     pub written_at_ms: u64,
+}
+
+fn is_alone(cluster: &bool) -> bool {
+    !cluster
+}
+
+/// Who wants the checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claimant {
+    /// Other processes will write under the lease too.
+    pub(super) cluster: bool,
+    pub(super) supervised: Option<Supervised>,
 }
 
 /// What to do about the newest record.
@@ -90,14 +111,25 @@ pub(super) enum Verdict {
 /// Watches the newest record until it can be taken over. Pure: the time comes in.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// A lock proves that nobody else lives.
+    /// A lock proves that nobody else lives, as far as runs of one process go.
     alone: bool,
+    supervised: Option<Supervised>,
     seen: Option<(u64, Duration)>,
 }
 
 impl Watch {
-    pub(super) fn new(alone: bool) -> Self {
-        Watch { alone, seen: None }
+    pub(super) fn new(alone: bool, supervised: Option<Supervised>) -> Self {
+        Watch {
+            alone,
+            supervised,
+            seen: None,
+        }
+    }
+
+    /// Whether no process that wrote under this record lives any more.
+    fn is_dead(&self, record: &LeaseRecord) -> bool {
+        let outlived = |own: Supervised| record.supervised.is_some_and(|r| own.outlived(&r));
+        self.alone && !record.cluster || self.supervised.is_some_and(outlived)
     }
 
     /// Decides on what was seen at `now`, time since any fixed moment.
@@ -116,7 +148,7 @@ impl Watch {
             number: number + 1,
             released,
         };
-        if !record.held || self.alone {
+        if !record.held || self.is_dead(record) {
             return take(!record.held);
         }
         let duration = Duration::from_millis(record.duration_ms);
@@ -146,13 +178,17 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the checkpoint, after waiting out a holder that is gone.
+    /// Takes the checkpoint, after waiting out a holder that is gone and not known to be dead.
     ///
     /// # Errors
     /// `Fenced` when another run lives, `Checkpoint` when the newest record is damaged or the store does not answer.
-    pub(super) async fn acquire(store: &CheckpointStore, config: LeaseConfig) -> Result<Lease> {
+    pub(super) async fn acquire(
+        store: &CheckpointStore,
+        config: LeaseConfig,
+        claimant: Claimant,
+    ) -> Result<Lease> {
         let lock = store.lock()?;
-        let mut watch = Watch::new(lock.is_some());
+        let mut watch = Watch::new(lock.is_some(), claimant.supervised);
         let began = Instant::now();
         loop {
             let newest = newest(store).await?;
@@ -160,6 +196,7 @@ impl Lease {
             let (number, released) = match watch.observe(began.elapsed(), known) {
                 Verdict::Alive => return Err(alive(store, known.map(|(_, record)| record))),
                 Verdict::Wait(delay) => {
+                    store.wait_out(known.map(|(_, record)| record.generation));
                     tokio::time::sleep(delay).await;
                     continue;
                 }
@@ -168,7 +205,11 @@ impl Lease {
             let renewal = Renewal::begin();
             let survey = Survey::of(&store.list().await?);
             let newest = newest.map(|(_, record)| record);
-            let record = record_of(next_generation(&survey, newest.as_ref()), config);
+            let record = LeaseRecord {
+                cluster: claimant.cluster,
+                supervised: claimant.supervised,
+                ..record_of(next_generation(&survey, newest.as_ref()), config)
+            };
             // Another run was faster: look at what it wrote.
             if !create(store, number, &record).await? {
                 continue;
@@ -178,10 +219,11 @@ impl Lease {
                 continue;
             }
             let fence = match lock {
-                Some(_) => Fence::unlimited(),
-                None => Fence::until(renewal, config.duration),
+                Some(_) if !claimant.cluster => Fence::unlimited(),
+                _ => Fence::until(renewal, config.duration),
             };
             fence.check()?;
+            store.wait_out(None);
             let left = newest.map_or(0, |record| record.unsettled_ms);
             return Ok(Lease {
                 store: store.clone(),
@@ -218,11 +260,11 @@ impl Lease {
         self.unsettled.saturating_sub(self.taken.elapsed())
     }
 
-    /// Renews the lease until it is lost; to be dropped when the run ends. Never returns where a lock is held.
+    /// Renews the lease until it is lost; to be dropped when the run ends. Never returns where a lock is all that is needed.
     ///
     /// A store that does not take a renewal is tried again as long as the lease lasts.
     pub async fn keep(&mut self) -> Error {
-        if self.lock.is_some() {
+        if self.lock.is_some() && !self.record.cluster {
             return std::future::pending().await;
         }
         let pause = self.config.duration / 3;
@@ -379,6 +421,8 @@ fn record_of(generation: Generation, config: LeaseConfig) -> LeaseRecord {
             now.unwrap_or_default().as_nanos()
         ),
         held: true,
+        cluster: false,
+        supervised: None,
         unsettled_ms: 0,
         duration_ms: u64::try_from(config.duration.as_millis()).unwrap_or(u64::MAX),
         written_at_ms: now_ms(),
@@ -414,19 +458,28 @@ mod tests {
     #[test]
     fn what_was_released_or_is_locked_is_taken_at_once() {
         let free = |number, released| Verdict::Take { number, released };
-        assert_eq!(Watch::new(false).observe(secs(0), None), free(1, true));
+        assert_eq!(
+            Watch::new(false, None).observe(secs(0), None),
+            free(1, true)
+        );
         let released = record(false);
         let seen = Some((7, &released));
-        assert_eq!(Watch::new(false).observe(secs(0), seen), free(8, true));
+        assert_eq!(
+            Watch::new(false, None).observe(secs(0), seen),
+            free(8, true)
+        );
         let lost = record(true);
         let seen = Some((7, &lost));
-        assert_eq!(Watch::new(true).observe(secs(0), seen), free(8, false));
+        assert_eq!(
+            Watch::new(true, None).observe(secs(0), seen),
+            free(8, false)
+        );
     }
 
     #[test]
     fn a_silent_holder_is_waited_out_from_when_it_was_first_seen() {
         let held = record(true);
-        let mut watch = Watch::new(false);
+        let mut watch = Watch::new(false, None);
         for (now, wait) in [(100, 2500), (105, 2500), (109, 1000)] {
             let verdict = watch.observe(secs(now), Some((7, &held)));
             assert_eq!(verdict, Verdict::Wait(Duration::from_millis(wait)), "{now}");
@@ -441,9 +494,62 @@ mod tests {
     #[test]
     fn a_holder_that_renews_or_follows_lives() {
         let held = record(true);
-        let mut watch = Watch::new(false);
+        let mut watch = Watch::new(false, None);
         watch.observe(secs(0), Some((7, &held)));
         assert_eq!(watch.observe(secs(60), Some((8, &held))), Verdict::Alive);
+    }
+
+    /// However it was renewed last, and whether or not a lock says anything.
+    #[test]
+    fn what_a_supervisor_has_seen_end_is_taken_at_once() {
+        let run = |run| Some(Supervised { by: 9, run });
+        let of = |supervised| LeaseRecord {
+            cluster: true,
+            supervised,
+            ..record(true)
+        };
+        let lost = of(run(2));
+        for alone in [false, true] {
+            let taken = Verdict::Take {
+                number: 8,
+                released: false,
+            };
+            let mut watch = Watch::new(alone, run(3));
+            assert_eq!(watch.observe(secs(0), Some((7, &lost))), taken);
+            // A renewal that was on its way when it died.
+            let mut watch = Watch::new(alone, run(3));
+            watch.seen = Some((6, secs(0)));
+            assert_eq!(watch.observe(secs(1), Some((7, &lost))), taken);
+            let another = Some(Supervised { by: 8, run: 1 });
+            for unknown in [run(3), run(4), another, None] {
+                let held = of(unknown);
+                let verdict = Watch::new(alone, run(3)).observe(secs(0), Some((7, &held)));
+                assert!(matches!(verdict, Verdict::Wait(_)), "{unknown:?}");
+            }
+            let verdict = Watch::new(alone, None).observe(secs(0), Some((7, &lost)));
+            assert!(matches!(verdict, Verdict::Wait(_)), "not supervised");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_the_wire_of_a_run_that_was_seen_to_end_is_still_waited_for() {
+        let store = CheckpointStore::in_memory("job").shared();
+        let claimant = |run| Claimant {
+            cluster: true,
+            supervised: Some(Supervised { by: 9, run }),
+        };
+        let first = Lease::acquire(&store, short(), claimant(1));
+        drop(first.await.expect("free"));
+        let began = Instant::now();
+        let next = Lease::acquire(&store, short(), claimant(2)).await;
+        let next = next.expect("known to be free");
+        assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
+        assert_eq!(next.settle(), secs(5));
+        assert_eq!(next.generation(), Generation(2));
+        drop(next);
+        let other = Lease::acquire(&store, short(), Claimant::default());
+        other.await.expect("waited out");
+        assert!(began.elapsed() >= secs(10), "{:?}", began.elapsed());
     }
 
     fn short() -> LeaseConfig {
@@ -457,17 +563,23 @@ mod tests {
     async fn the_next_run_waits_out_a_lost_one_and_not_one_that_ended() {
         let store = CheckpointStore::in_memory("job").shared();
         let began = Instant::now();
-        let first = Lease::acquire(&store, short()).await.expect("free");
+        let first = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("free");
         assert_eq!(first.settle(), Duration::ZERO);
         drop(first);
-        let second = Lease::acquire(&store, short()).await.expect("waited out");
+        let second = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("waited out");
         assert_eq!(second.generation(), Generation(2));
         assert!(began.elapsed() >= secs(10), "{:?}", began.elapsed());
         assert_eq!(second.settle(), secs(5));
         tokio::time::advance(secs(5)).await;
         let began = Instant::now();
         second.release().await.expect("still held");
-        let third = Lease::acquire(&store, short()).await.expect("released");
+        let third = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("released");
         assert_eq!(third.settle(), Duration::ZERO);
         assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
     }
@@ -475,11 +587,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_that_renews_keeps_the_others_out_for_ever() {
         let store = CheckpointStore::in_memory("job").shared();
-        let mut holder = Lease::acquire(&store, short()).await.expect("free");
+        let mut holder = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("free");
         let fence = holder.fence().clone();
         let others = async {
             for _ in 0..20 {
-                let error = Lease::acquire(&store, short()).await.expect_err("held");
+                let error = Lease::acquire(&store, short(), Claimant::default())
+                    .await
+                    .expect_err("held");
                 assert_eq!(error.kind(), ErrorKind::Fenced);
                 fence.check().expect("the holder keeps its lease");
             }
@@ -495,8 +611,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_that_was_frozen_is_fenced_when_it_wakes() {
         let store = CheckpointStore::in_memory("job").shared();
-        let mut frozen = Lease::acquire(&store, short()).await.expect("free");
-        let next = Lease::acquire(&store, short()).await.expect("waited out");
+        let mut frozen = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("free");
+        let next = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("waited out");
         let error = frozen.keep().await;
         assert_eq!(error.kind(), ErrorKind::Fenced);
         let store = store.fenced(frozen.fence().clone());
@@ -513,25 +633,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_short_run_leaves_the_rest_of_its_wait_to_the_next() {
         let store = CheckpointStore::in_memory("job").shared();
-        drop(Lease::acquire(&store, short()).await.expect("free"));
+        drop(
+            Lease::acquire(&store, short(), Claimant::default())
+                .await
+                .expect("free"),
+        );
         for left in [5, 3, 1] {
-            let lease = Lease::acquire(&store, short()).await.expect("free");
+            let lease = Lease::acquire(&store, short(), Claimant::default())
+                .await
+                .expect("free");
             assert_eq!(lease.settle(), secs(left));
             tokio::time::advance(secs(2)).await;
             lease.release().await.expect("still held");
         }
-        let last = Lease::acquire(&store, short()).await.expect("free");
+        let last = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("free");
         assert_eq!(last.settle(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_that_nobody_waited_for_does_not_keep_a_run_from_releasing() {
         let store = CheckpointStore::in_memory("job").shared();
-        let lease = Lease::acquire(&store, short()).await.expect("free");
+        let lease = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("free");
         let renewed = create(&store, lease.number + 1, &lease.record).await;
         assert!(renewed.expect("stored"));
         lease.release().await.expect("still held");
-        let next = Lease::acquire(&store, short()).await.expect("released");
+        let next = Lease::acquire(&store, short(), Claimant::default())
+            .await
+            .expect("released");
         assert_eq!(next.settle(), Duration::ZERO);
     }
 
@@ -540,7 +672,7 @@ mod tests {
     async fn of_a_crowd_one_is_first() {
         let store = CheckpointStore::in_memory("job").shared();
         let crowd = (0..16).map(|_| async {
-            let mut lease = Lease::acquire(&store, short()).await?;
+            let mut lease = Lease::acquire(&store, short(), Claimant::default()).await?;
             // Holds it longer than anybody waits.
             let _ = tokio::time::timeout(secs(60), lease.keep()).await;
             Ok::<_, Error>(lease)

@@ -9,6 +9,7 @@
 //! ```text
 //! <job>/lock                            locked while a run lives (local store); not an object
 //! <job>/lease/<n>                       who holds the checkpoint: taken, renewed, given back                JSON
+//! <job>/request/<g>                     in which other shape the job is to go on after g (`request.rs`)             JSON
 //! <job>/generation/<g>                  who runs: job, cluster size, fingerprint                            JSON
 //! <job>/start/<g>                       what g starts from: a commit, and the exact seals beyond it         JSON
 //! <job>/seal/<g>/<process>/<sequence>   inputs of one epoch of one process: a line of JSON, then packed records
@@ -28,7 +29,7 @@
 //!
 //! # Protocol
 //!
-//! 1. **Take the lease** (`lease.rs`): at once where a lock proves that nobody else lives or the run before has given it back,
+//! 1. **Take the lease** (`lease.rs`): at once where a lock or a supervisor proves that nobody else lives or the run before has given it back,
 //!    else after waiting it out. It says which generation g this is. Another run lives: [`Fenced`](crate::ErrorKind::Fenced).
 //! 2. **Observe**: list the names; read the newest start record S, its generation record, and the last commit C that is
 //!    not older than S.
@@ -61,7 +62,7 @@
 //!
 //! | a crash | leaves | and the next run |
 //! |---|---|---|
-//! | before 4 | a lease that is not renewed | waits it out, unless a lock proves the death, and starts as if this one had not been |
+//! | before 4 | a lease that is not renewed | waits it out, unless a lock or a supervisor proves the death, and starts as if this one had not been |
 //! | between 4 and 5 | a generation record without a start record | skips the number; the state is still described by S, also when the dead run meant to start over |
 //! | after 5, before the first seal | start record g | starts from what g pins, which is what g started from |
 //! | while a base is written | bucket objects that no commit names | does not see them; garbage |
@@ -137,7 +138,6 @@
 //!
 //! # Limits
 //!
-//! - A process other than 0 of a cluster has no fence of its own yet: [`join`] hands out writers that do not ask.
 //! - The store neither compacts nor collects garbage by itself: [`CommitWriter::compaction`] and
 //!   [`CommitWriter::collection`] are called by its [`committer`](crate::committer).
 //! - Reading the state holds in memory the newest record of each key in the small seals since the base, and about three
@@ -166,10 +166,12 @@ mod open;
 mod reader;
 mod records;
 mod recovery;
+pub mod request;
 mod resume;
 mod seal_writer;
 mod settings;
 mod store;
+mod supervised;
 #[cfg(test)]
 mod tests;
 
@@ -191,3 +193,4 @@ pub use resume::{Replay, Resume};
 pub use seal_writer::{PackedSeal, SealPacker, SealPutter, SealWriter};
 pub use settings::Settings;
 pub use store::CheckpointStore;
+pub use supervised::{SUPERVISED_VARIABLE, Supervised};

@@ -25,6 +25,7 @@ pub(super) enum ObjectName {
     Generation(Generation),
     Start(Generation),
     Lease(u64),
+    Request(Generation),
     Commit {
         generation: Generation,
         number: u64,
@@ -47,8 +48,9 @@ pub(super) enum ObjectName {
 pub(super) const LETTERS: &str = "deadletters";
 
 /// The folders that hold the protocol's objects; anything else beside them (the lock file, letters) is not its business.
-pub(super) const FOLDERS: [&str; 7] = [
+pub(super) const FOLDERS: [&str; 8] = [
     "lease",
+    "request",
     "generation",
     "start",
     "commit",
@@ -72,6 +74,7 @@ impl ObjectName {
         let name = match (folder, numbers.as_slice()) {
             ("generation", [g]) => ObjectName::Generation(Generation(*g)),
             ("start", [g]) => ObjectName::Start(Generation(*g)),
+            ("request", [g]) => ObjectName::Request(Generation(*g)),
             ("lease", [n]) => ObjectName::Lease(*n),
             ("commit", [g, n]) => ObjectName::Commit {
                 generation: Generation(*g),
@@ -102,6 +105,7 @@ impl fmt::Display for ObjectName {
         match self {
             ObjectName::Generation(g) => write!(f, "generation/{:010}", g.0),
             ObjectName::Start(g) => write!(f, "start/{:010}", g.0),
+            ObjectName::Request(g) => write!(f, "request/{:010}", g.0),
             ObjectName::Lease(number) => write!(f, "lease/{number:012}"),
             ObjectName::Commit { generation, number } => {
                 write!(f, "commit/{:010}/{number:012}", generation.0)
@@ -152,6 +156,7 @@ mod tests {
             ObjectName::Generation(Generation(7)),
             ObjectName::Start(Generation(7)),
             ObjectName::Lease(3),
+            ObjectName::Request(Generation(7)),
             commit(12),
             ObjectName::Seal {
                 kind: SealKind::State,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::chain::load_commit;
 use super::commit_writer::{CommitWriter, now_ms};
 use super::frame::Checksum;
-use super::lease::{Lease, LeaseConfig};
+use super::lease::{Claimant, Lease, LeaseConfig};
 use super::ledger::Ledger;
 use super::lock::HeldLock;
 use super::names::ObjectName;
@@ -17,9 +17,10 @@ use super::recovery::{Span, Survey, beyond, pending_rebuilds, runs_of};
 use super::resume::Resume;
 use super::seal_writer::SealWriter;
 use super::store::CheckpointStore;
+use super::supervised::Supervised;
 use crate::feed_range::advance;
 use crate::watermarks::MarkHistory;
-use crate::{Epoch, Error, ErrorKind, Generation, Result};
+use crate::{Epoch, Error, ErrorKind, Fence, Generation, Result};
 
 /// Who wants to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Options {
     pub retain_commits: usize,
     /// How long a run may be out of touch before another one takes over.
     pub lease: LeaseConfig,
+    /// Which run of whose, if a supervisor has seen the runs before it end.
+    pub supervised: Option<Supervised>,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             fresh: false,
             retain_commits: 3,
             lease: LeaseConfig::default(),
+            supervised: None,
         }
     }
 }
@@ -134,7 +138,11 @@ pub async fn take_over(
     identity: &RunIdentity,
     options: Options,
 ) -> Result<TakenOver> {
-    let lease = Lease::acquire(store, options.lease).await?;
+    let claimant = Claimant {
+        cluster: identity.processes > 1,
+        supervised: options.supervised,
+    };
+    let lease = Lease::acquire(store, options.lease, claimant).await?;
     let read = observe(store, identity, options.fresh, lease.generation()).await;
     // A run that took longer than its lease has read while another one wrote: what it makes of that means nothing.
     match lease.fence().check().and(read) {
@@ -233,7 +241,8 @@ async fn observe(
     Ok((resume_from(start, found), pinned))
 }
 
-/// Joins a run that process 0 has opened, in another process of its cluster: reads what the start record pins.
+/// Joins a run that process 0 has opened, in another process of its cluster: reads what the start record pins, and writes as
+/// long as `fence` is open.
 ///
 /// # Errors
 /// `Checkpoint` as for [`open`], or if `generation` has not started; `Internal` if `process` is 0 or not below
@@ -243,7 +252,9 @@ pub async fn join(
     identity: &RunIdentity,
     generation: Generation,
     process: u32,
+    fence: &Fence,
 ) -> Result<Joined> {
+    let store = &store.fenced(fence.clone());
     if process == 0 || process >= identity.processes {
         return Err(Error::internal(format!(
             "process {process} of {} cannot join a run",

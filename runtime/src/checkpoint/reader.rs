@@ -8,6 +8,7 @@ use super::names::ObjectName;
 use super::objects::{BaseRef, CommitRecord, GenerationRecord, SealRef, StartRecord};
 use super::records::{Packed, PartHeading, SealPart};
 use super::recovery::{Link, Refusal, Span, check_chain};
+use super::request::Shape;
 use super::store::CheckpointStore;
 use crate::{Epoch, Error, Result};
 
@@ -123,6 +124,7 @@ pub(super) async fn check_object(store: &CheckpointStore, name: ObjectName) -> R
         ObjectName::Generation(_) => drop(store.load_json::<GenerationRecord>(name).await?),
         ObjectName::Start(_) => drop(store.load_json::<StartRecord>(name).await?),
         ObjectName::Commit { .. } => drop(store.load_json::<CommitRecord>(name).await?),
+        ObjectName::Request(_) => drop(store.load_json::<Shape>(name).await?),
         // What is inside is not the protocol's to know.
         ObjectName::Letter(_) => {}
     }

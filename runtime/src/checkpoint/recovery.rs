@@ -37,7 +37,7 @@ impl Survey {
                 ObjectName::Generation(generation) | ObjectName::Base { generation, .. } => {
                     generation
                 }
-                ObjectName::Letter(_) => continue,
+                ObjectName::Letter(_) | ObjectName::Request(_) => continue,
                 ObjectName::Lease(number) => {
                     survey.last_lease = survey.last_lease.max(number);
                     continue;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -17,6 +17,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,7 +29,8 @@ use super::names::{FOLDERS, LETTERS, ObjectName};
 use super::settings::Settings;
 use crate::failpoint::{Failpoints, Step};
 use crate::fence::Fence;
-use crate::{Context, Error, ErrorKind, Result};
+use crate::stall::LeaseFact;
+use crate::{Context, Error, ErrorKind, Generation, Result};
 
 /// What to do about an object that cannot be used.
 fn remedy(name: ObjectName) -> &'static str {
@@ -56,6 +58,8 @@ pub struct CheckpointStore {
     fence: Fence,
     /// ` in LOCATION`, for the errors of a remote store.
     within: Arc<str>,
+    /// The lease that is waited out, and since when.
+    waits_out: Arc<Mutex<Option<(Generation, Instant)>>>,
 }
 
 impl fmt::Debug for CheckpointStore {
@@ -133,6 +137,16 @@ impl CheckpointStore {
         Self::over(Arc::new(InMemory::new()), job, place)
     }
 
+    /// A store over any client of an object store, for those that no location names. A lease decides who runs, as for
+    /// [`CheckpointStore::shared`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `job` is not a plain name.
+    pub fn over_objects(objects: Arc<dyn ObjectStore>, job: &str) -> Result<Self> {
+        check_job_name(job)?;
+        Ok(Self::over(objects, job, Place::Shared))
+    }
+
     pub(super) fn over(objects: Arc<dyn ObjectStore>, job: &str, place: Place) -> Self {
         CheckpointStore {
             objects,
@@ -141,7 +155,24 @@ impl CheckpointStore {
             failpoints: Failpoints::default(),
             fence: Fence::unlimited(),
             within: Arc::from(""),
+            waits_out: Arc::default(),
         }
+    }
+
+    /// The lease of an earlier run that is waited out now.
+    pub fn lease_waited_out(&self) -> Option<LeaseFact> {
+        let waiting = self.waits_out.lock();
+        waiting.map(|(generation, began)| LeaseFact {
+            generation,
+            since: began.elapsed(),
+        })
+    }
+
+    /// The lease of this run is waited out from now on; of none any more.
+    pub(super) fn wait_out(&self, generation: Option<Generation>) {
+        let mut waiting = self.waits_out.lock();
+        let since = waiting.map_or_else(Instant::now, |(_, began)| began);
+        *waiting = generation.map(|generation| (generation, since));
     }
 
     /// The same store for runs on several machines, as on a file system over the network: not a lock decides who runs, but
@@ -324,6 +355,17 @@ impl CheckpointStore {
         }
     }
 
+    /// A JSON object, if it exists.
+    pub(super) async fn find_json<T: DeserializeOwned>(
+        &self,
+        name: ObjectName,
+    ) -> Result<Option<T>> {
+        match self.read(name).await? {
+            Some(_) => self.load_json(name).await.map(|(_, value)| Some(value)),
+            None => Ok(None),
+        }
+    }
+
     /// A JSON object that must exist.
     pub(super) async fn load_json<T: DeserializeOwned>(
         &self,
@@ -423,7 +465,7 @@ fn step_of(name: ObjectName) -> Option<Step> {
         ObjectName::Lease(_) => Some(Step::LeasePut),
         ObjectName::Commit { .. } => Some(Step::CommitPut),
         ObjectName::Base { .. } => Some(Step::BaseWrite),
-        ObjectName::Letter(_) => None,
+        ObjectName::Request(_) | ObjectName::Letter(_) => None,
     }
 }
 

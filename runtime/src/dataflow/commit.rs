@@ -50,7 +50,7 @@ pub enum Report {
 }
 
 /// How a run starts with a sink.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkStart {
     /// What the view is computed by, as far as it shows.
     pub fingerprint: String,

@@ -2,7 +2,7 @@
 //!
 //! The environment variable `SHOP_FAILPOINT` names a point at which it aborts, for example `seal-put:before:3`. With
 //! `SHOP_CODE=ledger` it is the job of [`tidefeed_tests::ledger`], with `SHOP_CODE=expiring` that of [`tidefeed_tests::expiring`], and
-//! with `SHOP_CODE=billed` that of [`tidefeed_tests::billed`].
+//! with `SHOP_CODE=billed` that of [`tidefeed_tests::billed`], and with `SHOP_CODE=next` a newer version of itself.
 
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match std::env::var("SHOP_CODE").as_deref() {
         Ok("ledger") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::ledger),
         Ok("billed") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::billed),
+        Ok("next") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::next_views),
         Ok("expiring") => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::expiring),
         _ => tidefeed::main_failing_at("shop", failpoints, tidefeed_tests::views),
     }

@@ -288,7 +288,6 @@ fn killed_again_and_again_it_comes_to_what_an_uninterrupted_run_comes_to() {
         Run::start(program)
     };
     let mut orders: Vec<Order> = Vec::new();
-    let mut now_ms = 1_000;
     let document = |order: &Order| OrderDocument {
         order: order.clone(),
         deleted: false,
@@ -298,25 +297,30 @@ fn killed_again_and_again_it_comes_to_what_an_uninterrupted_run_comes_to() {
             place.write(orders.iter().map(document).collect());
         }
     };
+    let mut now_ms = 1_000;
+    let mut more = |random: &mut fastrand::Rng, orders: &mut Vec<Order>| {
+        let begin = orders.len();
+        for number in begin..begin + 20 {
+            let at_ms = now_ms + random.u64(..=JITTER_MS);
+            let customer = format!("c{}", random.u8(..4));
+            let order = Order {
+                region: format!("r{}", random.u8(..20)),
+                ..order_of(&format!("o{number}"), &customer, at_ms)
+            };
+            orders.push(order);
+        }
+        write(&orders[begin..]);
+        now_ms += random.u64(..200);
+        write(&ticks(now_ms).collect::<Vec<_>>());
+        now_ms
+    };
     let folder = place.checkpoint();
     let mut early = 0;
     for kill in 0..kills {
         let mut job = run(&place, random.usize(1..=3), &[]);
         let before = CheckpointFiles::of(&folder).commit;
         for burst in 0..3 {
-            let begin = orders.len();
-            for number in begin..begin + 20 {
-                let at_ms = now_ms + random.u64(..=JITTER_MS);
-                let customer = format!("c{}", random.u8(..4));
-                let order = Order {
-                    region: format!("r{}", random.u8(..20)),
-                    ..order_of(&format!("o{number}"), &customer, at_ms)
-                };
-                orders.push(order);
-            }
-            write(&orders[begin..]);
-            now_ms += random.u64(..200);
-            write(&ticks(now_ms).collect::<Vec<_>>());
+            more(&mut random, &mut orders);
             if burst == 0 {
                 job.wait_until(|| CheckpointFiles::of(&folder).commit != before);
             }
@@ -328,7 +332,15 @@ fn killed_again_and_again_it_comes_to_what_an_uninterrupted_run_comes_to() {
         early += place.contents("totals").len();
     }
     assert!(early > 0, "no window was final before the end");
-    write(&ticks(now_ms + 10_000).collect::<Vec<_>>());
+    // The marks of all ranges follow to clusters, from one to the next.
+    let mut end_ms = 0;
+    for processes in ["2", "3"] {
+        end_ms = more(&mut random, &mut orders);
+        let arguments = ["--processes", processes, "--until-caught-up"];
+        let (status, lines) = run(&place, 1, &arguments).end();
+        assert_eq!(status.code(), Some(0), "{processes}: {lines:#?}");
+    }
+    write(&ticks(end_ms + 10_000).collect::<Vec<_>>());
     let mut tags = Vec::new();
     for (what, of, workers) in [
         ("killed", &place, 2),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidefeed_emulator::FaultRule;
 use tidefeed_tests::checkpoint_files::CheckpointFiles;
 use tidefeed_tests::moments::{Moment, Watched};
@@ -126,6 +126,11 @@ impl<'a> Writing<'a> {
         }
     }
 
+    /// The orders, of which none changes as long as this is kept.
+    pub(super) fn stand_still(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock()
+    }
+
     /// Changes written so far.
     pub(super) fn written(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
@@ -192,7 +197,7 @@ impl<'a> Job<'a> {
 
     /// Lets a run catch up while the source stands still, and compares.
     pub(super) fn verify(&mut self, when: &str) {
-        let orders = self.writing.orders.lock();
+        let orders = self.writing.stand_still();
         let (status, lines) = self.start(&["--until-caught-up"]).end();
         assert_eq!(status.code(), Some(0), "{when}: {lines:#?}");
         self.look();

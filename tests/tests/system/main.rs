@@ -8,6 +8,12 @@
 //! | `entra` | run it as a Microsoft Entra identity |
 //! | `changed_jobs` | change its code and its configuration between runs |
 //! | `classified` | give a sink its own table of what a status means |
+//! | `cluster` | run it as several processes in one, and go on in other shapes |
+//! | `cluster_processes` | kill, freeze and mislead one process of several |
+//! | `cluster_kills` | kill one process of a supervised cluster after the other, under load |
+//! | `cluster_network` | cut, lose and delay what travels between processes of several, and freeze one |
+//! | `exchanged` | let it exchange what cannot travel between processes |
+//! | `rolling` | run two versions of it, end one of several processes, and let a newer version take over |
 //! | `shutdown` | stop it, and let what it depends on fail |
 //! | `kill_anywhere` | kill it at any moment, over a server that misbehaves |
 //! | `killed_loads` | kill it while it loads what was there before it |
@@ -20,16 +26,25 @@
 //! | `final_windows` | let a watermark close its windows, while it fails and is killed |
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
+//! | `why_stalled` | hold back one thing, and ask what that is |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
-//! `cargo test --release -p tidefeed-tests kill_anywhere` runs those of one row.
+//! `cargo test --profile quick -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last eleven run the job as a process, and have an embedded server in this one. The leases of `failpoints` and `zombie`
-//! are short, and lost by a run that gets too little of the machine, so those two are not run at the same time: [`alone`].
+//! The last eleven, `rolling` and those of clusters but `cluster` run the job as a process, and have an embedded server in this one. The
+//! leases of the clusters, `failpoints` and `zombie` are short, and lost by a run that gets too little of the machine, so those are not
+//! run at the same time: [`alone`].
 
 mod accounts;
 mod changed_jobs;
 mod classified;
+mod cluster;
+#[cfg(unix)]
+mod cluster_kills;
+#[cfg(target_os = "linux")]
+mod cluster_network;
+#[cfg(unix)]
+mod cluster_processes;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
@@ -37,6 +52,7 @@ mod decode_errors;
 mod duplicate_rows;
 mod elastic;
 mod entra;
+mod exchanged;
 mod expiring;
 #[cfg(unix)]
 mod failpoints;
@@ -60,11 +76,15 @@ mod patches;
 mod posted;
 #[cfg(unix)]
 mod progress;
+#[cfg(unix)]
+mod rolling;
 mod shutdown;
 #[cfg(target_os = "linux")]
 mod soak;
 mod stateful;
 mod streams;
+#[cfg(unix)]
+mod why_stalled;
 #[cfg(unix)]
 mod zombie;
 

@@ -4,35 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tidefeed::{CheckpointStore, ErrorKind, Job};
-use tidefeed_tests::{Contents, Order, Shop, config, start, views};
-
-/// Some random changes: new orders, updates, key moves and deletes.
-fn change(shop: &Shop, random: &mut fastrand::Rng, changes: usize) {
-    for _ in 0..changes {
-        let number = random.u32(0..200);
-        let (id, region) = (format!("o{number}"), format!("r{}", number % 7));
-        if random.u8(0..5) == 0 {
-            shop.delete(&region, &id);
-        } else {
-            let customer = format!("c{}", random.u8(0..10));
-            shop.put(&Order {
-                id,
-                region,
-                customer,
-                cents: random.i64(1..1000),
-            });
-        }
-    }
-}
+use tidefeed_tests::{Contents, Shop, config, start, views};
 
 #[test]
 fn views_equal_a_recomputation_at_any_number_of_workers() {
     for workers in 1..=3 {
         let shop = Shop::new(1);
         let mut random = fastrand::Rng::with_seed(workers as u64);
-        change(&shop, &mut random, 2_000);
+        shop.change(&mut random, 2_000);
         let job = start(&shop, &CheckpointStore::in_memory("shop"), workers).expect("starts");
-        change(&shop, &mut random, 2_000);
+        shop.change(&mut random, 2_000);
         job.finish_when_caught_up();
         let status = job.join().expect("ends well");
         assert_eq!(shop.found(), shop.expected(), "{workers} workers");
@@ -47,7 +28,7 @@ fn views_equal_a_recomputation_at_any_number_of_workers() {
 #[test]
 fn a_run_that_has_nothing_new_writes_nothing() {
     let shop = Shop::new(1);
-    change(&shop, &mut fastrand::Rng::with_seed(5), 500);
+    shop.change(&mut fastrand::Rng::with_seed(5), 500);
     let store = CheckpointStore::in_memory("shop");
     for round in 0..2 {
         let before: u64 = shop.views.values().map(|view| view.writes()).sum();
@@ -78,9 +59,9 @@ fn views_are_right_after_any_number_of_failed_runs() {
             _ => CheckpointStore::local(directory.path(), "shop").expect("a store"),
         };
         for _ in 0..6 {
-            change(&shop, &mut random, 300);
+            shop.change(&mut random, 300);
             let job = start(&shop, &store, random.usize(1..4)).expect("starts");
-            change(&shop, &mut random, 300);
+            shop.change(&mut random, 300);
             match random.u8(0..4) {
                 0 => shop.orders.fail_next_page(ErrorKind::Unreachable),
                 1 => job.stop(),
@@ -89,7 +70,7 @@ fn views_are_right_after_any_number_of_failed_runs() {
                     view.fail_next_batch(ErrorKind::Rejected);
                 }
             }
-            change(&shop, &mut random, 100);
+            shop.change(&mut random, 100);
             job.finish_when_caught_up();
             // Whether the failure came in time is a race, and either is fine.
             if let Err(error) = job.join() {
@@ -145,10 +126,10 @@ fn documents_say_of_which_epoch_they_are() {
         assert_eq!(found, shop.expected());
         epochs
     };
-    change(&shop, &mut random, 500);
+    shop.change(&mut random, 500);
     let first = run(&[]);
     let last = first.last().copied().expect("there are documents");
-    change(&shop, &mut random, 20);
+    shop.change(&mut random, 20);
     let second = run(&[]);
     assert!(
         second.iter().any(|epoch| *epoch > last),

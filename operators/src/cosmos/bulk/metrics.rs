@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidefeed_runtime::stall::TargetWait;
+
 use super::flow::Figures;
 use super::operation::{Answer, Summary};
 use super::wire::NoAnswer;
@@ -69,6 +71,20 @@ impl BulkMetrics {
         let mut total = PartitionMetrics::default();
         self.partitions.values().for_each(|one| total.add(one));
         total
+    }
+
+    /// The failure of the partition that has operations in flight or has failed most, and how many operations have failed.
+    pub(super) fn last_failure(&self) -> TargetWait {
+        let failures = |one: &PartitionMetrics| one.failures.values().sum::<u64>() + one.lost;
+        let failed = self.partitions.iter();
+        let failed = failed.filter(|(_, one)| one.last_failure.is_some());
+        let worst = failed.max_by_key(|(_, one)| (one.in_flight > 0, failures(one)));
+        TargetWait {
+            quiet: Duration::ZERO,
+            partition: worst.map(|(name, _)| name.clone()),
+            last_failure: worst.and_then(|(_, one)| one.last_failure),
+            failures: self.partitions.values().map(failures).sum(),
+        }
     }
 
     /// A request to this partition has started.

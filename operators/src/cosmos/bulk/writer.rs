@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::Serialize;
+use tidefeed_runtime::stall::TargetWait;
 use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -262,6 +263,16 @@ impl BulkWriter {
             stalled_s: since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
             ..shared.metrics.lock().clone()
         }
+    }
+
+    /// What keeps operations from being acknowledged; `None` when none are under way.
+    pub fn waits(&self) -> Option<TargetWait> {
+        let shared = &self.inner.shared;
+        let since = (*shared.waiting_since.lock())?;
+        Some(TargetWait {
+            quiet: since.elapsed(),
+            ..shared.metrics.lock().last_failure()
+        })
     }
 
     fn operation(&self, write: Write) -> Result<Operation> {

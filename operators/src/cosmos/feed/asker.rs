@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use azure_data_cosmos::feed::FeedRange;
+use tidefeed_runtime::stall::Trouble;
 use tidefeed_runtime::{Error, FeedRangeId, Record, Result};
 
 use super::CosmosFeed;
@@ -18,7 +19,7 @@ use super::refusal;
 use super::token::{Saved, encode};
 use crate::cosmos::failure::Failure;
 use crate::cosmos::retry::Retry;
-use crate::feed::{Page, Spent};
+use crate::feed::{Page, Spent, Troubles};
 
 /// Answers after which every part of a range must have had its turn; a range that was just opened has one part, or a few.
 const MOST_PARTS: usize = 10_000;
@@ -29,6 +30,10 @@ pub(super) struct Asker {
     pub(super) id: FeedRangeId,
     retry: Retry,
     page_size: PageSize,
+    /// Where it says what is wrong.
+    pub(super) troubles: Troubles,
+    /// Failures in a row.
+    failures: u32,
 }
 
 impl Asker {
@@ -38,6 +43,8 @@ impl Asker {
             page_size: PageSize::new(feed.config.page_size),
             feed,
             id,
+            troubles: Troubles::default(),
+            failures: 0,
         }
     }
 
@@ -60,7 +67,7 @@ impl Asker {
         spent: &mut Spent,
     ) -> Result<Polled> {
         loop {
-            let taken = self.feed.admitted().await;
+            let taken = self.feed.admitted(&self.troubles).await;
             let polled = cursor.poll(self.page_size.now()).await;
             let charged = match &polled {
                 Ok(polled) => polled.charge_ru,
@@ -72,14 +79,29 @@ impl Asker {
                 Ok(polled) => {
                     self.retry.succeeded();
                     self.page_size.accepted();
+                    self.failures = 0;
+                    self.troubles.end();
                     return Ok(polled);
                 }
                 Err(failure) => failure,
             };
             spent.throttled += u64::from(failure.is_throttled());
+            self.tell(&failure);
             let wait = self.after(failure, cursor, at)?;
             tokio::time::sleep(wait).await;
         }
+    }
+
+    fn tell(&mut self, failure: &Failure) {
+        self.failures = self.failures.saturating_add(1);
+        let attempts = self.failures;
+        self.troubles.tell(match failure.is_throttled() {
+            true => Trouble::Throttled { attempts },
+            false => Trouble::Failing {
+                attempts,
+                error: failure.message.clone(),
+            },
+        });
     }
 
     /// How long to wait after `failure`.
@@ -140,11 +162,10 @@ impl Asker {
     ) -> Page {
         Page {
             records,
-            token: encode(&self.id, saved),
             spent,
             remaining,
             caught_up,
-            receipt: None,
+            ..Page::at(encode(&self.id, saved))
         }
     }
 }

@@ -40,6 +40,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use azure_data_cosmos::options::ChangeFeedStartFrom;
 use parking_lot::Mutex;
+use tidefeed_runtime::stall::Trouble;
 use tidefeed_runtime::{Error, ErrorKind, FeedRangeId, Result};
 use tokio::time::Instant;
 
@@ -51,7 +52,7 @@ use self::stream::{FullStream, LatestStream, now};
 use self::token::{Saved, SavedPhase, decode};
 use super::container::Container;
 use super::document::DocumentShape;
-use crate::feed::{ChangeFeed, PageStream, Start};
+use crate::feed::{ChangeFeed, PageStream, Start, Troubles};
 
 pub(super) use self::config::DeletedMark;
 pub use self::config::{FeedConfig, FeedMode, OnExpired, SoftDelete};
@@ -87,7 +88,7 @@ impl CosmosFeed {
     }
 
     /// Waits until the budget lets a request go.
-    async fn admitted(&self) -> f64 {
+    async fn admitted(&self, troubles: &Troubles) -> f64 {
         let Some(pacer) = &self.pacer else {
             return 0.0;
         };
@@ -96,7 +97,10 @@ impl CosmosFeed {
             let admitted = pacer.lock().admit(clock());
             match admitted {
                 Ok(taken) => return taken,
-                Err(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => {
+                    troubles.tell(Trouble::Budget);
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use super::cursor::{Cursor, Place};
 use super::phases::{Answer, Feed, Phases, Resume};
 use super::position::Position;
 use super::token::{Saved, SavedPhase};
-use crate::feed::{Page, PageStream, Spent};
+use crate::feed::{Page, PageStream, Spent, Troubles};
 
 /// How old the time in a token may become before the token is delivered again although nothing else in it is new. Longer
 /// makes fewer seals of an idle source; shorter knows the age of a position better, which matters within hours.
@@ -80,6 +80,10 @@ impl PageStream for LatestStream {
                 return Ok(self.asker.page(records, &saved, spent, remaining, quiet));
             }
         }
+    }
+
+    fn watched_by(&mut self, troubles: Troubles) {
+        self.asker.troubles = troubles;
     }
 
     fn partitions(&self) -> usize {
@@ -239,6 +243,10 @@ impl PageStream for FullStream {
             };
             return Ok(self.page(delivery.records, spent, remaining, delivery.caught_up));
         }
+    }
+
+    fn watched_by(&mut self, troubles: Troubles) {
+        self.asker.troubles = troubles;
     }
 
     fn partitions(&self) -> usize {

@@ -181,6 +181,7 @@ impl Script<'_> {
             fresh: false,
             retain_commits: 1,
             lease,
+            supervised: None,
         };
         let mut opened = open(self.store, &identity(), options).await?;
         let mut seals = Vec::new();
@@ -247,9 +248,7 @@ async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
     let died = script.perform(LeaseConfig::default()).await.is_err();
     let survivor = &place.store;
     for epoch in [100, 200] {
-        let mut opened = open(survivor, &identity(), Options::default())
-            .await
-            .unwrap();
+        let mut opened = open(survivor, &identity(), options()).await.unwrap();
         model.check(survivor, &opened.resume).await;
         assert_eq!(opened.resume.tokens, model.tokens());
         let mut script = Script {
@@ -264,7 +263,7 @@ async fn die_and_resume(place: &Place, at: i64, effective: bool) -> bool {
     died
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_may_die_at_any_write() {
     for effective in [false, true] {
         let mut at = 0;
@@ -275,14 +274,14 @@ async fn a_run_may_die_at_any_write() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_may_die_at_any_write_on_disk() {
     for at in (0..56).step_by(7) {
         assert!(die_and_resume(&Place::local(), at, at % 2 == 0).await);
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_writer_that_failed_writes_no_more() {
     let mortal = Mortal {
         inner: Arc::clone(Place::memory().store.objects()),
@@ -291,7 +290,7 @@ async fn a_writer_that_failed_writes_no_more() {
     };
     let lock = LockPlace::Memory(Arc::new(AtomicBool::new(false)));
     let store = CheckpointStore::over(Arc::new(mortal), "job", lock);
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     opened.seals.write(Epoch(1), vec![]).await.unwrap();
     for epoch in [2, 3] {
         opened.seals.write(Epoch(epoch), vec![]).await.unwrap_err();

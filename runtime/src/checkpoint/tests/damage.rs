@@ -19,7 +19,7 @@ async fn build(store: &CheckpointStore) {
         ];
         vec![part("flights", "-FF", &epoch.to_string(), records)]
     };
-    let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(store, &identity(), options()).await.unwrap();
     let mut seals = Vec::new();
     for epoch in 1..=20 {
         seals.push(opened.seals.write(Epoch(epoch), seal(epoch)).await.unwrap());
@@ -30,7 +30,7 @@ async fn build(store: &CheckpointStore) {
         .await
         .unwrap();
     drop(opened);
-    let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(store, &identity(), options()).await.unwrap();
     let compaction = opened.resume.compaction(store).unwrap();
     let base = compaction.run().await.unwrap().unwrap();
     opened.commits.set_base(base).unwrap();
@@ -80,7 +80,7 @@ async fn overwrite(store: &CheckpointStore, name: &str, bytes: Bytes) {
 async fn error_of(store: &CheckpointStore, resume: Option<&Resume>) -> crate::Error {
     match resume {
         Some(resume) => rehydrate(store, resume, Share::WHOLE).await.err(),
-        None => open(store, &identity(), Options::default()).await.err(),
+        None => open(store, &identity(), options()).await.err(),
     }
     .expect("damage must not pass")
 }
@@ -129,7 +129,7 @@ async fn damage(store: &CheckpointStore, name: &str, resume: Option<&Resume>, st
     overwrite(store, name, good).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_damage_is_an_error_that_names_the_object() {
     let in_memory = number("TIDEFEED_DAMAGE_STEP").unwrap_or(5) as usize;
     for (place, step) in Place::both().into_iter().zip([in_memory, 397]) {
@@ -138,7 +138,7 @@ async fn every_damage_is_an_error_that_names_the_object() {
         for name in OPENED {
             damage(store, name, None, step).await;
         }
-        let opened = open(store, &identity(), Options::default()).await.unwrap();
+        let opened = open(store, &identity(), options()).await.unwrap();
         for name in REHYDRATED {
             damage(store, name, Some(&opened.resume), step).await;
         }
@@ -149,7 +149,7 @@ async fn every_damage_is_an_error_that_names_the_object() {
 }
 
 /// A large seal is read by range, so its frame's checksum cannot see all of it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn damage_in_a_large_seal_is_found_whichever_way_it_is_read() {
     let store = &Place::memory().store;
     let mut random = 1u64;
@@ -160,17 +160,17 @@ async fn damage_in_a_large_seal_is_found_whichever_way_it_is_read() {
         record(&format!("k{random}"), Some(&format!("{random:0>1100}")))
     };
     let records: Vec<Record> = (0..1000).map(&mut noise).collect();
-    let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(store, &identity(), options()).await.unwrap();
     let parts = vec![part("flights", "-FF", "1", records)];
     opened.seals.write(Epoch(1), parts).await.unwrap();
     drop(opened);
     let name = "seal/0000000001/00000/000000000001";
     // Beyond the commit it is read as a whole, when the store is opened.
     damage_some(store, name, None).await;
-    let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(store, &identity(), options()).await.unwrap();
     opened.commits.commit(commit_of(1, &[])).await.unwrap();
     drop(opened);
-    let opened = open(store, &identity(), Options::default()).await.unwrap();
+    let opened = open(store, &identity(), options()).await.unwrap();
     damage_some(store, name, Some(&opened.resume)).await;
     let (collection, _) = rehydrate(store, &opened.resume, Share::WHOLE)
         .await
@@ -193,7 +193,7 @@ async fn damage_some(store: &CheckpointStore, name: &str, resume: Option<&Resume
     overwrite(store, name, good).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_missing_object_is_an_error_that_names_it() {
     for place in Place::both() {
         let store = &place.store;
@@ -210,7 +210,7 @@ async fn a_missing_object_is_an_error_that_names_it() {
             assert!(error.to_string().contains("is missing"), "{error}");
             overwrite(store, name, good).await;
         }
-        let opened = open(store, &identity(), Options::default()).await.unwrap();
+        let opened = open(store, &identity(), options()).await.unwrap();
         for name in REHYDRATED {
             let good = load(store, name).await;
             store.objects().delete(&path(name)).await.unwrap();
@@ -224,17 +224,13 @@ async fn a_missing_object_is_an_error_that_names_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_seal_of_another_run_with_a_right_frame_is_told_apart() {
     let (ours, other) = (Place::memory(), Place::memory());
     build(&ours.store).await;
-    let mut opened = open(&other.store, &identity(), Options::default())
-        .await
-        .unwrap();
+    let mut opened = open(&other.store, &identity(), options()).await.unwrap();
     drop(opened);
-    opened = open(&other.store, &identity(), Options::default())
-        .await
-        .unwrap();
+    opened = open(&other.store, &identity(), options()).await.unwrap();
     for epoch in 31..=33 {
         opened.seals.write(Epoch(epoch), vec![]).await.unwrap();
     }
@@ -250,7 +246,7 @@ async fn a_seal_of_another_run_with_a_right_frame_is_told_apart() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_fresh_starts_over_what_cannot_be_read() {
     for place in Place::both() {
         let store = &place.store;
@@ -261,7 +257,7 @@ async fn only_fresh_starts_over_what_cannot_be_read() {
         check(&error_of(store, None).await, OPENED[0], "junk");
         let fresh = Options {
             fresh: true,
-            ..Options::default()
+            ..options()
         };
         let mut opened = open(store, &identity(), fresh).await.unwrap();
         assert_eq!(opened.generation, Generation(3));
@@ -270,7 +266,7 @@ async fn only_fresh_starts_over_what_cannot_be_read() {
         opened.commits.commit(commit_of(50, &[seal])).await.unwrap();
         assert!(opened.commits.collect_garbage().await.unwrap().deleted > 40);
         drop(opened);
-        let opened = open(store, &identity(), Options::default()).await.unwrap();
+        let opened = open(store, &identity(), options()).await.unwrap();
         assert_eq!(opened.resume.commit.unwrap().epoch, Epoch(50));
         let mut left = store.list().await.unwrap();
         left.retain(|name| !matches!(name, ObjectName::Lease(_)));
@@ -283,7 +279,7 @@ async fn only_fresh_starts_over_what_cannot_be_read() {
 }
 
 /// Who holds the checkpoint cannot be told then, and to guess would be to risk two runs at once.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_damaged_lease_record_is_an_error_that_says_what_to_do() {
     for place in Place::both() {
         let store = &place.store;
@@ -299,11 +295,11 @@ async fn a_damaged_lease_record_is_an_error_that_says_what_to_do() {
             assert!(text.contains("delete it"), "{text}");
         }
         overwrite(store, &newest.to_string(), good).await;
-        open(store, &identity(), Options::default()).await.unwrap();
+        open(store, &identity(), options()).await.unwrap();
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unknown_file_among_the_objects_is_reported() {
     let place = Place::memory();
     build(&place.store).await;

@@ -9,6 +9,7 @@ mod simulation;
 mod stores;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -78,6 +79,18 @@ pub(super) fn identity() -> RunIdentity {
         },
         processes: 3,
         workers_per_process: 2,
+    }
+}
+
+/// A cluster's lease is waited out, also where a lock is free, so these tests have a clock that does not wait; and it lasts as
+/// long as a slow machine takes, because nobody renews it.
+pub(super) fn options() -> Options {
+    Options {
+        lease: LeaseConfig {
+            duration: Duration::from_secs(3600),
+            ..LeaseConfig::default()
+        },
+        ..Options::default()
     }
 }
 

@@ -38,7 +38,7 @@ impl Run {
         let options = Options {
             fresh: dice.roll(25) == 0,
             retain_commits: 1 + dice.roll(3) as usize,
-            ..Options::default()
+            ..options()
         };
         if options.fresh {
             *model = Model::default();
@@ -49,9 +49,15 @@ impl Run {
         check_shares(&store, &opened.resume, model).await;
         let mut others = Vec::new();
         for process in 1..identity.processes {
-            let joined = join(&store, &identity, opened.generation, process)
-                .await
-                .unwrap();
+            let joined = join(
+                &store,
+                &identity,
+                opened.generation,
+                process,
+                opened.lease.fence(),
+            )
+            .await
+            .unwrap();
             assert_eq!(joined.resume.tokens, opened.resume.tokens);
             assert_eq!(joined.resume.last_sealed, opened.resume.last_sealed);
             others.push(joined.seals);
@@ -231,14 +237,14 @@ async fn random_run(place: Place, seed: u64, steps: u32) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn random_runs_in_memory_equal_the_model() {
     for seed in 0..number("TIDEFEED_MODEL_SEEDS").unwrap_or(50) {
         random_run(Place::memory(), seed, 150).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn random_runs_on_disk_equal_the_model() {
     for seed in 1000..1004 {
         random_run(Place::local(), seed, 100).await;

@@ -6,17 +6,21 @@ use crate::checkpoint::names::ObjectName;
 use crate::watermarks::{Mark, Marks, Watermarks};
 use crate::{ErrorKind, Generation};
 
-#[tokio::test]
+async fn second_process(store: &CheckpointStore, opened: &Opened) -> Joined {
+    let fence = opened.lease.fence();
+    let joined = join(store, &identity(), opened.generation, 1, fence).await;
+    joined.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_gets_back_what_the_last_one_made_durable() {
     for place in Place::both() {
         let store = place.reopened();
         let mut model = Model::default();
-        let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+        let mut opened = open(&store, &identity(), options()).await.unwrap();
         assert_eq!(opened.generation, Generation(1));
         model.check(&store, &opened.resume).await;
-        let mut second = join(&store, &identity(), opened.generation, 1)
-            .await
-            .unwrap();
+        let mut second = second_process(&store, &opened).await;
         let parts = [
             vec![part(
                 "flights",
@@ -59,7 +63,7 @@ async fn a_run_gets_back_what_the_last_one_made_durable() {
         drop((opened, second, store));
 
         let store = place.reopened();
-        let opened = open(&store, &identity(), Options::default()).await.unwrap();
+        let opened = open(&store, &identity(), options()).await.unwrap();
         assert_eq!(opened.generation, Generation(2));
         assert_eq!(opened.resume.commit.as_ref(), Some(&commit));
         model.check(&store, &opened.resume).await;
@@ -72,14 +76,12 @@ async fn a_run_gets_back_what_the_last_one_made_durable() {
 }
 
 /// Where the event times of a source stand comes back as of the commit, and what was found in each sealed epoch beyond it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn marks_are_as_durable_as_the_tokens_beside_them() {
     for place in Place::both() {
         let store = place.reopened();
-        let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
-        let mut second = join(&store, &identity(), opened.generation, 1)
-            .await
-            .unwrap();
+        let mut opened = open(&store, &identity(), options()).await.unwrap();
+        let mut second = second_process(&store, &opened).await;
         let found = |range: &str, at_ms, idle| {
             let mut marks = Marks::default();
             marks.note(FeedRangeId(range.into()), Mark { at_ms, idle });
@@ -115,10 +117,7 @@ async fn marks_are_as_durable_as_the_tokens_beside_them() {
         drop((opened, second, store));
 
         let store = place.reopened();
-        let resume = open(&store, &identity(), Options::default())
-            .await
-            .unwrap()
-            .resume;
+        let resume = open(&store, &identity(), options()).await.unwrap().resume;
         let history = &resume.marks["flights"];
         assert_eq!(history.committed, watermarks);
         let epochs = history.sealed.iter();
@@ -134,16 +133,12 @@ async fn marks_are_as_durable_as_the_tokens_beside_them() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_run_at_a_time() {
     for place in Place::both() {
-        let opened = open(&place.store, &identity(), Options::default())
-            .await
-            .unwrap();
+        let opened = open(&place.store, &identity(), options()).await.unwrap();
         let again = place.reopened();
-        let error = open(&again, &identity(), Options::default())
-            .await
-            .unwrap_err();
+        let error = open(&again, &identity(), options()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced);
         if let Some(folder) = &place.folder {
             let named = folder.path().join("job").display().to_string();
@@ -151,28 +146,22 @@ async fn one_run_at_a_time() {
         }
         // A writer alone still holds the lock.
         let seals = opened.seals;
-        open(&again, &identity(), Options::default())
-            .await
-            .unwrap_err();
+        open(&again, &identity(), options()).await.unwrap_err();
         drop((seals, opened.commits));
         drop(opened.resume);
     }
     let place = Place::local();
-    drop(
-        open(&place.store, &identity(), Options::default())
-            .await
-            .unwrap(),
-    );
-    open(&place.reopened(), &identity(), Options::default())
+    drop(open(&place.store, &identity(), options()).await.unwrap());
+    open(&place.reopened(), &identity(), options())
         .await
         .unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_is_another_container_does_not_resume() {
     for place in Place::both() {
         let ours = identity();
-        let opened = open(&place.store, &ours, Options::default());
+        let opened = open(&place.store, &ours, options());
         opened.await.unwrap().lease.release().await.unwrap();
         let objects = async || {
             let mut names = place.store.list().await.unwrap();
@@ -183,7 +172,7 @@ async fn a_source_that_is_another_container_does_not_resume() {
         let mut changed = identity();
         let sources = &mut changed.fingerprint.sources;
         sources.insert("flights".into(), "db/other".into());
-        let refused = open(&place.store, &changed, Options::default()).await;
+        let refused = open(&place.store, &changed, options()).await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Checkpoint);
         assert!(
@@ -194,34 +183,34 @@ async fn a_source_that_is_another_container_does_not_resume() {
         );
         let mut other = identity();
         other.job = "other".into();
-        let refused = open(&place.store, &other, Options::default()).await;
+        let refused = open(&place.store, &other, options()).await;
         let error = refused.unwrap_err();
         let belongs = "belongs to job job, not other";
         assert!(error.to_string().contains(belongs), "{error}");
         assert_eq!(objects().await, before, "nothing was written");
         let fresh = Options {
             fresh: true,
-            ..Options::default()
+            ..options()
         };
         drop(open(&place.store, &changed, fresh).await.unwrap());
         // From now on the state is the changed job's.
-        let opened = open(&place.store, &changed, Options::default());
+        let opened = open(&place.store, &changed, options());
         drop(opened.await.unwrap());
-        let refused = open(&place.store, &ours, Options::default()).await;
+        let refused = open(&place.store, &ours, options()).await;
         refused.unwrap_err();
         // Another cluster size is no change, and neither is another sink: that one is for the job to decide.
         changed.processes = 7;
         let sinks = &mut changed.fingerprint.sinks;
         sinks.insert("board".into(), "v2".into());
-        let opened = open(&place.store, &changed, Options::default());
+        let opened = open(&place.store, &changed, options());
         opened.await.unwrap();
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fresh_run_that_died_before_its_start_record_changed_nothing() {
     let store = CheckpointStore::in_memory("job");
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     opened.seals.write(Epoch(1), vec![]).await.unwrap();
     drop(opened);
     let framed = Framed::new(
@@ -229,7 +218,7 @@ async fn a_fresh_run_that_died_before_its_start_record_changed_nothing() {
         Bytes::from_static(b"{}"),
     );
     store.create(&framed).await.unwrap();
-    let opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let opened = open(&store, &identity(), options()).await.unwrap();
     assert_eq!(
         (opened.generation, opened.resume.last_sealed),
         (Generation(3), Some(Epoch(1)))
@@ -243,7 +232,7 @@ fn first_commit() -> ObjectName {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_repeated_create_is_ours_and_another_one_is_fenced() {
     for place in Place::both() {
         let name = first_commit();
@@ -262,10 +251,10 @@ async fn a_repeated_create_is_ours_and_another_one_is_fenced() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_lost_its_number_to_another_is_fenced() {
     let store = CheckpointStore::in_memory("job");
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     let seal = ObjectName::Seal {
         kind: SealKind::Input,
         generation: Generation(1),
@@ -284,10 +273,10 @@ async fn a_run_that_lost_its_number_to_another_is_fenced() {
     assert_eq!(error.kind(), ErrorKind::Fenced);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn epochs_only_rise_across_runs_too() {
     let store = CheckpointStore::in_memory("job");
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     opened.seals.write(Epoch(7), vec![]).await.unwrap();
     assert_eq!(
         opened
@@ -299,16 +288,16 @@ async fn epochs_only_rise_across_runs_too() {
         ErrorKind::Internal
     );
     drop(opened);
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     opened.seals.write(Epoch(7), vec![]).await.unwrap_err();
     // A refused epoch is not a failed write.
     opened.seals.write(Epoch(8), vec![]).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_split_survives_a_crash_with_all_children_or_none() {
     let store = CheckpointStore::in_memory("job");
-    let mut opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let mut opened = open(&store, &identity(), options()).await.unwrap();
     opened
         .seals
         .write(Epoch(1), vec![part("flights", "-FF", "1", vec![])])
@@ -329,7 +318,7 @@ async fn a_split_survives_a_crash_with_all_children_or_none() {
     let error = opened.commits.commit(overlapping).await.unwrap_err();
     assert!(error.to_string().contains("overlap"), "{error}");
     drop(opened);
-    let opened = open(&store, &identity(), Options::default()).await.unwrap();
+    let opened = open(&store, &identity(), options()).await.unwrap();
     let ranges: Vec<&str> = opened.resume.tokens["flights"]
         .keys()
         .map(|id| id.0.as_str())
@@ -337,11 +326,11 @@ async fn a_split_survives_a_crash_with_all_children_or_none() {
     assert_eq!(ranges, ["-80", "80-FF"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_run_that_compacts_leaves_little_behind() {
     for place in Place::both() {
         let store = &place.store;
-        let mut opened = open(store, &identity(), Options::default()).await.unwrap();
+        let mut opened = open(store, &identity(), options()).await.unwrap();
         let mut model = Model::default();
         for epoch in 1..=200 {
             let parts = vec![part(
@@ -383,17 +372,15 @@ async fn a_long_run_that_compacts_leaves_little_behind() {
         assert_eq!(count(|name| matches!(name, ObjectName::Seal { .. })), 50);
         assert_eq!(count(|name| matches!(name, ObjectName::Base { .. })), 2);
         drop(opened);
-        let opened = open(store, &identity(), Options::default()).await.unwrap();
+        let opened = open(store, &identity(), options()).await.unwrap();
         model.check(store, &opened.resume).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_readable_objects_are_readable() {
     let place = Place::local();
-    let mut opened = open(&place.store, &identity(), Options::default())
-        .await
-        .unwrap();
+    let mut opened = open(&place.store, &identity(), options()).await.unwrap();
     let seal = opened
         .seals
         .write(Epoch(1), vec![part("flights", "-FF", "t1", vec![])])
@@ -412,7 +399,7 @@ async fn the_readable_objects_are_readable() {
     assert_eq!(value["parts"][0]["ranges"][0][1], "t1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_dying_write_left_on_disk_is_swept_away() {
     let place = Place::local();
     let folder = place
@@ -424,9 +411,7 @@ async fn what_a_dying_write_left_on_disk_is_swept_away() {
     std::fs::create_dir_all(&folder).unwrap();
     let left = folder.join("000000000001#1");
     std::fs::write(&left, b"half").unwrap();
-    let mut opened = open(&place.store, &identity(), Options::default())
-        .await
-        .unwrap();
+    let mut opened = open(&place.store, &identity(), options()).await.unwrap();
     assert!(!left.exists());
     opened.seals.write(Epoch(1), vec![]).await.unwrap();
 }

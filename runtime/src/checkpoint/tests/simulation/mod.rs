@@ -45,7 +45,7 @@ fn check(seed: u64) -> world::Report {
             .iter()
             .for_each(|line| println!("{line}"));
         panic!(
-            "{violation}\nseed {seed}; for all of it: TIDEFEED_SEED={seed} cargo test --release -p tidefeed-runtime \
+            "{violation}\nseed {seed}; for all of it: TIDEFEED_SEED={seed} cargo test --profile quick -p tidefeed-runtime \
              simulation::lives -- --nocapture"
         );
     }

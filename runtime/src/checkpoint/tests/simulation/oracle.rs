@@ -105,7 +105,10 @@ impl Oracle {
                 }
             }
             ObjectName::Commit { .. } => return self.committed(feed, path, &json(bytes)),
-            ObjectName::Generation(_) | ObjectName::Base { .. } | ObjectName::Letter(_) => {}
+            ObjectName::Generation(_)
+            | ObjectName::Request(_)
+            | ObjectName::Base { .. }
+            | ObjectName::Letter(_) => {}
         }
         Ok(())
     }

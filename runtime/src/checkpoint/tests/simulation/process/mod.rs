@@ -102,6 +102,7 @@ pub(super) async fn run(
             duration: LEASE,
             settle: SETTLE,
         },
+        supervised: None,
     };
     let taken = take_over(&store, &identity(), options).await?;
     let generation = taken.resume().generation;

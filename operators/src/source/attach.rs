@@ -1,0 +1,218 @@
+//! What has arrived, on its way into an epoch and to the sealer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tidefeed_runtime::checkpoint::SealPart;
+use tidefeed_runtime::failpoint::Step;
+use tidefeed_runtime::sealer::Part;
+use tidefeed_runtime::watermarks::Marks;
+use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record, Result};
+
+use super::{Attaching, DocumentKey, Held, SourceParts, Upsert};
+use crate::decode::{Decoded, undelivered};
+use crate::enumerator::Released;
+use crate::feed::Receipt;
+use crate::letters::Undelivered;
+use crate::portable::Portable;
+use crate::reader::HandedOver;
+
+/// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
+/// at once everything behind works from outside the cache.
+const BYTES_AT_ONCE: u64 = 256 << 10;
+
+/// What is attached to an epoch so far.
+pub(super) struct Attached {
+    pub(super) epoch: Epoch,
+    /// Bytes to attach at most, read when the first page is: the last of the first load may be among these.
+    max_bytes: Option<u64>,
+    bytes: u64,
+    ranges: BTreeMap<FeedRangeId, ContinuationToken>,
+    released: Vec<Released>,
+    records: Vec<Record>,
+    receipts: Vec<Receipt>,
+    pub(super) marks: Marks,
+    undecodable: Vec<Undelivered>,
+}
+
+pub(super) enum Progress {
+    /// There may be more to attach.
+    More,
+    /// The epoch has what it gets.
+    Complete,
+}
+
+/// Attaches what has arrived to epochs.
+pub(super) struct Attacher<D> {
+    pub(super) parts: SourceParts,
+    pub(super) decode: D,
+}
+
+impl Attached {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Attached {
+            epoch,
+            max_bytes: None,
+            bytes: 0,
+            ranges: BTreeMap::new(),
+            released: Vec::new(),
+            records: Vec::new(),
+            receipts: Vec::new(),
+            marks: Marks::default(),
+            undecodable: Vec::new(),
+        }
+    }
+
+    /// Takes the position after a page, for the range or, where others go on with it, for each of them (I6).
+    fn move_on(
+        &mut self,
+        range: FeedRangeId,
+        token: ContinuationToken,
+        handed_over: Option<HandedOver>,
+    ) {
+        let Some(HandedOver {
+            parts,
+            loading,
+            mark,
+        }) = handed_over
+        else {
+            self.ranges.insert(range, token);
+            return;
+        };
+        self.ranges.remove(&range);
+        let positions = parts.iter().map(|part| (part.clone(), token.clone()));
+        self.ranges.extend(positions);
+        for (part, mark) in parts.iter().zip(std::iter::repeat(mark)) {
+            if let Some(mark) = mark {
+                self.marks.note(part.clone(), mark);
+            }
+        }
+        self.released.push(Released {
+            range,
+            parts,
+            token,
+            loading,
+        });
+    }
+}
+
+impl<D> Attacher<D> {
+    /// Takes pages of about [`BYTES_AT_ONCE`] and gives their upserts.
+    pub(super) fn attach_some<V>(
+        &mut self,
+        to: &mut Attached,
+        mut give: impl FnMut(Upsert<V>),
+    ) -> Result<Progress>
+    where
+        D: Fn(&Bytes) -> Result<V>,
+    {
+        let max_bytes = *to.max_bytes.get_or_insert_with(|| {
+            self.parts.ledger.failpoints().before(Step::Attach);
+            match self.parts.ledger.loaded() {
+                true => self.parts.max_bytes,
+                false => self.parts.max_load_bytes,
+            }
+        });
+        let enough = max_bytes.min(to.bytes + BYTES_AT_ONCE);
+        while to.bytes < enough {
+            let Some(arrival) = self.parts.inbox.try_next() else {
+                return Ok(Progress::Complete);
+            };
+            if arrival.caught_up {
+                self.parts.ledger.caught_up(to.epoch);
+            }
+            if arrival.counts() {
+                to.bytes += arrival.bytes;
+                self.parts.ledger.page_attached(to.epoch, arrival.bytes);
+            }
+            let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            to.undecodable.extend(undecodable);
+            to.records.extend(arrival.page.records);
+            to.receipts.extend(arrival.page.receipt);
+            if let Some(mark) = arrival.mark {
+                to.marks.note(arrival.range.clone(), mark);
+            }
+            to.move_on(arrival.range, arrival.page.token, arrival.handed_over);
+        }
+        match to.bytes < max_bytes {
+            true => Ok(Progress::More),
+            false => Ok(Progress::Complete),
+        }
+    }
+
+    /// Everything that has arrived is attached. The first epoch of a run names the ranges that are read, if they are new.
+    pub(super) fn complete(&mut self, attached: &mut Attached) {
+        attached.marks.begun = self.parts.begun.take();
+    }
+
+    /// Hands records and positions to the sealer, and lets the stream of records pass the epoch.
+    pub(super) fn seal(&mut self, complete: Attaching) -> Held {
+        let Attached {
+            epoch,
+            ranges,
+            released,
+            records,
+            receipts,
+            marks,
+            undecodable,
+            ..
+        } = complete.attached;
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        let nothing = ranges.is_empty() && marks.is_empty();
+        let seal = (!nothing).then(|| SealPart {
+            source: self.parts.name.clone(),
+            ranges: ranges.clone(),
+            records,
+            marks: marks.clone(),
+        });
+        // The sealer is gone only when the run has failed, and then its failure is already known.
+        let _ = self.parts.parts.send(Part { epoch, seal });
+        self.parts.ledger.failpoints().after(Step::Attach);
+        Held {
+            epoch,
+            unsealed_cap: complete.unsealed_cap,
+            reports_cap: complete.reports_cap,
+            released_cap: complete.released_cap,
+            undecodable_cap: complete.undecodable_cap,
+            ranges,
+            receipts,
+            released,
+            marks,
+            undecodable,
+        }
+    }
+
+    /// Gives the upserts of records, and returns those that do not decode, if the run goes on without them.
+    pub(super) fn decode_all<V>(
+        &self,
+        records: &[Record],
+        epoch: Epoch,
+        mut give: impl FnMut(Upsert<V>),
+    ) -> Result<Vec<Undelivered>>
+    where
+        D: Fn(&Bytes) -> Result<V>,
+    {
+        let mut undecodable = Vec::new();
+        for record in records {
+            let decoded = self.parts.on_decode_error.decode(record, &self.decode)?;
+            let value = match decoded {
+                Decoded::Value(value) => value,
+                Decoded::Undecodable(error) => {
+                    let counters = &self.parts.counters;
+                    counters.decode_errors.fetch_add(1, Ordering::Relaxed);
+                    undecodable.push(undelivered(record, &error));
+                    None
+                }
+            };
+            let key = DocumentKey::from(&record.key);
+            let elsewhere = self.parts.elsewhere.as_ref().is_some_and(|at| at.has(&key));
+            let value = value.map(|value| match &record.body {
+                Some(body) if elsewhere => Portable::Body(body.clone()),
+                _ => Portable::Here(value),
+            });
+            give((key, value, epoch.0));
+        }
+        Ok(undecodable)
+    }
+}
