@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::address::Hosts;
 use super::awaited::Awaited;
-use super::dial::{Dialing, dial_once};
+use super::dial::{Unconnected, dial_once};
 use super::door::Door;
 use super::handshake::{Claims, Opening, Purpose};
 use super::lead::SAY_EVERY;
@@ -229,13 +229,13 @@ impl Lobby {
                     self.place.awaited.came(process);
                     return Ok(stream);
                 }
-                Ok(Err(Dialing::Refused(refusal))) => {
+                Ok(Err(Unconnected::Refused(refusal))) => {
                     return Err(Error::new(
                         ErrorKind::Config,
                         format!("this process and {name} do not fit: {refusal}"),
                     ));
                 }
-                Ok(Err(Dialing::Again(why))) => {
+                Ok(Err(Unconnected::Failed(why))) => {
                     let awaited = &self.place.awaited;
                     awaited.wait_for(process, &name, Some(why.clone()));
                     if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {

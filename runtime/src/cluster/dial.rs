@@ -9,31 +9,32 @@ use super::handshake::{Claims, GREETING_BYTES, Greeting, MAX_BYTES, Refusal, hel
 use super::tls::{Line, mistrust};
 use crate::{Error, Result};
 
-/// Why a connection was not made.
-pub(super) enum Dialing {
+/// Why a connection was not made, by whoever dialed or at the door of the other.
+#[derive(Debug)]
+pub(super) enum Unconnected {
     /// There may be one later.
-    Again(String),
+    Failed(String),
     Refused(Refusal),
 }
 
-impl From<std::io::Error> for Dialing {
+impl From<std::io::Error> for Unconnected {
     fn from(error: std::io::Error) -> Self {
         match mistrust(&error) {
-            Some(why) => Dialing::Refused(Refusal::Differs(why)),
-            None => Dialing::Again(error.to_string()),
+            Some(why) => Unconnected::Refused(Refusal::Differs(why)),
+            None => Unconnected::Failed(error.to_string()),
         }
     }
 }
 
-impl From<Error> for Dialing {
+impl From<Error> for Unconnected {
     fn from(error: Error) -> Self {
-        Dialing::Again(error.report())
+        Unconnected::Failed(error.report())
     }
 }
 
-impl From<Refusal> for Dialing {
+impl From<Refusal> for Unconnected {
     fn from(refusal: Refusal) -> Self {
-        Dialing::Refused(refusal)
+        Unconnected::Refused(refusal)
     }
 }
 
@@ -42,7 +43,7 @@ pub(super) async fn dial_once(
     address: &str,
     place: &Place,
     claims: &Claims,
-) -> Result<Line, Dialing> {
+) -> Result<Line, Unconnected> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let opening = place.opening()?;

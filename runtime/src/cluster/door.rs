@@ -14,13 +14,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::assemble::{AGAIN, Guest, HANDSHAKE, Place};
-use super::dial::{read_message, write_message};
+use super::dial::{Unconnected, read_message, write_message};
 use super::handshake::{
     Accepting, Claims, GREETING_BYTES, Greeting, Purpose, Refusal, answer_unproven, compare,
     may_be_greeting,
 };
-use super::tls::{Line, mistrust};
-use crate::{Error, Generation, Result};
+use super::tls::Line;
+use crate::{Generation, Result};
 
 /// Connections that are in their handshake at a time. A guess, far above what a cluster needs.
 const SHAKING: usize = 128;
@@ -58,14 +58,14 @@ impl Door {
             let task = tokio::spawn(async move {
                 match timeout(HANDSHAKE, door.shake(stream)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(Unseated::Gone(why))) => {
+                    Ok(Err(Unconnected::Failed(why))) => {
                         tracing::debug!(%from, why, "a connection came to nothing");
                     }
                     // As a scanner, or a probe of the port, again and again.
-                    Ok(Err(Unseated::Refused(Refusal::Stranger))) => {
+                    Ok(Err(Unconnected::Refused(Refusal::Stranger))) => {
                         tracing::debug!(%from, "a stranger connected");
                     }
-                    Ok(Err(Unseated::Refused(refusal))) => {
+                    Ok(Err(Unconnected::Refused(refusal))) => {
                         tracing::warn!("a connection from {from} was refused: {refusal}");
                     }
                     Err(_) => tracing::debug!(%from, "a connection said nothing for too long"),
@@ -75,13 +75,13 @@ impl Door {
         }
     }
 
-    async fn shake(&self, mut stream: TcpStream) -> Result<(), Unseated> {
+    async fn shake(&self, mut stream: TcpStream) -> Result<(), Unconnected> {
         stream.set_nodelay(true)?;
         let greeted = read_greeting(&mut stream).await?;
         let opening = self.place.opening()?;
         let accepting = Accepting::new(&self.place.secret, &opening, &greeted);
         if let Err(Refusal::Stranger) = accepting {
-            return Err(Unseated::Refused(Refusal::Stranger));
+            return Err(Unconnected::Refused(Refusal::Stranger));
         }
         // One of another version is told ours, and so is one with TLS or without.
         stream.write_all(&opening.greeting()).await?;
@@ -111,13 +111,13 @@ impl Door {
 
     /// Whether a process that knows the secret belongs here, and for what it comes. What keeps it out is said in the words of
     /// this process and in those of the other.
-    async fn judge(&self, theirs: &Claims) -> Result<Result<(), (String, String)>, Unseated> {
+    async fn judge(&self, theirs: &Claims) -> Result<Result<(), (String, String)>, Unconnected> {
         let mut known = self.generation.clone();
         let generation = match theirs.purpose {
             Purpose::Control => None,
             Purpose::Data => {
                 let known = known.wait_for(Option::is_some).await;
-                *known.map_err(|_| Unseated::Gone("the run is over".to_owned()))?
+                *known.map_err(|_| Unconnected::Failed("the run is over".to_owned()))?
             }
         };
         let ours = self.place.claims(theirs.purpose, theirs.from, generation);
@@ -139,51 +139,23 @@ impl Door {
         if theirs.purpose == Purpose::Control && self.generation.borrow().is_some() {
             // It waits until this run has ended, and is let into the next.
             let why = format!("process {} is in the run already", theirs.from);
-            return Err(Unseated::Gone(why));
+            return Err(Unconnected::Failed(why));
         }
         Ok(Ok(()))
     }
 }
 
-/// Why nobody came in.
-#[derive(Debug)]
-enum Unseated {
-    Gone(String),
-    Refused(Refusal),
-}
-
-impl From<std::io::Error> for Unseated {
-    fn from(error: std::io::Error) -> Self {
-        match mistrust(&error) {
-            Some(why) => Unseated::Refused(Refusal::Differs(why)),
-            None => Unseated::Gone(error.to_string()),
-        }
-    }
-}
-
-impl From<Error> for Unseated {
-    fn from(error: Error) -> Self {
-        Unseated::Gone(error.report())
-    }
-}
-
-impl From<Refusal> for Unseated {
-    fn from(refusal: Refusal) -> Self {
-        Unseated::Refused(refusal)
-    }
-}
-
 /// The greeting of whoever has connected. Whoever says anything else is not waited for.
-async fn read_greeting(stream: &mut TcpStream) -> Result<Greeting, Unseated> {
+async fn read_greeting(stream: &mut TcpStream) -> Result<Greeting, Unconnected> {
     let mut greeted: Greeting = [0; GREETING_BYTES];
     let mut arrived = 0;
     while arrived < GREETING_BYTES {
         match stream.read(&mut greeted[arrived..]).await? {
-            0 => return Err(Unseated::Gone("it closed the connection".to_owned())),
+            0 => return Err(Unconnected::Failed("it closed the connection".to_owned())),
             read => arrived += read,
         }
         if !may_be_greeting(&greeted[..arrived]) {
-            return Err(Unseated::Refused(Refusal::Stranger));
+            return Err(Unconnected::Refused(Refusal::Stranger));
         }
     }
     Ok(greeted)
