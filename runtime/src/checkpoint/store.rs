@@ -315,7 +315,11 @@ impl CheckpointStore {
     /// An object that must exist, all of it.
     pub(super) async fn load(&self, name: ObjectName) -> Result<Unframed> {
         let bytes = self.read(name).await?.ok_or_else(|| self.missing(name))?;
-        unframe(name, &bytes).map_err(|damage| self.damaged(name, &damage))
+        self.unframed(name, &bytes)
+    }
+
+    fn unframed(&self, name: ObjectName, bytes: &Bytes) -> Result<Unframed> {
+        unframe(name, bytes).map_err(|damage| self.damaged(name, &damage))
     }
 
     /// An object that must exist: all of it, or of one that is read in parts the beginning with its heading. One request, if
@@ -360,10 +364,11 @@ impl CheckpointStore {
         &self,
         name: ObjectName,
     ) -> Result<Option<T>> {
-        match self.read(name).await? {
-            Some(_) => self.load_json(name).await.map(|(_, value)| Some(value)),
-            None => Ok(None),
-        }
+        let Some(bytes) = self.read(name).await? else {
+            return Ok(None);
+        };
+        let object = self.unframed(name, &bytes)?;
+        self.parsed(name, &object).map(Some)
     }
 
     /// A JSON object that must exist.
@@ -372,11 +377,15 @@ impl CheckpointStore {
         name: ObjectName,
     ) -> Result<(Checksum, T)> {
         let object = self.load(name).await?;
-        let value = serde_json::from_slice(&object.body).map_err(|error| {
+        let value = self.parsed(name, &object)?;
+        Ok((object.checksum, value))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, name: ObjectName, object: &Unframed) -> Result<T> {
+        serde_json::from_slice(&object.body).map_err(|error| {
             let damage = Damage::Content(format!("unreadable content, {error}"));
             self.damaged(name, &damage)
-        })?;
-        Ok((object.checksum, value))
+        })
     }
 
     /// Creates a JSON object and returns its checksum.
