@@ -78,8 +78,8 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
                 let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
                 supervise(processes, &arguments, || store(name, &matches)).map(ExitCode::from)
             }
-            Ok(role) => Keeper::new(name, &matches, failpoints, build)
-                .and_then(|keeper| keeper.keep_up(role)),
+            Ok(Role::Runner(member)) => Keeper::new(name, &matches, failpoints, build)
+                .and_then(|keeper| keeper.keep_up(member)),
             Err(error) => Err(error),
         },
     };
@@ -201,10 +201,8 @@ pub(crate) fn job(name: &str, matches: &ArgMatches, build: Build) -> Result<Job>
 
 /// Looks at the checkpoint, or mends it.
 fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
-    let config = configuration(name, matches)?;
-    config.validate()?;
+    let (config, store) = opened(name, matches)?;
     let checkpoint = &config.checkpoint;
-    let store = checkpoint.open(name)?;
     checkpoints::run(
         matches,
         &store,
@@ -215,17 +213,21 @@ fn mend(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
 
 /// Looks at the dead letters, or tries them again.
 fn letters(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
-    let config = configuration(name, matches)?;
-    config.validate()?;
-    let store = config.checkpoint.open(name)?;
+    let (config, store) = opened(name, matches)?;
     deadletters::run(matches, &store, &config)
 }
 
 /// The store of the job's checkpoint.
 fn store(name: &str, matches: &ArgMatches) -> Result<CheckpointStore> {
+    opened(name, matches).map(|(_, store)| store)
+}
+
+/// The configuration, which is sound, and the store of the checkpoint that it names.
+fn opened(name: &str, matches: &ArgMatches) -> Result<(JobConfig, CheckpointStore)> {
     let config = configuration(name, matches)?;
     config.validate()?;
-    config.checkpoint.open(name)
+    let store = config.checkpoint.open(name)?;
+    Ok((config, store))
 }
 
 /// Asks a running job what holds it. With an address no configuration is needed.

@@ -17,7 +17,7 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use crate::asked::Asked;
 use crate::build::Build;
 use crate::cli::{configuration, job};
-use crate::cluster::{Member, Role};
+use crate::cluster::Member;
 use crate::config::Workers;
 use crate::health::Health;
 use crate::http;
@@ -62,14 +62,14 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Runs the job to its end.
+    /// Runs the job to its end: as one process of several, or alone.
     ///
     /// # Errors
     /// What has ended the last run.
-    pub(crate) fn keep_up(self, role: Role) -> Result<ExitCode> {
-        match role {
-            Role::Member(member) => self.run_member(member),
-            Role::Alone | Role::Supervisor(_) => self.run_again_and_again(),
+    pub(crate) fn keep_up(self, member: Option<Member>) -> Result<ExitCode> {
+        match member {
+            Some(member) => self.run_member(member),
+            None => self.run_again_and_again(),
         }
     }
 

@@ -15,10 +15,8 @@ const POD_VARIABLE: &str = "HOSTNAME";
 
 /// What this process is to be.
 pub(crate) enum Role {
-    /// The whole run.
-    Alone,
-    /// One process of a run.
-    Member(Member),
+    /// One process of a run, or the whole run.
+    Runner(Option<Member>),
     /// None of it: it starts so many processes on this machine, and starts them again.
     Supervisor(u32),
 }
@@ -73,7 +71,7 @@ pub(crate) fn role(matches: &ArgMatches) -> Result<Role> {
             Hosts::stateful_set(&pod, service, processes)?
         }
         (None, _, Some(processes)) => return Ok(Role::Supervisor(processes)),
-        (None, _, None) => return Ok(Role::Alone),
+        (None, _, None) => return Ok(Role::Runner(None)),
     };
     if processes.is_some_and(|processes| processes != hosts.processes()) {
         return Err(Error::new(
@@ -95,10 +93,10 @@ pub(crate) fn role(matches: &ArgMatches) -> Result<Role> {
     if let Some(directory) = matches.get_one::<PathBuf>("cluster-tls") {
         member = member.tls(Tls::from_directory(directory)?);
     }
-    Ok(Role::Member(match matches.get_one::<u64>("peer-timeout") {
-        Some(ms) => member.peer_timeout(Duration::from_millis(*ms)),
-        None => member,
-    }))
+    if let Some(ms) = matches.get_one::<u64>("peer-timeout") {
+        member = member.peer_timeout(Duration::from_millis(*ms));
+    }
+    Ok(Role::Runner(Some(member)))
 }
 
 fn hosts(matches: &ArgMatches) -> Result<Hosts> {
@@ -129,7 +127,10 @@ mod tests {
     #[test]
     fn a_process_is_alone_a_member_or_watches_over_others() {
         let role = |line: &str| role(&parsed(line).expect("options"));
-        assert!(matches!(role("job --peer-timeout 700"), Ok(Role::Alone)));
+        assert!(matches!(
+            role("job --peer-timeout 700"),
+            Ok(Role::Runner(None))
+        ));
         assert!(matches!(role("job --processes 3"), Ok(Role::Supervisor(3))));
         let directory = tempfile::tempdir().expect("a directory");
         let (secret, hosts) = (directory.path().join("s"), directory.path().join("h"));
@@ -140,7 +141,7 @@ mod tests {
             hosts.display(),
             secret.display()
         );
-        let Ok(Role::Member(member)) = role(&with) else {
+        let Ok(Role::Runner(Some(member))) = role(&with) else {
             panic!("a member");
         };
         assert_eq!(member.position().processes, 2);

@@ -21,9 +21,8 @@ use tidefeed_runtime::checkpoint::{CheckpointStore, SUPERVISED_VARIABLE, Supervi
 use tidefeed_runtime::cluster::{Hosts, SECRET_VARIABLE, Secret};
 use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 
-use crate::rescale::RESHAPED;
-
 use crate::asked::Signals;
+use crate::rescale::RESHAPED;
 
 /// How often to look whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
