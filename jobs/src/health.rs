@@ -51,32 +51,34 @@ struct State {
     failure: Option<String>,
 }
 
-/// What `/healthz` says.
+/// What a probe is told.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Liveness {
-    /// `ok` or `stuck`.
+pub(crate) struct Answer<T> {
+    /// Whether it is as the probe wants it.
+    #[serde(skip)]
+    pub(crate) well: bool,
+    /// The same in a word.
     pub(crate) status: &'static str,
     pub(crate) state: RunState,
     /// For how long the state has been what it is.
     pub(crate) since_ms: u64,
-    /// What is stuck, in one sentence.
+    /// Why it is not well, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    #[serde(flatten)]
+    pub(crate) rest: T,
+}
+
+/// What `/healthz` says beside: `ok` or `stuck`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Liveness {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) culprit: Option<Culprit>,
 }
 
-/// What `/readyz` says.
+/// What `/readyz` says beside: `ready` or `not-ready`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Readiness {
-    /// `ready` or `not-ready`.
-    pub(crate) status: &'static str,
-    pub(crate) state: RunState,
-    /// For how long the state has been what it is.
-    pub(crate) since_ms: u64,
-    /// What it waits for, in one sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
     /// The processes that have not come.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) waiting_for: Vec<WaitingFor>,
@@ -184,21 +186,24 @@ impl Health {
     }
 
     /// Whether the process makes progress, or is right to wait.
-    pub(crate) fn liveness(&self) -> Liveness {
+    pub(crate) fn liveness(&self) -> Answer<Liveness> {
         let facts = self.facts();
         let found = explain(&facts);
         let stuck = found.stuck(self.limits.stuck_after_ms);
-        Liveness {
+        Answer {
+            well: stuck.is_none(),
             status: if stuck.is_some() { "stuck" } else { "ok" },
             state: found.state,
             since_ms: millis(facts.phase.1),
             reason: stuck.map(ToString::to_string),
-            culprit: stuck.cloned(),
+            rest: Liveness {
+                culprit: stuck.cloned(),
+            },
         }
     }
 
     /// Whether the process is part of a run that does its work.
-    pub(crate) fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Answer<Readiness> {
         let facts = self.facts();
         let found = explain(&facts);
         let runs = matches!(found.state, RunState::Running | RunState::Idle);
@@ -227,13 +232,16 @@ impl Health {
             since_ms: millis(awaited.since),
             why: awaited.why.clone(),
         });
-        Readiness {
+        Answer {
+            well: ready,
             status: if ready { "ready" } else { "not-ready" },
             state: found.state,
             since_ms: millis(facts.phase.1),
             reason: (!ready).then_some(reason),
-            waiting_for: waiting_for.collect(),
-            lag_ms: lag.and_then(|(_, lag)| lag).map(millis),
+            rest: Readiness {
+                waiting_for: waiting_for.collect(),
+                lag_ms: lag.and_then(|(_, lag)| lag).map(millis),
+            },
         }
     }
 

@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::config::{HttpConfig, Token};
-use crate::health::Health;
+use crate::health::{Answer, Health};
 pub(crate) use client::get as ask;
 
 /// Connections at a time; others wait. A guess: a few probes and people.
@@ -90,27 +90,11 @@ fn router(desk: Arc<Desk>) -> Router {
 }
 
 async fn healthz(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
-    let live = desk.health.liveness();
-    let status = match live.status {
-        "ok" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    match desk.knows(&headers) {
-        true => answer(status, &live),
-        false => answer(status, &json!({"status": live.status})),
-    }
+    desk.probed(&headers, &desk.health.liveness())
 }
 
 async fn readyz(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
-    let ready = desk.health.readiness();
-    let status = match ready.status {
-        "ready" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    match desk.knows(&headers) {
-        true => answer(status, &ready),
-        false => answer(status, &json!({"status": ready.status})),
-    }
+    desk.probed(&headers, &desk.health.readiness())
 }
 
 async fn stalled(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
@@ -125,6 +109,18 @@ async fn stalled(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
 }
 
 impl Desk {
+    /// What a probe is told; the status alone if it may not know more.
+    fn probed<T: Serialize>(&self, headers: &HeaderMap, found: &Answer<T>) -> Response {
+        let status = match found.well {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        match self.knows(headers) {
+            true => answer(status, found),
+            false => answer(status, &json!({"status": found.status})),
+        }
+    }
+
     /// Whether whoever asks may know everything.
     fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else {
