@@ -35,13 +35,33 @@ pub struct Overview {
     pub objects: u64,
 }
 
-/// Reads the overview.
+/// Listings that are tried while they change. A guess: commits are read newest first and collected oldest first, so each
+/// try that meets a collection has about half as many to read as the one before.
+const LISTINGS: u32 = 5;
+
+/// Reads the overview. What a run that lives has taken since the listing is not in it.
 ///
 /// # Errors
 /// `Checkpoint` when one of the records is damaged or missing, naming it.
 pub async fn overview(store: &CheckpointStore) -> Result<Overview> {
-    let names = store.list().await?;
-    let survey = Survey::of(&names);
+    let mut names = store.list().await?;
+    for _ in 1..LISTINGS {
+        match overview_of(store, &names).await {
+            Err(error) if error.kind() == ErrorKind::Checkpoint => {
+                let now = store.list().await?;
+                if now == names {
+                    return Err(error);
+                }
+                names = now;
+            }
+            done => return done,
+        }
+    }
+    overview_of(store, &names).await
+}
+
+async fn overview_of(store: &CheckpointStore, names: &[ObjectName]) -> Result<Overview> {
+    let survey = Survey::of(names);
     let state = State::of(store, &survey).await?;
     let generation = match &state.start {
         Some(start) => Some(owner(store, start.generation).await?),
@@ -320,6 +340,7 @@ async fn collect_held(store: CheckpointStore, retain: usize) -> Result<GarbageRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::tests::vanishing::Vanishing;
     use crate::checkpoint::tests::{Place, commit_of, identity, part, record};
     use crate::checkpoint::{Options, open};
     use crate::{Epoch, Record};
@@ -354,6 +375,42 @@ mod tests {
             assert_eq!(numbers, [6, 5, 4, 3, 2, 1]);
             assert_eq!(seen.start.unwrap().generation, Generation(2));
             assert!(!seen.lease.unwrap().held);
+        }
+    }
+
+    fn commit(generation: u64, number: u64) -> ObjectName {
+        ObjectName::Commit {
+            generation: Generation(generation),
+            number,
+        }
+    }
+
+    /// As garbage collection does: the oldest commits first. It was an error that the commit is missing.
+    #[tokio::test]
+    async fn what_is_collected_while_the_overview_is_read_is_not_in_it() {
+        let place = Place::memory();
+        build(&place).await;
+        for (oldest, vanish) in [(1, vec![]), (3, vec![2, 1]), (4, vec![3])] {
+            let vanish = vanish.into_iter().map(|number| commit(1, number));
+            let store = Vanishing::over(&place.store, vanish);
+            let seen = overview(&store).await.unwrap();
+            let numbers: Vec<u64> = seen.commits.iter().map(|commit| commit.number).collect();
+            assert_eq!(numbers, (oldest..=6).rev().collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_for_good_is_named_by_the_overview() {
+        let place = Place::memory();
+        build(&place).await;
+        let owner = ObjectName::Generation(Generation(2));
+        // Lost while it is looked at, and before.
+        for _ in 0..2 {
+            let store = Vanishing::over(&place.store, [owner]);
+            let error = overview(&store).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Checkpoint);
+            let says = format!("{owner} is missing");
+            assert!(error.to_string().contains(&says), "{error}");
         }
     }
 

@@ -7,6 +7,7 @@ mod protocol;
 mod simulation;
 #[cfg(feature = "cloud")]
 mod stores;
+pub(super) mod vanishing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
