@@ -3,6 +3,7 @@
 //! It needs the place of the checkpoint and nothing else: no account, and none of the job's code is built. What changes
 //! something is refused while a run lives.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -11,9 +12,11 @@ use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tidefeed_runtime::checkpoint::inspect::{self, Overview};
 use tidefeed_runtime::checkpoint::{CheckpointStore, CommitRecord, LeaseConfig};
+use tidefeed_runtime::watermarks::Watermarks;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::inspection::{age, block_on, json_flag, print_json};
+use crate::rfc3339::written_time;
 
 /// The name of the subcommand.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
@@ -36,7 +39,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(
             Command::new("show")
-                .about("One commit: tokens, sinks, and what its state consists of")
+                .about("One commit: tokens, watermarks, sinks, and what its state consists of")
                 .arg(number()),
         )
         .subcommand(Command::new("verify").about(
@@ -159,10 +162,14 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
             format!("there is no commit {number}: `checkpoints list` shows those there are");
         Error::new(ErrorKind::Config, context)
     })?;
-    if json {
-        print_json(&commit)?;
-        return Ok(ExitCode::SUCCESS);
+    match json {
+        true => print_json(&commit)?,
+        false => print_commit(&commit),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_commit(commit: &CommitRecord) {
     println!(
         "commit {} of generation {}, epoch {}, written {}{}",
         commit.number,
@@ -181,6 +188,9 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
             println!("  {range:<20} {}", token.0);
         }
     }
+    for line in watermark_lines(&commit.marks) {
+        println!("{line}");
+    }
     for (sink, state) in &commit.sinks {
         let rebuilding = if state.rebuilding {
             ", being rebuilt"
@@ -192,7 +202,7 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
             state.rows, state.hash
         );
     }
-    match (&commit.base, base_bytes(&commit)) {
+    match (&commit.base, base_bytes(commit)) {
         (Some(base), Some(bytes)) => println!(
             "base of epoch {}: {} in {} buckets",
             base.epoch,
@@ -207,7 +217,26 @@ async fn show(store: &CheckpointStore, number: Option<u64>, json: bool) -> Resul
             run.kind, run.first, run.last, run.generation, run.process
         );
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Where each source whose event time is read stands in it, and each of its ranges.
+fn watermark_lines(marks: &BTreeMap<String, Watermarks>) -> Vec<String> {
+    let at = |at_ms| match at_ms {
+        0 => "none yet".to_owned(),
+        at_ms => written_time(at_ms),
+    };
+    let mut lines = Vec::new();
+    for (source, stands) in marks {
+        lines.push(format!(
+            "watermark of {source}: {}",
+            at(stands.watermark_ms)
+        ));
+        for (range, mark) in &stands.ranges {
+            let idle = if mark.idle { ", idle" } else { "" };
+            lines.push(format!("  {range:<20} {}{idle}", at(mark.at_ms)));
+        }
+    }
+    lines
 }
 
 async fn verify(store: &CheckpointStore, json: bool) -> Result<ExitCode> {
@@ -273,4 +302,23 @@ async fn collect(
         println!("{} of {} objects deleted", report.deleted, report.listed);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watermarks_are_told_by_source_and_range() {
+        let marks = r#"{"orders":{"watermark_ms":1769817600000,"ranges":{
+            "-80":{"at_ms":1769817600500,"idle":false},"80-FF":{"at_ms":0,"idle":true}}}}"#;
+        let marks = serde_json::from_str(marks).expect("as in a commit");
+        let expected = [
+            "watermark of orders: 2026-01-31T00:00:00.000Z",
+            "  -80                  2026-01-31T00:00:00.500Z",
+            "  80-FF                none yet, idle",
+        ];
+        assert_eq!(watermark_lines(&marks), expected);
+        assert!(watermark_lines(&BTreeMap::new()).is_empty());
+    }
 }
