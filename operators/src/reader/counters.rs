@@ -32,6 +32,13 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
+    /// So many documents of a range did not decode, and the run goes on without them.
+    pub(crate) fn undecodable(&self, range: &FeedRangeId, documents: u64) {
+        if let Some(figures) = self.ranges.lock().get(range) {
+            figures.undecodable(documents);
+        }
+    }
+
     /// What is wrong with the present requests of ranges that are read now.
     pub fn troubles(&self) -> BTreeMap<FeedRangeId, Trouble> {
         let ranges = self.ranges.lock();

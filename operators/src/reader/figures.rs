@@ -24,6 +24,9 @@ pub struct RangeStatus {
     pub empty: u64,
     /// What the requests took.
     pub spent: Spent,
+    /// Documents that did not decode and that the run goes on without. They are decoded when their page is attached: those of a reader
+    /// that has ended by then are counted for the source alone.
+    pub decode_errors: u64,
     /// Changes that are yet to be read, as the service estimated with its last answer; see [`Page::remaining`].
     pub remaining: Option<u64>,
     /// How far behind the range is at most: everything written so long ago is read. The time since the service was last asked and
@@ -112,6 +115,11 @@ impl RangeFigures {
         if moved {
             seen.moved_at = now;
         }
+    }
+
+    /// So many documents did not decode.
+    pub(crate) fn undecodable(&self, documents: u64) {
+        self.0.lock().status.decode_errors += documents;
     }
 
     /// Where the range stands in event time.

@@ -127,6 +127,10 @@ impl<D> Attacher<D> {
                 self.parts.ledger.page_attached(to.epoch, arrival.bytes);
             }
             let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            if !undecodable.is_empty() {
+                let counters = &self.parts.counters;
+                counters.undecodable(&arrival.range, undecodable.len() as u64);
+            }
             to.undecodable.extend(undecodable);
             to.records.extend(arrival.page.records);
             to.receipts.extend(arrival.page.receipt);

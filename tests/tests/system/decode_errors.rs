@@ -10,7 +10,7 @@ use tidefeed_operators::dead_letter::MemoryDeadLetters;
 use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_tests::place::differences;
 use tidefeed_tests::views::recompute;
-use tidefeed_tests::{LettersShop, Order, Shop, config_with_letters, views};
+use tidefeed_tests::{LettersShop, Order, Shop, config_with_letters, until, views};
 
 fn run(
     place: &LettersShop,
@@ -66,6 +66,31 @@ fn a_document_that_does_not_decode_ends_the_run_and_is_named() {
     mend(&place.shop, "o7", 5);
     run(&place, &store, 2, DecodeErrors::Fail).expect("ends well");
     assert_right(&place.shop, 1);
+}
+
+#[test]
+fn documents_that_do_not_decode_are_counted_for_their_range() {
+    let (shop, letters) = (Shop::new(1), Arc::default());
+    let place = LettersShop { shop, letters };
+    let mut config = config_with_letters(2);
+    let source = config.source.get_mut("orders").expect("the source");
+    source.on_decode_error = DecodeErrors::Skip;
+    let job = Job::new("shop", config, place.clone(), views);
+    let store = CheckpointStore::in_memory("shop");
+    let job = job.checkpoint_store(store).start().expect("starts");
+    for number in 0..3 {
+        spoil(&place.shop, &format!("o{number}"), 1);
+    }
+    let of_ranges = || {
+        let status = job.status();
+        let ranges = status.ranges["orders"].values();
+        ranges.map(|range| range.decode_errors).collect::<Vec<_>>()
+    };
+    until("the documents", || of_ranges().iter().sum::<u64>() == 3);
+    let with_any = of_ranges().iter().filter(|errors| **errors > 0).count();
+    assert_eq!(with_any, 1, "they have the same partition key");
+    job.finish_when_caught_up();
+    assert_eq!(job.join().expect("ends well").decode_errors, 3);
 }
 
 /// Orders are spoiled and mended at random, between runs and in them, with restarts and batches that fail half way.
