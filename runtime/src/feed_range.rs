@@ -15,7 +15,7 @@ pub struct FeedRangeId(pub String);
 
 impl fmt::Display for FeedRangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 

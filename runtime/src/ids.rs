@@ -29,12 +29,26 @@ pub struct ContinuationToken(pub String);
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FeedRangeId;
+
+    /// The columns of `checkpoints list` and `show` were not below each other.
+    #[test]
+    fn they_are_as_wide_as_they_are_asked_to_be() {
+        let range = FeedRangeId("-80".to_owned());
+        let row = format!("{:>3}|{:>4}|{range:<5}|", Generation(7), Epoch(12));
+        assert_eq!(row, "  7|  12|-80  |");
     }
 }
