@@ -222,6 +222,7 @@ impl Connect for Cosmos {
             deleted: config.deleted.clone(),
             on_expired: config.on_expired,
             keep_system_properties: config.kept_properties(),
+            fields: config.kept_fields(),
             ..defaults
         };
         Ok(Arc::new(adapter::CosmosFeed::new(container, feed)?))

@@ -71,6 +71,8 @@ pub use {differential_dataflow, timely};
 pub mod prelude {
     pub use crate::{FinalWindows, Flow, PatchSpec, Result, Strategy, View, Window, Windowed};
     pub use differential_dataflow::operators::*;
+    pub use tidefeed_operators::sum_by::SumBy;
+    pub use tidefeed_operators::top_k::TopK;
 }
 
 /// The README's example, compiled.

@@ -176,15 +176,19 @@ impl Plan {
             None => format!("{database}/{container}"),
         };
         let source = |name: &String| {
-            config
-                .source
-                .get(name)
-                .map_or(String::new(), |s| match s.place() {
-                    Place::Container => place(&s.account, &s.database, &s.container),
-                    // Wherever they are now: the key is what documents are known by.
-                    Place::Files => format!("files by {}", s.key_fields().join(",")),
-                    Place::Posts => format!("posts by {}", s.key_fields().join(",")),
-                })
+            let Some(source) = config.source.get(name) else {
+                return String::new();
+            };
+            let from = match source.place() {
+                Place::Container => place(&source.account, &source.database, &source.container),
+                // Wherever they are now: the key is what documents are known by.
+                Place::Files => format!("files by {}", source.key_fields().join(",")),
+                Place::Posts => format!("posts by {}", source.key_fields().join(",")),
+            };
+            match source.kept_fields() {
+                Some(fields) => format!("{from}, of it {}", fields.join(",")),
+                None => from,
+            }
         };
         let sink = |name: &String| {
             let graph = self.graphs.get(name).map_or("", String::as_str);

@@ -6,6 +6,8 @@
 //! | source | pages become records of an epoch, held until sealed | [`mod@source`] |
 //! | upsert to collection | the newest value of each document, as a differential collection | [`upsert`] |
 //! | stateful | state by key that is stepped by each epoch's changes, and checkpointed | [`stateful`], [`keyed`] |
+//! | sum by | sums by key, kept up to date | [`sum_by`](mod@sum_by) |
+//! | top k | the first values of each key, kept up to date | [`top_k`](mod@top_k) |
 //! | valid, window | rows that come and go by time, and windows over the times that rows carry | [`time`] |
 //! | encode | rows become JSON documents with their keys | [`document`] |
 //! | fold | epochs become one net change per document | [`mod@fold`] |
@@ -37,15 +39,20 @@ pub mod moves;
 pub mod one_row;
 pub mod portable;
 pub mod progress;
+mod projection;
 mod properties;
 pub mod reader;
 pub mod reconcile;
 pub mod record_key;
+mod records_writer;
+mod scan;
 pub mod sink;
 pub mod source;
 pub mod stateful;
 pub mod strategy;
+pub mod sum_by;
 pub mod target;
 pub mod time;
+pub mod top_k;
 pub mod unique;
 pub mod upsert;

@@ -25,12 +25,18 @@ pub(crate) fn string_property(body: &[u8], name: &str) -> Option<Box<str>> {
 
 /// Writes an object of all `properties` but those with these names.
 pub(crate) fn write_without(out: &mut Vec<u8>, properties: &[Property<'_>], names: &[&str]) {
+    write_some(out, properties, |name| !names.contains(&name));
+}
+
+/// Writes an object of the `properties` whose names are `kept`.
+pub(crate) fn write_some(
+    out: &mut Vec<u8>,
+    properties: &[Property<'_>],
+    kept: impl Fn(&str) -> bool,
+) {
     out.push(b'{');
     let mut first = true;
-    for (name, value) in properties {
-        if names.contains(&name.as_ref()) {
-            continue;
-        }
+    for (name, value) in properties.iter().filter(|(name, _)| kept(name)) {
         if !std::mem::take(&mut first) {
             out.push(b',');
         }

@@ -6,10 +6,12 @@
 //! missing in some.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::Value as Json;
+use smallvec::{SmallVec, smallvec};
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::document::{fields_of, partition_key_json, values_at};
+use crate::scan::{Kind, Scanned, Value};
 
 /// The fields that make the keys of a source's documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl KeyFields {
         let mut key = Vec::with_capacity(values.len());
         for (value, name) in values.into_iter().zip(&self.names) {
             match value {
-                Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
+                Some(value @ (Json::String(_) | Json::Number(_) | Json::Bool(_))) => {
                     key.push(value)
                 }
                 found => {
@@ -69,9 +71,57 @@ impl KeyFields {
     }
 }
 
+/// Looks for the fields of a key in a scan.
+pub(crate) struct ScannedKey<'k, 'a> {
+    key: &'k KeyFields,
+    values: SmallVec<[Option<Value<'a>>; 2]>,
+}
+
+impl KeyFields {
+    /// Looks for them in a scan that begins.
+    pub(crate) fn scanned<'a>(&self) -> ScannedKey<'_, 'a> {
+        ScannedKey {
+            key: self,
+            values: smallvec![None; self.paths.len()],
+        }
+    }
+}
+
+impl<'a> ScannedKey<'_, 'a> {
+    /// Takes note of a property.
+    pub(crate) fn see(&mut self, (name, value): Scanned<'a>) {
+        for (path, found) in self.key.paths.iter().zip(&mut self.values) {
+            // One that leads deeper is found by a parser.
+            if let [field] = path.as_slice()
+                && field.as_bytes() == name
+            {
+                *found = Some(value);
+            }
+        }
+    }
+
+    /// Writes the key, or nothing: a value that is not in its only form is a parser's.
+    pub(crate) fn write(&self, to: &mut Vec<u8>) -> bool {
+        let one_form = |value: &Option<Value<'_>>| {
+            let kind = value.map(|value| value.kind);
+            matches!(kind, Some(Kind::Plain | Kind::Integer | Kind::Boolean))
+        };
+        if !self.values.iter().all(one_form) {
+            return false;
+        }
+        for (at, value) in self.values.iter().flatten().enumerate() {
+            to.push(if at == 0 { b'[' } else { b',' });
+            to.extend_from_slice(value.text);
+        }
+        to.push(b']');
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::{Scan, scan};
 
     fn key(paths: &[&str], document: &str) -> Result<String> {
         let paths: Vec<_> = paths.iter().map(|path| (*path).to_owned()).collect();
@@ -85,6 +135,51 @@ mod tests {
         let document = r#"{"id": 2.0, "x": [1], "at": {"customer": "c"}}"#;
         assert_eq!(key(&two, document).expect("a key"), r#"["c",2]"#);
         assert_eq!(key(&["/id"], r#"{"id":true}"#).expect("a key"), "[true]");
+    }
+
+    /// A key that a scan finds is the one that a parser finds.
+    #[test]
+    fn a_scanned_key_is_the_same() {
+        let paths = ["/a".to_owned(), "/b".to_owned()];
+        let key = KeyFields::new("source.s.key", &paths).expect("paths");
+        let values = [
+            r#""x""#,
+            r#""\/""#,
+            r#""é\n""#,
+            "0",
+            "-0",
+            "7",
+            "-7",
+            "1e3",
+            "2.0",
+            "true",
+            "null",
+            "[]",
+            "9007199254740993",
+            "123456789012345",
+            "\"\u{7f}\"",
+            r#""""#,
+        ];
+        let mut scanned = 0;
+        for a in values {
+            for b in values {
+                for document in [
+                    format!(r#"{{"a":{a},"b":{b}}}"#),
+                    format!(r#"{{"b":{b},"x":1,"a":1,"a":{a}}}"#),
+                ] {
+                    let mut found = key.scanned();
+                    let end = scan(document.as_bytes(), |property| found.see(property));
+                    assert_eq!(end, Scan::Whole, "{document}");
+                    let mut text = Vec::new();
+                    if found.write(&mut text) {
+                        let parsed = key.key_of(document.as_bytes()).expect("a key");
+                        assert_eq!(text, parsed, "{document}");
+                        scanned += 1;
+                    }
+                }
+            }
+        }
+        assert!(scanned >= 50, "{scanned}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 use tidefeed_runtime::bridge::{Inbox, Waker};
 use tidefeed_runtime::dataflow::Report;
 use tidefeed_runtime::failpoint::Step;
@@ -51,8 +52,11 @@ use crate::reader::{Arrival, SourceCounters};
 use attach::{Attached, Attacher, Progress};
 
 /// A document's identity within its source: partition key and id, as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct DocumentKey(Box<[u8]>);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocumentKey(SmallVec<[u8; SHORT_KEY]>);
+
+/// Bytes of a key that is kept in place. Most keys made of one short field are; the others are an allocation each.
+const SHORT_KEY: usize = 24;
 
 impl DocumentKey {
     /// The key as JSON.
@@ -63,7 +67,20 @@ impl DocumentKey {
 
 impl From<&Bytes> for DocumentKey {
     fn from(key: &Bytes) -> Self {
-        DocumentKey(key.as_ref().into())
+        DocumentKey(SmallVec::from_slice(key))
+    }
+}
+
+impl Serialize for DocumentKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DocumentKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let key = <&[u8]>::deserialize(deserializer)?;
+        Ok(DocumentKey(SmallVec::from_slice(key)))
     }
 }
 

@@ -84,6 +84,29 @@ pub struct Change<V> {
 }
 
 impl<'scope, V: Clone + DeserializeOwned + 'static> Upserts<'scope, V> {
+    /// The collection of all documents, each of which is written once: nothing is kept of them, so nothing is ever retracted. Of a
+    /// document that is written again both versions are in the collection, until the run ends.
+    pub fn append_only(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
+        let name = format!("AppendOnly: {name}");
+        let rows = self
+            .records
+            .binary(self.unsealed, Pipeline, Pipeline, &name, |_cap, _info| {
+                move |input, unsealed, output| {
+                    // It carries nothing, but an input must be read.
+                    unsealed.for_each(|_, _| {});
+                    input.for_each(|cap, upserts| {
+                        let row = |(_, value, epoch): Upsert<V>| {
+                            value.map(|value| (value.into_value(), epoch, 1))
+                        };
+                        output
+                            .session(&cap)
+                            .give_iterator(upserts.drain(..).filter_map(row));
+                    });
+                }
+            });
+        rows.as_collection()
+    }
+
     /// The changes as a plain stream, in the order of their feed ranges, each in its epoch. The stream's frontier does not pass an
     /// epoch before that is sealed (I1).
     pub fn changes(self, name: &str) -> StreamVec<'scope, u64, Change<V>> {

@@ -57,7 +57,7 @@ impl SourceConfig {
         };
         use Place::{Container, Files, Posts};
         let place = self.place();
-        let keys: [(&str, bool, &[Place]); 22] = [
+        let keys: [(&str, bool, &[Place]); 23] = [
             ("account", self.account.is_some(), &[Container]),
             ("database", !self.database.is_empty(), &[Container]),
             ("container", !self.container.is_empty(), &[Container]),
@@ -92,6 +92,7 @@ impl SourceConfig {
             ),
             ("answer_ms", self.answer_ms.is_some(), &[Posts]),
             ("key", self.key.is_some(), &[Files, Posts]),
+            ("fields", self.fields.is_some(), &[Container, Files]),
         ];
         for (key, set, places) in keys {
             if set && !places.contains(&place) {
@@ -164,6 +165,7 @@ impl SourceConfig {
             },
             format: self.format,
             key: self.key_fields(),
+            fields: self.kept_fields(),
             types: self.types.clone(),
             follow: self.follow,
             partitioned: self.partitioned,

@@ -9,8 +9,8 @@ use tidefeed_operators::source::{DocumentKey, Upserts, source};
 use tidefeed_operators::time::watermark::watermark;
 use tidefeed_operators::upsert::{Change, UpsertToCollection};
 use tidefeed_runtime::{Error, ErrorKind, Result};
-use timely::dataflow::StreamVec;
 use timely::dataflow::operators::vec::ToStream;
+use timely::dataflow::{Scope, StreamVec};
 
 use super::{Flow, Mode, View, differs, planned, planned_stream};
 use crate::graph::source_name;
@@ -33,11 +33,30 @@ impl<'scope> Flow<'scope> {
         let source = self.source::<T>(name)?;
         Ok(match source {
             Sourced::Planned => planned(self.scope, &source_name(name)),
-            Sourced::Tried(rows) => {
-                let rows = rows.into_iter().map(|row| (row, 0u64, 1isize));
-                rows.to_stream(self.scope).as_collection()
-            }
+            Sourced::Tried(rows) => tried(self.scope, rows),
             Sourced::Running(upserts) => upserts.upsert_to_collection(name),
+        })
+    }
+
+    /// The documents of `[source.name]`, of which none is ever written again or deleted, such as events with an id of their own: one row
+    /// for each. It takes no memory, and less time than [`change_feed`](Self::change_feed), which keeps every document so that a new
+    /// version can take its place.
+    ///
+    /// The promise is the job's. A document that is written again counts twice in this run and once in the next, whose views are then
+    /// not those of the commit: it does not start, and says so.
+    ///
+    /// # Errors
+    /// `Config` when the job uses the source twice.
+    pub fn append_only_feed<T: DeserializeOwned + ExchangeData>(
+        &mut self,
+        name: &str,
+    ) -> Result<View<'scope, T>> {
+        self.stays_where_it_is_read(name);
+        let source = self.source::<T>(name)?;
+        Ok(match source {
+            Sourced::Planned => planned(self.scope, &source_name(name)),
+            Sourced::Tried(rows) => tried(self.scope, rows),
+            Sourced::Running(upserts) => upserts.append_only(name),
         })
     }
 
@@ -82,12 +101,7 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<StreamVec<'scope, u64, Change<T>>> {
-        // The job sees them where they are read.
-        if let Mode::Run { parts, .. } = &mut self.mode
-            && let Some(source) = parts.sources.get_mut(name)
-        {
-            source.parts.elsewhere = None;
-        }
+        self.stays_where_it_is_read(name);
         let source = self.source::<T>(name)?;
         Ok(match source {
             Sourced::Planned => planned_stream(self.scope, &source_name(name)),
@@ -100,6 +114,15 @@ impl<'scope> Flow<'scope> {
             }
             Sourced::Running(upserts) => upserts.changes(name),
         })
+    }
+
+    /// The job sees the documents of a source on the worker that reads them, and not on one that keeps them.
+    fn stays_where_it_is_read(&mut self, name: &str) {
+        if let Mode::Run { parts, .. } = &mut self.mode
+            && let Some(source) = parts.sources.get_mut(name)
+        {
+            source.parts.elsewhere = None;
+        }
     }
 
     fn source<T: DeserializeOwned + ExchangeData>(
@@ -152,6 +175,12 @@ impl<'scope> Flow<'scope> {
             }
         }
     }
+}
+
+/// Rows to begin with, while the job's code is tried.
+fn tried<'scope, T: Clone + 'static>(scope: Scope<'scope, u64>, rows: Vec<T>) -> View<'scope, T> {
+    let rows = rows.into_iter().map(|row| (row, 0u64, 1isize));
+    rows.to_stream(scope).as_collection()
 }
 
 /// What the job's code gets of a source.

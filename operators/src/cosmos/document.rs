@@ -1,18 +1,17 @@
-//! From a document as the service sends it to a [`Record`].
+//! From a document as the service sends it to a [`Record`](tidefeed_runtime::Record).
 //!
 //! Documents are not made into trees: their properties are looked at as the text that they are, and what is kept is copied as it
-//! stands. The records of a page share one piece of memory.
-
-use std::ops::Range;
+//! stands.
 
 use azure_data_cosmos::models::ChangeFeedMetadata;
-use bytes::Bytes;
 use serde_json::{Map, Value};
-use tidefeed_runtime::{Error, ErrorKind, Record, Result};
+use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use super::feed::DeletedMark;
 use super::partition_key::PartitionKeyPaths;
-use crate::properties::{Property, find, properties, write_without};
+use crate::projection::Projection;
+use crate::properties::{Property, find, properties, write_some};
+use crate::records_writer::RecordsWriter;
 // `_lsn` is there only in the change feed.
 use crate::target::SERVICE_PROPERTIES;
 
@@ -22,49 +21,10 @@ pub(crate) struct DocumentShape {
     keys: PartitionKeyPaths,
     /// System properties that are taken off.
     dropped: Vec<&'static str>,
+    /// Of the others, what is kept.
+    fields: Projection,
     /// Documents with this are not there.
     deleted: Option<DeletedMark>,
-}
-
-/// Records that are being written, one behind the other.
-#[derive(Default)]
-pub(crate) struct RecordsWriter {
-    bytes: Vec<u8>,
-    /// Keys and bodies.
-    written: Vec<(Range<usize>, Option<Range<usize>>)>,
-}
-
-impl RecordsWriter {
-    /// With room for what comes of so many bytes of answer.
-    pub(crate) fn for_answer_of(bytes: usize) -> Self {
-        RecordsWriter {
-            bytes: Vec::with_capacity(bytes),
-            written: Vec::new(),
-        }
-    }
-
-    pub(crate) fn finish(mut self) -> Vec<Record> {
-        self.bytes.shrink_to_fit();
-        let bytes = Bytes::from(self.bytes);
-        let written = self.written.into_iter();
-        written
-            .map(|(key, body)| Record {
-                key: bytes.slice(key),
-                body: body.map(|body| bytes.slice(body)),
-            })
-            .collect()
-    }
-
-    fn removal(&mut self, write_key: impl FnOnce(&mut Vec<u8>)) {
-        let key = self.written_by(write_key);
-        self.written.push((key, None));
-    }
-
-    fn written_by(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        start..self.bytes.len()
-    }
 }
 
 impl DocumentShape {
@@ -90,6 +50,7 @@ impl DocumentShape {
         Ok(DocumentShape {
             keys,
             dropped,
+            fields: Projection::default(),
             deleted: None,
         })
     }
@@ -102,19 +63,23 @@ impl DocumentShape {
         }
     }
 
+    /// The same, where only these properties are kept.
+    pub(super) fn with_fields(self, fields: Projection) -> Self {
+        DocumentShape { fields, ..self }
+    }
+
     /// Writes the document as a record: its key is the JSON array of its partition key values and, last, its id.
     ///
     /// # Errors
     /// [`ErrorKind::Data`] when it has no id, which the service does not allow.
     pub(crate) fn write(&self, document: &[Property<'_>], out: &mut RecordsWriter) -> Result<()> {
         let id = id_of(document)?;
-        let key = out.written_by(|out| self.write_key(out, document, id));
         let deleted = self.deleted.as_ref();
-        let body = match deleted.is_some_and(|mark| mark.is_on(document)) {
-            true => None,
-            false => Some(out.written_by(|out| write_without(out, document, &self.dropped))),
-        };
-        out.written.push((key, body));
+        let deleted = deleted.is_some_and(|mark| mark.is_on(document));
+        let kept = |name: &str| !self.dropped.contains(&name) && self.fields.keeps(name);
+        let body = |out: &mut Vec<u8>| write_some(out, document, kept);
+        let key = |out: &mut Vec<u8>| self.write_key(out, document, id);
+        out.record(key, (!deleted).then_some(body));
         Ok(())
     }
 

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{ErrorKind as IoKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use tidefeed_runtime::{Context, Error, ErrorKind, Record, Result};
+use memchr::memchr_iter;
+use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 
 use super::position::{CHECKED_BYTES, Position, Seen};
 use super::shape::{Columns, Format, Shape};
 use super::split::{CsvRecord, Splitter};
+use crate::records_writer::RecordsWriter;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 128 << 10;
@@ -44,21 +46,18 @@ pub(super) struct OpenFile {
     splitter: Splitter,
     /// Of CSV.
     columns: Option<Columns>,
-    /// From the current record on. What comes before `scanned` was looked at for its end.
     buffer: Vec<u8>,
+    /// Where what was read ends in the buffer.
+    filled: usize,
+    /// Where the current record begins. What comes before `scanned` was looked at for its end.
     start: usize,
     scanned: usize,
+    /// Up to here the buffer is in the next three. They are brought up to the current record when they are asked for, or when the
+    /// buffer is filled: record by record that took a third of the time of reading.
+    noted: usize,
     offset: u64,
     lines: u64,
     seen: Seen,
-}
-
-/// What comes next in a file.
-pub(super) enum Next {
-    /// A record that counts.
-    Record(Record),
-    /// Nothing, or the beginning of a record only.
-    Nothing,
 }
 
 impl OpenFile {
@@ -78,8 +77,10 @@ impl OpenFile {
             splitter: Splitter::Lines,
             columns: None,
             buffer: Vec::new(),
+            filled: 0,
             start: 0,
             scanned: 0,
+            noted: 0,
             offset: 0,
             lines: 0,
             seen: Seen::default(),
@@ -97,7 +98,7 @@ impl OpenFile {
             };
             let columns = Columns::new(header, &shape.types);
             file.columns = Some(columns.map_err(|error| file.at(error))?);
-            file.pass_record();
+            file.start = file.scanned;
         }
         Ok(Some(file))
     }
@@ -126,8 +127,7 @@ impl OpenFile {
             ));
         };
         file.contents = contents;
-        file.buffer.clear();
-        (file.start, file.scanned) = (0, 0);
+        (file.filled, file.start, file.scanned, file.noted) = (0, 0, 0, 0);
         (file.offset, file.lines, file.seen) = (at.offset, at.lines, seen);
         file.check_last_line()?;
         Ok(file)
@@ -143,7 +143,7 @@ impl OpenFile {
             return Ok(());
         }
         self.fill()?;
-        match self.buffer.first() {
+        match self.buffer[..self.filled].first() {
             None | Some(b'\n' | b'\r') => Ok(()),
             Some(_) => Err(self.wrong(&format!(
                 "has more now in line {}, which was its last, without a line break, and was read: end lines with a line break",
@@ -153,7 +153,8 @@ impl OpenFile {
     }
 
     /// Where the reading is.
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&mut self) -> Position {
+        self.note();
         Position {
             file: self.name.clone(),
             offset: self.offset,
@@ -163,42 +164,53 @@ impl OpenFile {
         }
     }
 
-    /// The next record. At the end of what there is, what has no line break counts as a record only if `complete`.
+    /// Adds the next record to the page; false when there is none, or the beginning of one only. At the end of what there is, what
+    /// has no line break counts as a record only if `complete`.
     ///
     /// # Errors
     /// `Data`, naming file and line.
-    pub(super) fn next(&mut self, shape: &Shape, complete: bool) -> Result<Next> {
+    pub(super) fn next(
+        &mut self,
+        shape: &Shape,
+        complete: bool,
+        page: &mut RecordsWriter,
+    ) -> Result<bool> {
+        let before = page.records();
         while self.find_record(complete)? {
-            let record = match (&self.splitter, &self.columns) {
-                (Splitter::Csv(record), Some(columns)) => shape.of_csv(columns, record).map(Some),
+            let added = match (&self.splitter, &self.columns) {
+                (Splitter::Csv(record), Some(columns)) => shape.add_csv(columns, record, page),
                 _ => {
                     let line = &self.buffer[self.start..self.scanned];
                     let mark = "\u{feff}".as_bytes();
-                    let first = self.offset == 0;
-                    shape.of_line(line.strip_prefix(mark).filter(|_| first).unwrap_or(line))
+                    let first = self.offset == 0 && self.noted == self.start;
+                    let plain = line.strip_prefix(mark).filter(|_| first);
+                    shape.add_line(plain.unwrap_or(line), page)
                 }
             };
-            let record = record.map_err(|error| self.at(error))?;
-            self.pass_record();
-            if let Some(record) = record {
-                return Ok(Next::Record(record));
+            added.map_err(|error| self.at(error))?;
+            self.start = self.scanned;
+            // An empty line is none.
+            if page.records() > before {
+                return Ok(true);
             }
         }
-        Ok(Next::Nothing)
+        Ok(false)
     }
 
     /// Finds the end of the current record, and reads on until it is there.
     fn find_record(&mut self, complete: bool) -> Result<bool> {
         self.skip_line_breaks();
         loop {
-            if self.scanned < self.buffer.len() {
-                let (read, found) = self.splitter.read(&self.buffer[self.scanned..]);
+            if self.scanned < self.filled {
+                let unread = &self.buffer[self.scanned..self.filled];
+                let (read, found) = self.splitter.read(unread);
                 self.scanned += read;
                 if found {
                     return Ok(true);
                 }
             }
             if self.scanned - self.start > MAX_RECORD_BYTES {
+                self.note();
                 let line = self.lines + 1;
                 return Err(self.wrong(&format!(
                     "has a record in line {line} that does not end within {MAX_RECORD_BYTES} bytes"
@@ -220,31 +232,33 @@ impl OpenFile {
         if self.scanned > self.start {
             return;
         }
-        let breaks = self.buffer[self.start..].iter();
+        let breaks = self.buffer[self.start..self.filled].iter();
         self.scanned += breaks
             .take_while(|byte| matches!(byte, b'\n' | b'\r'))
             .count();
-        self.pass_record();
-    }
-
-    /// What was scanned is dealt with.
-    fn pass_record(&mut self) {
-        let passed = &self.buffer[self.start..self.scanned];
-        self.seen.push(passed);
-        self.offset += passed.len() as u64;
-        self.lines += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.start = self.scanned;
     }
 
+    /// Notes what is dealt with.
+    fn note(&mut self) {
+        let passed = &self.buffer[self.noted..self.start];
+        self.seen.push(passed);
+        self.offset += passed.len() as u64;
+        self.lines += memchr_iter(b'\n', passed).count() as u64;
+        self.noted = self.start;
+    }
+
     fn fill(&mut self) -> Result<usize> {
-        self.buffer.drain(..self.start);
+        self.note();
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= self.start;
         self.scanned -= self.start;
-        self.start = 0;
-        let length = self.buffer.len();
-        self.buffer.resize(length + READ_BYTES, 0);
-        let read = read_some(&mut self.contents, &mut self.buffer[length..]);
-        self.buffer
-            .truncate(length + read.as_ref().map_or(0, |read| *read));
+        (self.start, self.noted) = (0, 0);
+        if self.buffer.len() < self.filled + READ_BYTES {
+            self.buffer.resize(self.filled + READ_BYTES, 0);
+        }
+        let read = read_some(&mut self.contents, &mut self.buffer[self.filled..]);
+        self.filled += *read.as_ref().unwrap_or(&0);
         read.context(ErrorKind::Data, || format!("cannot read {}", self.name))
     }
 
@@ -255,11 +269,12 @@ impl OpenFile {
 
     /// Whether the file of this name has become another one, or shorter than what was read of it. Of files that are not
     /// compressed.
-    pub(super) fn check_same(&self) -> Result<()> {
+    pub(super) fn check_same(&mut self) -> Result<()> {
         let now = std::fs::metadata(&self.name);
         let now = now.context(ErrorKind::Data, || {
             format!("{} is gone while it is read", self.name)
         })?;
+        self.note();
         if now.len() < self.offset {
             return Err(self.wrong(
                 "is shorter than what was read of it: give new contents a new name; --fresh reads every file again",
@@ -273,7 +288,8 @@ impl OpenFile {
     }
 
     /// The error with the place of the current record.
-    fn at(&self, error: Error) -> Error {
+    fn at(&mut self, error: Error) -> Error {
+        self.note();
         error.wrap(format!("{}, line {}", self.name, self.lines + 1))
     }
 }

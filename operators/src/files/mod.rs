@@ -43,6 +43,7 @@ use self::read::FileReader;
 use self::shape::Shape;
 pub use self::shape::{ColumnType, Format};
 use crate::feed::{ChangeFeed, Page, PageStream, Start};
+use crate::projection::Projection;
 use crate::record_key::KeyFields;
 
 /// Which files, and how they are read.
@@ -54,6 +55,8 @@ pub struct FilesOptions {
     pub format: Option<Format>,
     /// The fields that identify a document.
     pub key: Vec<String>,
+    /// The properties of a document that are kept; `None` keeps all.
+    pub fields: Option<Vec<String>>,
     /// Types of the columns of CSV that do not hold strings.
     pub types: BTreeMap<String, ColumnType>,
     /// Goes on polling for lines and files.
@@ -87,6 +90,7 @@ impl FileFeed {
             shape: Shape {
                 key: KeyFields::new(&format!("{section}.key"), &options.key)?,
                 types: options.types.clone(),
+                fields: Projection::new(&format!("{section}.fields"), options.fields.as_deref())?,
             },
             options,
         })

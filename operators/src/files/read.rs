@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use super::FilesOptions;
-use super::input::{Compression, Next, OpenFile};
+use super::input::{Compression, OpenFile};
 use super::list::FileList;
 use super::position::Position;
 use super::shape::{Format, Shape};
 use crate::feed::Page;
+use crate::records_writer::RecordsWriter;
 
 /// Bytes of records in a page, about; the record that crosses it still goes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -26,6 +27,8 @@ pub(super) struct FileReader {
     /// The current file is gone, so what is left of it is all that there will be.
     gone: bool,
     page_size: usize,
+    /// Bytes of the page before.
+    usual_bytes: usize,
     /// After `position`, in order.
     names: VecDeque<String>,
     current: Option<OpenFile>,
@@ -76,6 +79,7 @@ impl FileReader {
             alone,
             gone: false,
             page_size: options.page_size.max(1),
+            usual_bytes: 0,
             names: VecDeque::new(),
             current: None,
             position,
@@ -105,9 +109,9 @@ impl FileReader {
     /// # Errors
     /// `Data`, naming file and line.
     pub(super) fn page(&mut self) -> Result<Page> {
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let mut page = RecordsWriter::with_capacity(self.usual_bytes);
         let mut caught_up = false;
-        while records.len() < self.page_size && bytes < PAGE_BYTES {
+        while page.records() < self.page_size && page.bytes() < PAGE_BYTES {
             let last = self.is_last_word(&self.position.file);
             let Some(file) = &mut self.current else {
                 caught_up = !self.open_next()?;
@@ -116,19 +120,16 @@ impl FileReader {
                 }
                 continue;
             };
-            match file.next(&self.shape, last)? {
-                Next::Record(record) => {
-                    bytes += record.size_bytes();
-                    records.push(record);
-                }
-                Next::Nothing if last => {
+            match file.next(&self.shape, last, &mut page)? {
+                true => {}
+                false if last => {
                     self.position = Position {
                         ended: true,
                         ..file.position()
                     };
                     self.current = None;
                 }
-                Next::Nothing => {
+                false => {
                     self.gone = self.alone && file.is_gone();
                     if self.gone {
                         continue;
@@ -144,11 +145,12 @@ impl FileReader {
                 }
             }
         }
-        if let Some(file) = &self.current {
+        if let Some(file) = &mut self.current {
             self.position = file.position();
         }
+        self.usual_bytes = page.bytes();
         Ok(Page {
-            records,
+            records: page.finish(),
             caught_up,
             ..Page::at(self.position.token())
         })
@@ -166,7 +168,7 @@ impl FileReader {
         let format = format_of(&name, self.format)?;
         let last = self.is_last_word(&name);
         match OpenFile::begin(&name, format, &self.shape, last)? {
-            Some(file) => {
+            Some(mut file) => {
                 self.position = file.position();
                 self.current = Some(file);
                 Ok(true)

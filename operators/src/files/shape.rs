@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
-use tidefeed_runtime::{Error, ErrorKind, Record, Result};
+use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use super::split::CsvRecord;
+use crate::projection::Projection;
 use crate::record_key::KeyFields;
+use crate::records_writer::RecordsWriter;
+use crate::scan::{Scan, scan};
 
 /// How the contents of a file are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -40,6 +42,8 @@ pub(super) struct Shape {
     pub(super) key: KeyFields,
     /// Of columns that do not hold strings.
     pub(super) types: BTreeMap<String, ColumnType>,
+    /// What is kept of a document.
+    pub(super) fields: Projection,
 }
 
 /// The columns of a file of CSV.
@@ -75,23 +79,41 @@ impl Columns {
 }
 
 impl Shape {
-    /// A line as a document; `None` for an empty one.
+    /// Adds a line as a document; nothing for an empty one.
     ///
     /// # Errors
     /// `Data` when it is no JSON object, or has no key.
-    pub(super) fn of_line(&self, line: &[u8]) -> Result<Option<Record>> {
+    pub(super) fn add_line(&self, line: &[u8], page: &mut RecordsWriter) -> Result<()> {
         let line = line.trim_ascii();
         if line.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        self.document(Bytes::copy_from_slice(line)).map(Some)
+        let scanned = page.body_and_key(|text| {
+            let mut key = self.key.scanned();
+            let mut body = self.fields.begin(line, text);
+            let end = scan(line, |property| {
+                key.see(property);
+                body.see(property);
+            });
+            let body = body.end();
+            match end == Scan::Whole && key.write(text) {
+                true => Ok(body),
+                false => Err(()),
+            }
+        });
+        scanned.or_else(|()| self.add_parsed(line, page))
     }
 
-    /// A record of CSV as a document.
+    /// Adds a record of CSV as a document.
     ///
     /// # Errors
     /// `Data` when it has not as many fields as the header, one does not fit its type, or it has no key.
-    pub(super) fn of_csv(&self, columns: &Columns, record: &CsvRecord) -> Result<Record> {
+    pub(super) fn add_csv(
+        &self,
+        columns: &Columns,
+        record: &CsvRecord,
+        page: &mut RecordsWriter,
+    ) -> Result<()> {
         let Columns(columns) = columns;
         let found = record.fields().count();
         if found != columns.len() {
@@ -107,13 +129,16 @@ impl Shape {
                 .ok_or_else(|| data(format!("{text:?} in column {name} does not fit its type")))?;
             document.insert(name.clone(), value);
         }
-        self.document(Bytes::from(Value::Object(document).to_string()))
+        self.add_parsed(Value::Object(document).to_string().as_bytes(), page)
     }
 
-    fn document(&self, body: Bytes) -> Result<Record> {
-        Ok(Record {
-            key: self.key.key_of(&body)?,
-            body: Some(body),
+    /// Adds a document of any kind, or says what is wrong with it.
+    fn add_parsed(&self, document: &[u8], page: &mut RecordsWriter) -> Result<()> {
+        let key = self.key.key_of(document)?;
+        page.body_and_key(|text| {
+            let body = self.fields.write(document, text)?;
+            text.extend_from_slice(&key);
+            Ok(body)
         })
     }
 }

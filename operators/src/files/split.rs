@@ -1,6 +1,7 @@
 //! Where a record begins and ends in the bytes of a file: lines, or the records of CSV, whose quoted fields may hold line breaks.
 
 use csv_core::ReadRecordResult;
+use memchr::memchr;
 
 /// Finds the ends of records in bytes that come piece by piece. It begins between two records.
 pub(super) enum Splitter {
@@ -26,7 +27,7 @@ impl Splitter {
     /// read.
     pub(super) fn read(&mut self, bytes: &[u8]) -> (usize, bool) {
         match self {
-            Splitter::Lines => match bytes.iter().position(|byte| *byte == b'\n') {
+            Splitter::Lines => match memchr(b'\n', bytes) {
                 Some(at) => (at + 1, true),
                 None => (bytes.len(), false),
             },

@@ -90,6 +90,12 @@ impl EventTimeConfig {
         })
     }
 
+    /// The top-level property that holds it.
+    pub fn property(&self) -> &str {
+        let path = self.path.trim_start_matches('/');
+        path.split_once('/').map_or(path, |(first, _)| first)
+    }
+
     /// Whether it is when Cosmos DB wrote the document, which is then kept in what is read.
     pub fn is_timestamp(&self) -> bool {
         self.path.strip_prefix('/') == Some(TIMESTAMP_PROPERTY)

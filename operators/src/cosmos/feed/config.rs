@@ -30,6 +30,8 @@ pub struct FeedConfig {
     /// System properties to leave in the documents, of `_rid`, `_self`, `_etag`, `_attachments`, `_ts` and `_lsn`. Default
     /// none.
     pub keep_system_properties: Vec<String>,
+    /// The top-level properties of a document that are kept, beside its key; default none: all of them.
+    pub fields: Option<Vec<String>>,
     /// Waits between attempts.
     pub backoff: BackoffConfig,
 }
@@ -43,6 +45,7 @@ impl Default for FeedConfig {
             deleted: None,
             on_expired: OnExpired::default(),
             keep_system_properties: Vec::new(),
+            fields: None,
             backoff: BackoffConfig::default(),
         }
     }

@@ -53,6 +53,7 @@ use self::token::{Saved, SavedPhase, decode};
 use super::container::Container;
 use super::document::DocumentShape;
 use crate::feed::{ChangeFeed, PageStream, Start, Troubles};
+use crate::projection::Projection;
 
 pub(super) use self::config::DeletedMark;
 pub use self::config::{FeedConfig, FeedMode, OnExpired, SoftDelete};
@@ -71,13 +72,14 @@ impl CosmosFeed {
     /// The feed of `container`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `keep_system_properties` names something else, or `deleted` is malformed.
+    /// [`ErrorKind::Config`] when `keep_system_properties` names something else, `deleted` is malformed, or `fields` is empty.
     pub fn new(container: Container, config: FeedConfig) -> Result<Self> {
         let mut shape =
             DocumentShape::new(container.keys().clone(), &config.keep_system_properties)?;
         if let Some(deleted) = &config.deleted {
             shape = shape.with_deleted(deleted.compile()?);
         }
+        shape = shape.with_fields(Projection::new("fields", config.fields.as_deref())?);
         let pacer = |per_second| Arc::new(Mutex::new(Pacer::new(per_second, clock())));
         Ok(CosmosFeed {
             container,

@@ -11,8 +11,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use tidefeed_runtime::{Error, ErrorKind, Record, Result};
 
-use crate::cosmos::document::{DocumentShape, RecordsWriter};
+use crate::cosmos::document::DocumentShape;
 use crate::properties::{PropertiesInto, Property, find};
+use crate::records_writer::RecordsWriter;
 
 /// The changes of a page.
 #[derive(Default)]
@@ -29,7 +30,7 @@ pub(super) struct Changes {
 pub(super) fn changes(page: &[u8], shape: &DocumentShape) -> serde_json::Result<Result<Changes>> {
     let mut reading = Reading {
         shape,
-        records: RecordsWriter::for_answer_of(page.len()),
+        records: RecordsWriter::with_capacity(page.len()),
         item: Vec::new(),
         document: Vec::new(),
         last: None,

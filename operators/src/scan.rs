@@ -1,0 +1,368 @@
+//! The properties of a JSON object where they stand in its text, for documents of the plain kind that most are.
+//!
+//! A scan reads the text once, from left to right, and checks all of it that is JSON's grammar, but builds nothing. It gives up on
+//! whatever is rare: then a parser says what the text is, and what is wrong with it. So a scan may only be wrong in giving up; what it
+//! accepts, serde_json accepts too, with the same names and values. The tests hold it to that.
+
+/// A property: its name without quotes, in which nothing is escaped, and its value as it stands in the text.
+pub(crate) type Scanned<'a> = (&'a [u8], Value<'a>);
+
+/// The text of a value, and of which kind it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Value<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) kind: Kind,
+}
+
+/// Kinds of values, as far as those who scan care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A string in which nothing is escaped.
+    Plain,
+    /// Another string.
+    Escaped,
+    /// A whole number of at most 15 digits, as everybody writes it.
+    Integer,
+    /// Another number.
+    Number,
+    Boolean,
+    Null,
+    /// An array or an object.
+    Nested,
+}
+
+/// How a scan has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// The text is one JSON object, and all of its properties were given.
+    Whole,
+    /// It may be anything; what was given does not count.
+    GivenUp,
+}
+
+/// Gives the properties of the object that `text` is.
+pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
+    if std::str::from_utf8(text).is_err() {
+        return Scan::GivenUp;
+    }
+    match (Cursor { text, at: 0 }).object(give) {
+        Some(()) => Scan::Whole,
+        None => Scan::GivenUp,
+    }
+}
+
+/// A place in the text. Everything is `None` when it is not as it should be.
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn object(mut self, mut give: impl FnMut(Scanned<'a>)) -> Option<()> {
+        self.space();
+        self.expect(b'{')?;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return self.end();
+        }
+        loop {
+            let (name, kind) = self.string()?;
+            if kind != Kind::Plain {
+                return None;
+            }
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            let from = self.at;
+            let kind = self.value()?;
+            let text = &self.text[from..self.at];
+            give((name, Value { text, kind }));
+            self.space();
+            match self.next()? {
+                b',' => self.space(),
+                b'}' => return self.end(),
+                _ => return None,
+            }
+        }
+    }
+
+    fn end(mut self) -> Option<()> {
+        self.space();
+        (self.at == self.text.len()).then_some(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then_some(())
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// What is between the quotes of a string.
+    fn string(&mut self) -> Option<(&'a [u8], Kind)> {
+        self.expect(b'"')?;
+        let from = self.at;
+        let mut kind = Kind::Plain;
+        loop {
+            self.at = end_of_plain(self.text, self.at);
+            match self.next()? {
+                b'"' => return Some((&self.text[from..self.at - 1], kind)),
+                b'\\' => {
+                    kind = Kind::Escaped;
+                    match self.next()? {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                        b'u' => {
+                            let code = self.text.get(self.at..self.at + 4)?;
+                            code.iter().all(u8::is_ascii_hexdigit).then_some(())?;
+                            self.at += 4;
+                        }
+                        _ => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn value(&mut self) -> Option<Kind> {
+        match self.peek()? {
+            b'"' => self.string().map(|(_, kind)| kind),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.literal(b"true", Kind::Boolean),
+            b'f' => self.literal(b"false", Kind::Boolean),
+            b'n' => self.literal(b"null", Kind::Null),
+            b'{' | b'[' => self.nested(),
+            _ => None,
+        }
+    }
+
+    fn literal(&mut self, literal: &[u8], kind: Kind) -> Option<Kind> {
+        self.text[self.at..].starts_with(literal).then(|| {
+            self.at += literal.len();
+            kind
+        })
+    }
+
+    fn number(&mut self) -> Option<Kind> {
+        let minus = self.peek() == Some(b'-');
+        self.at += usize::from(minus);
+        let first = self.peek()?;
+        let digits = self.digits()?;
+        if first == b'0' && digits > 1 {
+            return None;
+        }
+        let mut kind = match digits <= 15 && !(minus && first == b'0') {
+            true => Kind::Integer,
+            false => Kind::Number,
+        };
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+            kind = Kind::Number;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+            kind = Kind::Number;
+        }
+        Some(kind)
+    }
+
+    /// How many digits there are, at least one.
+    fn digits(&mut self) -> Option<usize> {
+        let from = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        (self.at > from).then_some(self.at - from)
+    }
+
+    /// Arrays and objects are a parser's to check.
+    fn nested(&mut self) -> Option<Kind> {
+        let rest = &self.text[self.at..];
+        let mut values =
+            serde_json::Deserializer::from_slice(rest).into_iter::<serde::de::IgnoredAny>();
+        values.next()?.ok()?;
+        self.at += values.byte_offset();
+        Some(Kind::Nested)
+    }
+}
+
+/// The place from `at` on of the first byte that means something in a string: a quote, a backslash, or what must not be there.
+fn end_of_plain(text: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let found = special(u64::from_le_bytes(*eight));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = text[at..].iter();
+    at + rest
+        .take_while(|byte| **byte >= 0x20 && !matches!(**byte, b'"' | b'\\'))
+        .count()
+}
+
+/// Of eight bytes the highest bit of each that means something in a string; above the first of them others may be set as well.
+fn special(eight: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // A subtraction borrows into a byte's highest bit when the byte is smaller than what is subtracted.
+    let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
+    let is = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
+    (is(b'"') | is(b'\\') | below(eight, 0x20)) & HIGH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::properties;
+
+    /// The properties by a scan and by a parser.
+    fn both(text: &[u8]) -> (Option<Vec<(String, String)>>, Option<Vec<(String, String)>>) {
+        let mut scanned = Vec::new();
+        let end = scan(text, |(name, value)| {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
+            scanned.push((text(name), text(value.text)));
+        });
+        let parsed = properties(text).map(|parsed| {
+            let own = |(name, value): (std::borrow::Cow<'_, str>, &serde_json::value::RawValue)| {
+                (name.into_owned(), value.get().to_owned())
+            };
+            parsed.into_iter().map(own).collect()
+        });
+        ((end == Scan::Whole).then_some(scanned), parsed.ok())
+    }
+
+    #[test]
+    fn plain_documents_are_scanned() {
+        let text = r#" { "id" : "a" ,"n":-12,"z":0,"f":1.50,"t":true,"e":"\"x\"", "l":[1,{"a":[]}],"o":{} , "u":null,"ü":"é" } "#;
+        let (scanned, parsed) = both(text.as_bytes());
+        assert!(scanned.is_some(), "it gave up");
+        assert_eq!(scanned, parsed);
+        assert_eq!(both(b"{}").0, Some(Vec::new()));
+    }
+
+    #[test]
+    fn kinds_of_values() {
+        let mut kinds = Vec::new();
+        let text = br#"{"a":"x","b":"\n","c":123456789012345,"d":1234567890123456,"e":-0,"f":0.5,"g":false,"h":null,"i":[]}"#;
+        assert_eq!(scan(text, |(_, value)| kinds.push(value.kind)), Scan::Whole);
+        let expected = [
+            Kind::Plain,
+            Kind::Escaped,
+            Kind::Integer,
+            Kind::Number,
+            Kind::Number,
+            Kind::Number,
+            Kind::Boolean,
+            Kind::Null,
+            Kind::Nested,
+        ];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_is() {
+        for byte in 0..=255u8 {
+            for at in 0..20 {
+                for length in at + 1..22 {
+                    let mut text = vec![b'x'; length];
+                    text[at] = byte;
+                    let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                    let expected = if special { at } else { length };
+                    assert_eq!(
+                        end_of_plain(&text, 0),
+                        expected,
+                        "{byte} at {at} of {length}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// What is accepted is what serde_json finds, whatever is done to the text; most of what is sound is accepted.
+    #[test]
+    fn a_scan_finds_what_a_parser_finds() {
+        let seed = fastrand::u64(..);
+        eprintln!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut accepted, mut sound) = (0, 0);
+        for _ in 0..60_000 {
+            let mut text = object(&mut random, 2).into_bytes();
+            for _ in 0..random.usize(..3) {
+                spoil(&mut text, &mut random);
+            }
+            let (scanned, parsed) = both(&text);
+            accepted += usize::from(scanned.is_some());
+            sound += usize::from(parsed.is_some());
+            if scanned.is_some() {
+                assert_eq!(scanned, parsed, "{:?}", String::from_utf8_lossy(&text));
+            }
+        }
+        // It gives up on names with escapes.
+        assert!(accepted * 3 > sound, "{accepted} of {sound}");
+    }
+
+    fn object(random: &mut fastrand::Rng, depth: usize) -> String {
+        let properties = (0..random.usize(..5)).map(|_| {
+            let name = ["a", "id", "_x", "", "ü", "q\\u0041"][random.usize(..6)];
+            let value = value(random, depth);
+            format!("\"{name}\"{}:{}{value}", space(random), space(random))
+        });
+        let all: Vec<_> = properties.collect();
+        format!("{{{}{}}}", space(random), all.join(","))
+    }
+
+    fn value(random: &mut fastrand::Rng, depth: usize) -> String {
+        match random.u8(..if depth == 0 { 7 } else { 9 }) {
+            0 => format!("\"{}\"", "plain é".repeat(random.usize(..4))),
+            1 => r#""\"\\\/\n\u00e9""#.to_owned(),
+            2 => random.i64(..).to_string(),
+            3 => format!("-{}.{}", random.u8(..), random.u8(..)),
+            4 => ["1e5", "1E400", "0", "-0", "01", "1.", "-"][random.usize(..7)].to_owned(),
+            5 => ["true", "false", "null", "nul", "truex"][random.usize(..5)].to_owned(),
+            6 => r#""\n\t""#.to_owned(),
+            7 => object(random, depth - 1),
+            _ => format!(
+                "[{},{}]",
+                value(random, depth - 1),
+                value(random, depth - 1)
+            ),
+        }
+    }
+
+    fn space(random: &mut fastrand::Rng) -> &'static str {
+        ["", "", " ", "\n\t", "\r"][random.usize(..5)]
+    }
+
+    fn spoil(text: &mut Vec<u8>, random: &mut fastrand::Rng) {
+        if text.is_empty() {
+            return;
+        }
+        let at = random.usize(..text.len());
+        let other = b"\"\\{}[]:,0 -e\x01\xff"[random.usize(..14)];
+        match random.u8(..3) {
+            0 => text[at] = other,
+            1 => text.insert(at, other),
+            _ => {
+                text.remove(at);
+            }
+        }
+    }
+}
