@@ -100,11 +100,17 @@ def by_segment():
     return totals(joined, pw.this.segment)
 
 
+@pw.udf(deterministic=True)
+def first_orders(ordered: tuple) -> tuple:
+    """The first of a region's orders; expressions have no slices."""
+    return ordered[:TOP]
+
+
 def top_by_region():
     """w4: one row for each region, with its ten largest orders."""
     orders = latest_orders().select(pw.this.region, order=pw.make_tuple(-pw.this.amount, pw.this.order))
     sorted_orders = orders.groupby(pw.this.region).reduce(key=pw.this.region, all=pw.reducers.sorted_tuple(pw.this.order))
-    return sorted_orders.select(pw.this.key, top=pw.this.all[:TOP])
+    return sorted_orders.select(pw.this.key, top=first_orders(pw.this.all))
 
 
 def view():
