@@ -144,7 +144,7 @@ def replace_between(path, name, text):
         file.write(f"{before}{start}\n\n{text}\n\n{end}{after}")
 
 
-LEFT, RIGHT, BAR, TITLE = 250, 760, 18, 34
+LEFT, RIGHT, BAR, TITLE = 310, 820, 18, 26
 STYLE = """
 text { font: 12px sans-serif; fill: #1f2328 } .title { font-weight: bold } .axis { stroke: #8c959f }
 .tidefeed { fill: #0969da } .floor { fill: #8c959f } .peer { fill: #bc4c00 } .off { fill-opacity: 0.45 }
@@ -176,7 +176,7 @@ def plot(figures):
             continue
         most = max(row.rate for _, row, _ in rows)
         parts.append(f'<text class="title" x="10" y="{y + 16}">{TITLES[workload]}, events/s</text>')
-        y += TITLE - 8
+        y += TITLE
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{LEFT}" y1="{y}" y2="{y + len(rows) * BAR}"/>')
         for label, row, style in rows:
             width = (RIGHT - LEFT - 60) * row.rate / most

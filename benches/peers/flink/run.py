@@ -17,6 +17,7 @@ def main():
     """The command."""
     parser = launcher.parser(__doc__)
     parser.add_argument("--state", choices=["hashmap", "rocksdb"], default="hashmap")
+    parser.add_argument("--latest", choices=["version", "arrival"], default="version", help="which version of a key is the latest")
     args = parser.parse_args()
     checkpoint = launcher.checkpoint_directory(args)
     with tempfile.TemporaryDirectory(prefix="flink-") as scratch:
@@ -28,6 +29,7 @@ def main():
             "PARALLELISM": str(args.workers),
             "CHECKPOINT": checkpoint or "",
             "STATE": args.state,
+            "LATEST": args.latest,
             "SCRATCH": scratch,
             "FLINK_LOG_DIR": scratch,
         }
