@@ -201,6 +201,27 @@ class Comparison(unittest.TestCase):
         json.dumps(report.one_line(figures, targets(figures, {})))
         self.assertEqual(report.plot(figures).count("<rect"), 4 * (2 * (len(SYSTEMS) - 1) + 1))
 
+    def test_docs_keep_what_is_around_a_table(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "page.md")
+            start, end = "<!-- growth: written by benches/run -->", "<!-- end of growth -->"
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"before\n{start}\nold\n{end}\nafter\n")
+            report.replace_between(path, "growth", "new")
+            with open(path, encoding="ascii") as file:
+                self.assertEqual(file.read(), f"before\n{start}\n\nnew\n\n{end}\nafter\n")
+            with self.assertRaises(SystemExit):
+                report.replace_between(path, "comparison", "new")
+
+    def test_who_reads_in_parallel_gets_two_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            write_data(os.path.join(folder, "data"), 10, SEED)
+            for c in configurations(SYSTEMS, WORKLOADS):
+                command = c.command(os.path.join(folder, "data"), "CHECKPOINT", "OUT")
+                split = any(part.endswith("orders.split2") for part in command)
+                self.assertEqual(split, c.system == "tidefeed" or (c.workers == 2 and c.system != "pathway"), command)
+                self.assertEqual("CHECKPOINT" in command, c.recovery, command)
+
 
 if __name__ == "__main__":
     unittest.main()
