@@ -50,7 +50,7 @@ def machine():
     memory = int(first_match(r"^MemTotal:\s+(\d+)", "/proc/meminfo")) / 2**20
     return (
         f"{os.cpu_count()} cores of {first_match(r'^model name.*: (.*)$', '/proc/cpuinfo')}, {memory:.0f} GB, "
-        f"Linux {platform.release()}"
+        f"Linux {'.'.join(platform.release().split('.')[:2])}"
     )
 
 
