@@ -24,7 +24,7 @@ GUARANTEES = {
     "tidefeed": ("maintained by epoch", "exactly-once effect: records and positions sealed by epoch, commits"),
     "floor": ("once, at the end", None),
     "bytewax": ("once, at the end", "state and positions every second; output at least once"),
-    "pathway": ("by commit; files are one commit", "the input every second, computed again after a crash; at least once"),
+    "pathway": ("by commit", "the input every second, computed again after a crash; at least once"),
     "flink": ("maintained by mini-batch", "exactly-once state: a checkpoint every second"),
 }
 

@@ -87,7 +87,7 @@ def cells(row, figures):
         *start,
         short(row.rate),
         short(row.wall_rate),
-        f"{row.median('cpu_s'):.1f}",
+        f"{row.median('cpu_s'):.2f}",
         f"{row.median('memory_one_mb'):.0f} / {row.median('memory_tree_mb'):.0f}",
         configuration.guarantees,
         times(figures.to_peer(row)),
