@@ -87,10 +87,8 @@ def of_bytewax():
     yield Configuration("bytewax", "w1", 1, True)
     for recovery in (False, True):
         yield Configuration("bytewax", "w1", 2, recovery)
-    for workload in WORKLOADS[1:]:
-        yield Configuration("bytewax", workload, 2, False)
-        # A state object is saved whole: more of them than without recovery, and fewer than orders.
-        yield Configuration("bytewax", workload, 2, True, ("--shards", "2048"))
+    for workload, recovery in itertools.product(WORKLOADS[1:], (False, True)):
+        yield Configuration("bytewax", workload, 2, recovery)
 
 
 def of_pathway():
