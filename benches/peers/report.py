@@ -59,7 +59,7 @@ def versions(systems):
     result = {"python": platform.python_version(), "rust": output_of("rustc", "--version").removeprefix("rustc ")}
     changed = "-changed" if output_of("git", "status", "--porcelain", "--untracked-files=no") else ""
     result["tidefeed"] = output_of("git", "rev-parse", "--short", "HEAD") + changed
-    for system in set(systems) & set(OTHERS):
+    for system in (system for system in OTHERS if system in systems):
         result[system] = first_match(r"^[\w-]+==(.*)$", os.path.join(PEERS, system, "requirements.txt"))
     if "flink" in systems:
         java = os.path.join(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
