@@ -77,13 +77,18 @@ pub(crate) struct Writing<'p, 't> {
 
 impl Writing<'_, '_> {
     /// Writes a property, if it is kept.
-    pub(crate) fn see(&mut self, (name, value): Scanned<'_>) {
+    pub(crate) fn see(&mut self, property: Scanned<'_>) {
         let Some(fields) = self.fields else { return };
-        if !fields.iter().any(|field| field.as_bytes() == name) {
+        if !fields.iter().any(|field| property.is(field)) {
             return;
         }
+        let Scanned { name, value, whole } = property;
         if self.to.len() > self.from + 1 {
             self.to.push(b',');
+        }
+        // Two quotes and a colon: there is no space between them.
+        if whole.len() == name.len() + value.text.len() + 3 {
+            return self.to.extend_from_slice(whole);
         }
         self.to.push(b'"');
         self.to.extend_from_slice(name);

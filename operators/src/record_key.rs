@@ -89,13 +89,13 @@ impl KeyFields {
 
 impl<'a> ScannedKey<'_, 'a> {
     /// Takes note of a property.
-    pub(crate) fn see(&mut self, (name, value): Scanned<'a>) {
+    pub(crate) fn see(&mut self, property: Scanned<'a>) {
         for (path, found) in self.key.paths.iter().zip(&mut self.values) {
             // One that leads deeper is found by a parser.
             if let [field] = path.as_slice()
-                && field.as_bytes() == name
+                && property.is(field)
             {
-                *found = Some(value);
+                *found = Some(property.value);
             }
         }
     }

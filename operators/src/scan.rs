@@ -4,8 +4,15 @@
 //! whatever is rare: then a parser says what the text is, and what is wrong with it. So a scan may only be wrong in giving up; what it
 //! accepts, serde_json accepts too, with the same names and values. The tests hold it to that.
 
-/// A property: its name without quotes, in which nothing is escaped, and its value as it stands in the text.
-pub(crate) type Scanned<'a> = (&'a [u8], Value<'a>);
+/// A property as it stands in the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scanned<'a> {
+    /// Its name without quotes, in which nothing is escaped.
+    pub(crate) name: &'a [u8],
+    pub(crate) value: Value<'a>,
+    /// Both, with what is between them.
+    pub(crate) whole: &'a [u8],
+}
 
 /// The text of a value, and of which kind it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +49,15 @@ pub(crate) enum Scan {
 
 /// Gives the properties of the object that `text` is.
 pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
-    if std::str::from_utf8(text).is_err() {
-        return Scan::GivenUp;
-    }
-    match (Cursor { text, at: 0 }).object(give) {
-        Some(()) => Scan::Whole,
-        None => Scan::GivenUp,
+    let mut cursor = Cursor {
+        text,
+        at: 0,
+        ascii: true,
+    };
+    let object = cursor.object(give).is_some();
+    match object && (cursor.ascii || std::str::from_utf8(text).is_ok()) {
+        true => Scan::Whole,
+        false => Scan::GivenUp,
     }
 }
 
@@ -55,10 +65,22 @@ pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
 struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
+    /// Whether no string so far has more than ASCII in it; elsewhere there can be nothing else.
+    ascii: bool,
+}
+
+impl Scanned<'_> {
+    /// Whether this is its name.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        // Most names differ in length or beginning, which is found without a call.
+        self.name.len() == name.len()
+            && self.name.first() == name.as_bytes().first()
+            && self.name == name.as_bytes()
+    }
 }
 
 impl<'a> Cursor<'a> {
-    fn object(mut self, mut give: impl FnMut(Scanned<'a>)) -> Option<()> {
+    fn object(&mut self, mut give: impl FnMut(Scanned<'a>)) -> Option<()> {
         self.space();
         self.expect(b'{')?;
         self.space();
@@ -67,6 +89,7 @@ impl<'a> Cursor<'a> {
             return self.end();
         }
         loop {
+            let begin = self.at;
             let (name, kind) = self.string()?;
             if kind != Kind::Plain {
                 return None;
@@ -77,7 +100,11 @@ impl<'a> Cursor<'a> {
             let from = self.at;
             let kind = self.value()?;
             let text = &self.text[from..self.at];
-            give((name, Value { text, kind }));
+            give(Scanned {
+                name,
+                value: Value { text, kind },
+                whole: &self.text[begin..self.at],
+            });
             self.space();
             match self.next()? {
                 b',' => self.space(),
@@ -87,7 +114,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn end(mut self) -> Option<()> {
+    fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.text.len()).then_some(())
     }
@@ -132,6 +159,11 @@ impl<'a> Cursor<'a> {
                         }
                         _ => return None,
                     }
+                }
+                0x80.. => {
+                    self.ascii = false;
+                    let rest = self.text[self.at..].iter();
+                    self.at += rest.take_while(|byte| !byte.is_ascii()).count();
                 }
                 _ => return None,
             }
@@ -195,6 +227,8 @@ impl<'a> Cursor<'a> {
     /// Arrays and objects are a parser's to check.
     fn nested(&mut self) -> Option<Kind> {
         let rest = &self.text[self.at..];
+        // Its strings may have any text in them.
+        self.ascii = false;
         let mut values =
             serde_json::Deserializer::from_slice(rest).into_iter::<serde::de::IgnoredAny>();
         values.next()?.ok()?;
@@ -203,7 +237,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The place from `at` on of the first byte that means something in a string: a quote, a backslash, or what must not be there.
+/// The place from `at` on of the first byte that means something in a string: a quote, a backslash, what must
+/// not be there, or what is not ASCII.
 fn end_of_plain(text: &[u8], mut at: usize) -> usize {
     while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let found = special(u64::from_le_bytes(*eight));
@@ -212,10 +247,8 @@ fn end_of_plain(text: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    let rest = text[at..].iter();
-    at + rest
-        .take_while(|byte| **byte >= 0x20 && !matches!(**byte, b'"' | b'\\'))
-        .count()
+    let plain = |byte: &&u8| matches!(**byte, 0x20..0x80) && !matches!(**byte, b'"' | b'\\');
+    at + text[at..].iter().take_while(plain).count()
 }
 
 /// Of eight bytes the highest bit of each that means something in a string; above the first of them others may be set as well.
@@ -225,7 +258,7 @@ fn special(eight: u64) -> u64 {
     // A subtraction borrows into a byte's highest bit when the byte is smaller than what is subtracted.
     let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
     let is = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
-    (is(b'"') | is(b'\\') | below(eight, 0x20)) & HIGH
+    (is(b'"') | is(b'\\') | below(eight, 0x20) | eight) & HIGH
 }
 
 #[cfg(test)]
@@ -236,7 +269,7 @@ mod tests {
     /// The properties by a scan and by a parser.
     fn both(text: &[u8]) -> (Option<Vec<(String, String)>>, Option<Vec<(String, String)>>) {
         let mut scanned = Vec::new();
-        let end = scan(text, |(name, value)| {
+        let end = scan(text, |Scanned { name, value, .. }| {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
             scanned.push((text(name), text(value.text)));
         });
@@ -262,7 +295,10 @@ mod tests {
     fn kinds_of_values() {
         let mut kinds = Vec::new();
         let text = br#"{"a":"x","b":"\n","c":123456789012345,"d":1234567890123456,"e":-0,"f":0.5,"g":false,"h":null,"i":[]}"#;
-        assert_eq!(scan(text, |(_, value)| kinds.push(value.kind)), Scan::Whole);
+        assert_eq!(
+            scan(text, |found| kinds.push(found.value.kind)),
+            Scan::Whole
+        );
         let expected = [
             Kind::Plain,
             Kind::Escaped,
@@ -284,7 +320,7 @@ mod tests {
                 for length in at + 1..22 {
                     let mut text = vec![b'x'; length];
                     text[at] = byte;
-                    let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                    let special = !matches!(byte, 0x20..0x80) || byte == b'"' || byte == b'\\';
                     let expected = if special { at } else { length };
                     assert_eq!(
                         end_of_plain(&text, 0),

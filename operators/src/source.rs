@@ -42,6 +42,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::Activator;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::decode::DecodeErrors;
 use crate::enumerator::Released;
@@ -53,7 +54,11 @@ use attach::{Attached, Attacher, Progress};
 
 /// A document's identity within its source: partition key and id, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DocumentKey(SmallVec<[u8; SHORT_KEY]>);
+pub struct DocumentKey {
+    /// Of the bytes: it chooses the document's worker there and its place here.
+    hash: u64,
+    bytes: SmallVec<[u8; SHORT_KEY]>,
+}
 
 /// Bytes of a key that is kept in place. Most keys made of one short field are; the others are an allocation each.
 const SHORT_KEY: usize = 24;
@@ -61,26 +66,37 @@ const SHORT_KEY: usize = 24;
 impl DocumentKey {
     /// The key as JSON.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn new(bytes: &[u8]) -> Self {
+        DocumentKey {
+            hash: xxh3_64(bytes),
+            bytes: SmallVec::from_slice(bytes),
+        }
     }
 }
 
 impl From<&Bytes> for DocumentKey {
     fn from(key: &Bytes) -> Self {
-        DocumentKey(SmallVec::from_slice(key))
+        DocumentKey::new(key)
     }
 }
 
 impl Serialize for DocumentKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(&self.bytes)
     }
 }
 
 impl<'de> Deserialize<'de> for DocumentKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let key = <&[u8]>::deserialize(deserializer)?;
-        Ok(DocumentKey(SmallVec::from_slice(key)))
+        Ok(DocumentKey::new(key))
     }
 }
 

@@ -26,7 +26,6 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::portable::Portable;
 use crate::source::{DocumentKey, Upsert, Upserts};
@@ -53,11 +52,6 @@ impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, 
                     move |(input, frontier), (unsealed, _), output| {
                         // It carries nothing, but an input must be read.
                         unsealed.for_each(|_, _| {});
-                        input.for_each(|cap, upserts| {
-                            let at = waiting.entry(*cap.time());
-                            let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
-                            waiting.append(upserts);
-                        });
                         let bound = frontier.frontier().as_option().copied();
                         while let Some(first) = waiting.first_entry()
                             && bound.is_none_or(|bound| *first.key() <= bound)
@@ -68,6 +62,19 @@ impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, 
                                 documents.apply(upsert, |update| session.give(update));
                             }
                         }
+                        input.for_each(|cap, upserts| {
+                            // Nothing earlier waits: that would be below the bound, and is applied.
+                            if bound.is_none_or(|bound| *cap.time() <= bound) {
+                                let mut session = output.session(&cap);
+                                for upsert in upserts.drain(..) {
+                                    documents.apply(upsert, |update| session.give(update));
+                                }
+                                return;
+                            }
+                            let at = waiting.entry(*cap.time());
+                            let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
+                            waiting.append(upserts);
+                        });
                     }
                 });
         updates.as_collection()
@@ -130,11 +137,7 @@ impl<'scope, V: Clone + DeserializeOwned + 'static> Upserts<'scope, V> {
 
 /// Which worker has a document, modulo their number.
 pub(crate) fn worker_hash(key: &DocumentKey) -> u64 {
-    key_hash(key) >> 32
-}
-
-fn key_hash(key: &DocumentKey) -> u64 {
-    xxh3_64(key.as_bytes())
+    key.hash() >> 32
 }
 
 /// Parts of the table. Each grows by itself, so that no epoch waits for millions of documents to be moved at once.
@@ -146,8 +149,6 @@ struct Documents<V> {
 }
 
 struct Document<V> {
-    /// Of the key. Kept, because a table that grows would have to visit every key for it.
-    hash: u64,
     key: DocumentKey,
     value: V,
 }
@@ -163,14 +164,14 @@ impl<V> Default for Documents<V> {
 impl<V: Clone + Eq + DeserializeOwned> Documents<V> {
     /// Applies an upsert and emits what it changes.
     fn apply(&mut self, (key, value, time): Upsert<V>, mut emit: impl FnMut((V, u64, isize))) {
-        let hash = key_hash(&key);
+        let hash = key.hash();
         let value = value.map(Portable::into_value);
         // Of the lower half, the bits that a table of up to 2^24 documents does not use.
         let part = &mut self.parts[(hash >> 24) as usize % PARTS];
         let entry = part.entry(
             hash,
-            |document| document.hash == hash && document.key == key,
-            |document| document.hash,
+            |document| document.key == key,
+            |document| document.key.hash(),
         );
         match (entry, value) {
             (Entry::Occupied(mut entry), Some(value)) => {
@@ -186,7 +187,7 @@ impl<V: Clone + Eq + DeserializeOwned> Documents<V> {
             }
             (Entry::Vacant(entry), Some(value)) => {
                 emit((value.clone(), time, 1));
-                entry.insert(Document { hash, key, value });
+                entry.insert(Document { key, value });
             }
             (Entry::Vacant(_), None) => {}
         }

@@ -36,6 +36,7 @@ impl SealWriter {
                 floor,
                 broken: false,
                 loading: false,
+                keeps_records: store.keeps_records(),
             },
             putter: SealPutter {
                 store,
@@ -86,6 +87,7 @@ pub struct SealPacker {
     floor: Option<Epoch>,
     broken: bool,
     loading: bool,
+    keeps_records: bool,
 }
 
 impl SealPacker {
@@ -100,8 +102,11 @@ impl SealPacker {
     /// - `Internal` if `epoch` is not above every epoch sealed before, in this run or in one that it resumed (of keyed state
     ///   several objects may belong to one epoch), or if packing failed before;
     /// - `Data` if a document is larger than 4 GiB.
-    pub async fn pack(&mut self, epoch: Epoch, parts: Vec<SealPart>) -> Result<PackedSeal> {
+    pub async fn pack(&mut self, epoch: Epoch, mut parts: Vec<SealPart>) -> Result<PackedSeal> {
         not_broken(self.broken)?;
+        if !self.keeps_records {
+            parts.iter_mut().for_each(|part| part.records.clear());
+        }
         let follows = |floor: &Epoch| self.series.kind.may_follow(epoch, *floor);
         if let Some(floor) = self.floor.filter(|floor| !follows(floor)) {
             return Err(Error::internal(format!(

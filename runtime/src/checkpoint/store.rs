@@ -58,6 +58,8 @@ pub struct CheckpointStore {
     fence: Fence,
     /// ` in LOCATION`, for the errors of a remote store.
     within: Arc<str>,
+    /// Whether records are kept, without which there is no recovery.
+    keeps_records: bool,
     /// The lease that is waited out, and since when.
     waits_out: Arc<Mutex<Option<(Generation, Instant)>>>,
 }
@@ -137,6 +139,22 @@ impl CheckpointStore {
         Self::over(Arc::new(InMemory::new()), job, place)
     }
 
+    /// A store in memory that keeps no records, for jobs that start over each time: commits bound how far a run is ahead of its sinks,
+    /// as ever, and nothing of it outlives the run.
+    ///
+    /// # Panics
+    /// As for [`CheckpointStore::in_memory`].
+    pub fn volatile(job: &str) -> Self {
+        CheckpointStore {
+            keeps_records: false,
+            ..Self::in_memory(job)
+        }
+    }
+
+    pub(super) fn keeps_records(&self) -> bool {
+        self.keeps_records
+    }
+
     /// A store over any client of an object store, for those that no location names. A lease decides who runs, as for
     /// [`CheckpointStore::shared`].
     ///
@@ -155,6 +173,7 @@ impl CheckpointStore {
             failpoints: Failpoints::default(),
             fence: Fence::unlimited(),
             within: Arc::from(""),
+            keeps_records: true,
             waits_out: Arc::default(),
         }
     }

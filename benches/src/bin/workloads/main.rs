@@ -62,7 +62,7 @@ fn run(options: Options) -> Outcome {
     let workload = options.workload;
     let began = Instant::now();
     let store = match &options.checkpoint {
-        Checkpoint::Off => CheckpointStore::in_memory("workloads"),
+        Checkpoint::Off => CheckpointStore::volatile("workloads"),
         Checkpoint::Directory(directory) => CheckpointStore::local(directory, "workloads")?,
     };
     let job = Job::new("workloads", config, kept.clone(), move |flow| {

@@ -81,6 +81,7 @@ impl Options {
             self.workers,
             data.display().to_string(),
         );
+        text += &std::env::var("WL_EXTRA").unwrap_or_default();
         if let Some(customers) = &self.customers {
             let files = customers.display().to_string();
             text += &format!("[source.customers]\nfiles = {files:?}\nkey = [\"/id\"]\n");
