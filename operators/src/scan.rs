@@ -270,7 +270,8 @@ mod tests {
     fn both(text: &[u8]) -> (Option<Vec<(String, String)>>, Option<Vec<(String, String)>>) {
         let mut scanned = Vec::new();
         let end = scan(text, |Scanned { name, value, .. }| {
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
+            // What is given before a scan gives up may be anything.
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             scanned.push((text(name), text(value.text)));
         });
         let parsed = properties(text).map(|parsed| {

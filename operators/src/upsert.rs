@@ -309,6 +309,41 @@ mod tests {
         }
     }
 
+    /// Nothing is kept, so a document that comes again is there twice; and nothing is ahead of the seal (I1).
+    #[test]
+    fn an_append_only_collection_has_every_document() {
+        timely::execute_directly(|worker| {
+            let (mut inputs, probe, rows) = worker.dataflow::<u64, _, _>(|scope| {
+                let (input, records) = scope.new_unordered_input();
+                let (other, unsealed) =
+                    scope.new_unordered_input::<CapacityContainerBuilder<Vec<()>>>();
+                let rows = Upserts { records, unsealed }.append_only("test");
+                let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+                let into = std::rc::Rc::clone(&seen);
+                let rows = rows.inspect(move |update| into.borrow_mut().push(*update));
+                let (probe, _) = rows.probe();
+                ((input, other), probe, seen)
+            });
+            let ((input, cap), (_, unsealed_cap)) = (&mut inputs.0, &mut inputs.1);
+            for (epoch, value) in [(1, Some(7u8)), (2, Some(8)), (2, None)] {
+                let key = DocumentKey::from(&vec![1].into());
+                cap.downgrade(&epoch);
+                let upsert = (key, value.map(Portable::Here), epoch);
+                input.activate().session(cap).give(upsert);
+            }
+            cap.downgrade(&3);
+            unsealed_cap.downgrade(&2);
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert_eq!(*rows.borrow(), [(7, 1, 1), (8, 2, 1)]);
+            assert!(
+                !probe.less_equal(&1) && probe.less_equal(&2),
+                "one is sealed"
+            );
+        });
+    }
+
     /// The stream of records runs ahead of what is durable; the collection must not (I1).
     #[test]
     fn the_collection_waits_for_the_seal_and_the_next_epoch_does_not() {

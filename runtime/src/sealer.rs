@@ -357,6 +357,24 @@ mod tests {
         assert_eq!(run.resume.last_sealed, Some(Epoch(4)), "the chain is whole");
     }
 
+    /// Positions are sealed as ever, so that commits go on; there is nothing to replay.
+    #[tokio::test]
+    async fn a_volatile_store_keeps_no_records() {
+        let store = CheckpointStore::volatile("job");
+        let seals = open(&store).await.seals;
+        let (sender, parts) = mpsc::unbounded_channel();
+        let ledger = Ledger::new(Epoch(0), Epoch(0));
+        sender.send(sealable(1)).expect("there");
+        drop(sender);
+        super::run(parts, 1, Dues::none(), seals, ledger.clone()).await;
+        assert_eq!(ledger.sealed_through(), Epoch(1));
+        let resume = open(&store).await.resume;
+        let mut replay = resume.replay(&store, checkpoint::Share::WHOLE);
+        let (epoch, parts) = replay.next().await.expect("reads").expect("a seal");
+        assert_eq!((epoch, parts.len()), (Epoch(1), 1));
+        assert!(parts[0].records.is_empty() && !parts[0].ranges.is_empty());
+    }
+
     #[tokio::test]
     async fn an_epoch_in_which_only_time_passed_is_replayed() {
         let store = CheckpointStore::in_memory("job");

@@ -197,6 +197,7 @@ fn write_json(out: &mut Vec<u8>, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidefeed_runtime::Record;
 
     fn shape(paths: &[&str], keep: &[&str]) -> Result<DocumentShape> {
         let owned = |names: &[&str]| {

@@ -84,6 +84,36 @@ fn the_last_line_about_a_document_counts() {
     assert_eq!(shop.violations(), Vec::<String>::new());
 }
 
+/// A job reads what it needs, and what it needs is all that is kept. A run that would need more does not go on with less.
+#[test]
+fn only_the_fields_that_are_named_are_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut orders = Orders::new(5);
+    let padded =
+        lines(orders.change(300)).replace("{\"id\"", "{\"pad\":[\"é\\u00e9\",1.5e3],\"id\"");
+    assert!(padded.contains("pad"), "{padded:.100}");
+    std::fs::write(folder.path().join("1.jsonl"), padded).expect("written");
+    let checkpoint = tempfile::tempdir().expect("a folder");
+    let store = CheckpointStore::local(checkpoint.path(), "shop").expect("a store");
+    let shop = Shop::new(1);
+    let all = in_folder(folder.path(), "*.jsonl");
+    let some =
+        format!("{all}\nfields = [\"id\", \"region\", \"customer\", \"cents\", \"deleted\"]");
+    catch_up(start(&shop, &store, 2, &some));
+    assert_eq!(shop.found(), orders.expected());
+    std::fs::write(folder.path().join("2.jsonl"), lines(orders.change(300))).expect("written");
+    catch_up(start(&shop, &store, 1, &some));
+    assert_eq!(shop.found(), orders.expected());
+    let config = config_text_with(&format!("[source.orders]\n{all}\n"), "shop", "");
+    let config = JobConfig::parse(&config).expect("parses");
+    let job = Job::new("shop", config, shop.clone(), views).checkpoint_store(store.clone());
+    let refused = job.start().err().expect("it needs more").report();
+    assert!(
+        refused.contains("of it cents,customer,deleted,id,region") && refused.contains("--fresh"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn what_is_appended_and_what_is_new_is_read_by_a_running_job() {
     let folder = tempfile::tempdir().expect("a folder");
