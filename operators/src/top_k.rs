@@ -158,27 +158,36 @@ impl<V: Clone + Ord + Hash> Values<V> {
         }
     }
 
-    /// Keeps enough of the first values in order, and not many more.
+    /// Keeps enough of the first values in order, and not many more. What was taken away before it has come is not there.
     fn keep_enough(&mut self, k: usize) {
         let spare = SPARE * k;
-        let places: isize = self.first.values().filter(|count| **count > 0).sum();
+        let there = self.first.values().filter(|count| **count > 0);
+        let (mut values, places) = there.fold((0, 0), |(n, sum), count| (n + 1, sum + count));
         if self.bound.is_some() && places < k as isize {
-            let mut all: Vec<_> = self.counts.iter().collect();
-            self.bound = (all.len() > spare).then(|| {
-                let (_, (last, _), _) = all.select_nth_unstable(spare);
-                (*last).clone()
-            });
-            let within = |value: &V| self.bound.as_ref().is_none_or(|bound| value <= bound);
-            let first = all.into_iter().filter(|(value, _)| within(value));
-            self.first = first
-                .map(|(value, count)| (value.clone(), *count))
-                .collect();
-        } else if self.first.len() > 4 * spare {
-            while self.first.len() > spare {
-                self.first.pop_last();
-            }
-            self.bound = self.first.last_key_value().map(|(last, _)| last.clone());
+            return self.look_through(spare);
         }
+        if values <= 4 * spare {
+            return;
+        }
+        while values > spare
+            && let Some((_, count)) = self.first.pop_last()
+        {
+            values -= usize::from(count > 0);
+        }
+        self.bound = self.first.last_key_value().map(|(last, _)| last.clone());
+    }
+
+    /// Looks for the first `spare` values and puts them in order.
+    fn look_through(&mut self, spare: usize) {
+        let there = self.counts.iter().filter(|(_, count)| **count > 0);
+        let mut there: Vec<&V> = there.map(|(value, _)| value).collect();
+        let bound = (there.len() > spare).then(|| (*there.select_nth_unstable(spare).1).clone());
+        let within = |value: &V| bound.as_ref().is_none_or(|bound| value <= bound);
+        let first = self.counts.iter().filter(|(value, _)| within(value));
+        self.first = first
+            .map(|(value, count)| (value.clone(), *count))
+            .collect();
+        self.bound = bound;
     }
 
     fn first_of(&self, k: usize) -> Vec<(V, isize)> {
@@ -227,9 +236,12 @@ mod tests {
                 let share = random.u8(1..9);
                 for _ in 0..random.usize(..120) {
                     let goes = !there.is_empty() && random.u8(..10) < share;
+                    let some = (random.u8(..3), random.u16(..values));
                     let row = match goes {
+                        // Of some more go than have come.
+                        true if random.u8(..20) == 0 => some,
                         true => there.swap_remove(random.usize(..there.len())),
-                        false => (random.u8(..3), random.u16(..values)),
+                        false => some,
                     };
                     if !goes {
                         there.push(row);

@@ -52,8 +52,8 @@ pub(super) struct OpenFile {
     /// Where the current record begins. What comes before `scanned` was looked at for its end.
     start: usize,
     scanned: usize,
-    /// Up to here the buffer is in the next three. They are brought up to the current record when they are asked for, or when the
-    /// buffer is filled: record by record that took a third of the time of reading.
+    /// Up to here the buffer is in the next three. They are brought up to the current record when they are asked for, and when the
+    /// buffer is filled.
     noted: usize,
     offset: u64,
     lines: u64,
