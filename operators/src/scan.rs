@@ -266,8 +266,11 @@ mod tests {
     use super::*;
     use crate::properties::properties;
 
+    /// Names and values.
+    type Found = Vec<(String, String)>;
+
     /// The properties by a scan and by a parser.
-    fn both(text: &[u8]) -> (Option<Vec<(String, String)>>, Option<Vec<(String, String)>>) {
+    fn both(text: &[u8]) -> (Option<Found>, Option<Found>) {
         let mut scanned = Vec::new();
         let end = scan(text, |Scanned { name, value, .. }| {
             // What is given before a scan gives up may be anything.
