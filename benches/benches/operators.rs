@@ -25,7 +25,6 @@ use tidefeed_benches::flights::mixed;
 use tidefeed_benches::stats::{median, rounded};
 use tidefeed_operators::sum_by::SumBy;
 use tidefeed_operators::top_k::TopK;
-use timely::dataflow::operators::Probe;
 
 /// What the shipped programs have.
 #[global_allocator]
@@ -66,7 +65,6 @@ fn main() -> Outcome {
         },
     );
     let ranked = 100_000;
-    let by_region = |(region, number, cents): Order| (region, (Reverse(cents), number));
     let (reduced, top_k) = in_turns(
         || {
             seconds(ranked, 500, |rows| {
@@ -95,6 +93,10 @@ fn main() -> Outcome {
     };
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
+}
+
+fn by_region((region, number, cents): Order) -> (String, (Reverse<i64>, u64)) {
+    (region, (Reverse(cents), number))
 }
 
 /// The medians of both.
