@@ -32,6 +32,7 @@ pub mod feed;
 pub mod files;
 pub mod fold;
 pub mod ingest;
+pub mod json;
 pub mod keyed;
 pub mod letters;
 pub mod memory;

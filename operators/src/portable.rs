@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::json;
 use crate::source::DocumentKey;
 use crate::upsert::worker_hash;
 
@@ -30,7 +31,7 @@ impl<V: DeserializeOwned> Portable<V> {
         match self {
             Portable::Here(value) => value,
             Portable::Body(body) => {
-                serde_json::from_slice(&body).expect("the source has read this document")
+                json::from_slice(&body).expect("the source has read this document")
             }
         }
     }
@@ -50,7 +51,7 @@ impl<V> Serialize for Portable<V> {
 impl<'de, V: DeserializeOwned> Deserialize<'de> for Portable<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let body = <&[u8]>::deserialize(deserializer)?;
-        let value = serde_json::from_slice(body).map_err(serde::de::Error::custom)?;
+        let value = json::from_slice(body).map_err(serde::de::Error::custom)?;
         Ok(Portable::Here(value))
     }
 }
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn a_document_comes_back_as_it_was_read() {
         let body = Bytes::from_static(br#"{"a":1,"any":{"b":[0.1,null]},"unknown":true}"#);
-        let read: Document = serde_json::from_slice(&body).expect("reads");
+        let read: Document = json::from_slice(&body).expect("reads");
         let sent = bincode::serialize(&Portable::<Document>::Body(body.clone())).expect("sent");
         let found: Portable<Document> = bincode::deserialize(&sent).expect("found");
         assert_eq!(found, Portable::Here(read.clone()));

@@ -6,11 +6,11 @@
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::properties::{properties, write_some};
-use crate::scan::Scanned;
+use crate::scan::{Name, Scanned};
 
 /// The properties that are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Projection(Option<Vec<String>>);
+pub(crate) struct Projection(Option<Vec<Name>>);
 
 impl Projection {
     /// Keeps these, or with `None` everything. `setting` is where they are configured.
@@ -26,13 +26,14 @@ impl Projection {
                 ),
             ));
         }
-        Ok(Projection(fields.map(<[String]>::to_vec)))
+        let names = |fields: &[String]| fields.iter().map(|field| Name::new(field)).collect();
+        Ok(Projection(fields.map(names)))
     }
 
     /// Whether a property is kept.
     pub(crate) fn keeps(&self, name: &str) -> bool {
         let fields = self.0.as_ref();
-        fields.is_none_or(|fields| fields.iter().any(|field| field == name))
+        fields.is_none_or(|fields| fields.iter().any(|field| field.as_str() == name))
     }
 
     /// Begins to write what is kept of a document that is scanned.
@@ -70,7 +71,7 @@ impl Projection {
 
 /// A document that is being written as it is scanned.
 pub(crate) struct Writing<'p, 't> {
-    fields: Option<&'p [String]>,
+    fields: Option<&'p [Name]>,
     to: &'t mut Vec<u8>,
     from: usize,
 }
@@ -82,7 +83,9 @@ impl Writing<'_, '_> {
         if !fields.iter().any(|field| property.is(field)) {
             return;
         }
-        let Scanned { name, value, whole } = property;
+        let Scanned {
+            name, value, whole, ..
+        } = property;
         if self.to.len() > self.from + 1 {
             self.to.push(b',');
         }

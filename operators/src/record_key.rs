@@ -11,13 +11,15 @@ use smallvec::{SmallVec, smallvec};
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
 use crate::document::{fields_of, partition_key_json, values_at};
-use crate::scan::{Kind, Scanned, Value};
+use crate::scan::{Kind, Name, Scanned, Value};
 
 /// The fields that make the keys of a source's documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFields {
     names: Vec<String>,
     paths: Vec<Vec<String>>,
+    /// What a scan looks for, of each path that is a property of the document itself; another is found by a parser.
+    fields: Vec<Option<Name>>,
 }
 
 impl KeyFields {
@@ -34,10 +36,17 @@ impl KeyFields {
                 ),
             ));
         }
-        let fields = paths.iter().map(|path| fields_of(setting, path));
+        let names = paths.to_vec();
+        let paths = paths.iter().map(|path| fields_of(setting, path));
+        let paths: Vec<_> = paths.collect::<Result<_>>()?;
+        let field = |path: &Vec<String>| match path.as_slice() {
+            [field] => Some(Name::new(field)),
+            _ => None,
+        };
         Ok(KeyFields {
-            names: paths.to_vec(),
-            paths: fields.collect::<Result<_>>()?,
+            names,
+            fields: paths.iter().map(field).collect(),
+            paths,
         })
     }
 
@@ -90,11 +99,8 @@ impl KeyFields {
 impl<'a> ScannedKey<'_, 'a> {
     /// Takes note of a property.
     pub(crate) fn see(&mut self, property: Scanned<'a>) {
-        for (path, found) in self.key.paths.iter().zip(&mut self.values) {
-            // One that leads deeper is found by a parser.
-            if let [field] = path.as_slice()
-                && property.is(field)
-            {
+        for (field, found) in self.key.fields.iter().zip(&mut self.values) {
+            if field.as_ref().is_some_and(|field| property.is(field)) {
                 *found = Some(property.value);
             }
         }

@@ -9,6 +9,8 @@
 pub(crate) struct Scanned<'a> {
     /// Its name without quotes, in which nothing is escaped.
     pub(crate) name: &'a [u8],
+    /// The first bytes of the name.
+    head: u64,
     pub(crate) value: Value<'a>,
     /// Both, with what is between them.
     pub(crate) whole: &'a [u8],
@@ -49,11 +51,7 @@ pub(crate) enum Scan {
 
 /// Gives the properties of the object that `text` is.
 pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
-    let mut cursor = Cursor {
-        text,
-        at: 0,
-        ascii: true,
-    };
+    let mut cursor = Cursor::new(text);
     let object = cursor.object(give).is_some();
     match object && (cursor.ascii || std::str::from_utf8(text).is_ok()) {
         true => Scan::Whole,
@@ -62,24 +60,70 @@ pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
 }
 
 /// A place in the text. Everything is `None` when it is not as it should be.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
     /// Whether no string so far has more than ASCII in it; elsewhere there can be nothing else.
     ascii: bool,
 }
 
+/// A name that is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    text: String,
+    head: u64,
+}
+
+impl Name {
+    pub(crate) fn new(text: &str) -> Self {
+        Name {
+            head: head(text.as_bytes(), text.len()),
+            text: text.to_owned(),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Scanned<'_> {
     /// Whether this is its name.
-    pub(crate) fn is(&self, name: &str) -> bool {
-        // Most names differ in length or beginning, which is found without a call.
-        self.name.len() == name.len()
-            && self.name.first() == name.as_bytes().first()
-            && self.name == name.as_bytes()
+    #[inline]
+    pub(crate) fn is(&self, name: &Name) -> bool {
+        // Most names are no longer than that, and most of the others differ in it: so there is no call.
+        self.head == name.head
+            && self.name.len() == name.text.len()
+            && (self.name.len() <= 8 || self.name == name.text.as_bytes())
+    }
+}
+
+/// The first eight bytes of a text of so many, of which there may be more to read; zeros where it is shorter.
+#[inline]
+fn head(text: &[u8], length: usize) -> u64 {
+    let eight = match text.first_chunk::<8>() {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let bytes = text.iter().rev();
+            bytes.fold(0, |head, byte| head << 8 | u64::from(*byte))
+        }
+    };
+    match length {
+        0 => 0,
+        1..8 => eight & (u64::MAX >> (64 - 8 * length)),
+        _ => eight,
     }
 }
 
 impl<'a> Cursor<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Cursor {
+            text,
+            at: 0,
+            ascii: true,
+        }
+    }
+
     fn object(&mut self, mut give: impl FnMut(Scanned<'a>)) -> Option<()> {
         self.space();
         self.expect(b'{')?;
@@ -97,12 +141,11 @@ impl<'a> Cursor<'a> {
             self.space();
             self.expect(b':')?;
             self.space();
-            let from = self.at;
-            let kind = self.value()?;
-            let text = &self.text[from..self.at];
+            let value = self.any_value()?;
             give(Scanned {
                 name,
-                value: Value { text, kind },
+                head: head(&self.text[begin + 1..], name.len()),
+                value,
                 whole: &self.text[begin..self.at],
             });
             self.space();
@@ -114,12 +157,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn end(&mut self) -> Option<()> {
+    pub(crate) fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.text.len()).then_some(())
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
@@ -129,18 +172,18 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    pub(crate) fn expect(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then_some(())
     }
 
-    fn space(&mut self) {
+    pub(crate) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
     /// What is between the quotes of a string.
-    fn string(&mut self) -> Option<(&'a [u8], Kind)> {
+    pub(crate) fn string(&mut self) -> Option<(&'a [u8], Kind)> {
         self.expect(b'"')?;
         let from = self.at;
         let mut kind = Kind::Plain;
@@ -168,6 +211,14 @@ impl<'a> Cursor<'a> {
                 _ => return None,
             }
         }
+    }
+
+    /// A value, whatever it is.
+    pub(crate) fn any_value(&mut self) -> Option<Value<'a>> {
+        let from = self.at;
+        let kind = self.value()?;
+        let text = &self.text[from..self.at];
+        Some(Value { text, kind })
     }
 
     fn value(&mut self) -> Option<Kind> {
@@ -239,30 +290,31 @@ impl<'a> Cursor<'a> {
 
 /// The place from `at` on of the first byte that means something in a string: a quote, a backslash, what must
 /// not be there, or what is not ASCII.
+#[inline]
 fn end_of_plain(text: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = special(u64::from_le_bytes(*eight));
+    while let Some(some) = text.get(at..).and_then(<[u8]>::first_chunk::<AT_ONCE>) {
+        // Compilers make a few instructions for all bytes at once of this.
+        let found = u128::from_le_bytes(some.map(|byte| if is_special(byte) { 0xff } else { 0 }));
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
-        at += 8;
+        at += AT_ONCE;
     }
-    let plain = |byte: &&u8| matches!(**byte, 0x20..0x80) && !matches!(**byte, b'"' | b'\\');
-    at + text[at..].iter().take_while(plain).count()
+    let rest = text[at..].iter();
+    at + rest.take_while(|byte| !is_special(**byte)).count()
 }
 
-/// Of eight bytes the highest bit of each that means something in a string; above the first of them others may be set as well.
-fn special(eight: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    // A subtraction borrows into a byte's highest bit when the byte is smaller than what is subtracted.
-    let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
-    let is = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
-    (is(b'"') | is(b'\\') | below(eight, 0x20) | eight) & HIGH
+/// Bytes that are looked at together.
+const AT_ONCE: usize = 16;
+
+/// Whether a byte means something in a string. As a signed number what is not ASCII is below the space too.
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte as i8) < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::properties::properties;
 
@@ -359,7 +411,7 @@ mod tests {
         assert!(accepted * 3 > sound, "{accepted} of {sound}");
     }
 
-    fn object(random: &mut fastrand::Rng, depth: usize) -> String {
+    pub(crate) fn object(random: &mut fastrand::Rng, depth: usize) -> String {
         let properties = (0..random.usize(..5)).map(|_| {
             let name = ["a", "id", "_x", "", "ü", "q\\u0041"][random.usize(..6)];
             let value = value(random, depth);
@@ -391,7 +443,7 @@ mod tests {
         ["", "", " ", "\n\t", "\r"][random.usize(..5)]
     }
 
-    fn spoil(text: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    pub(crate) fn spoil(text: &mut Vec<u8>, random: &mut fastrand::Rng) {
         if text.is_empty() {
             return;
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use differential_dataflow::{AsCollection, ExchangeData};
 use serde::de::DeserializeOwned;
 use tidefeed_operators::enumerator::enumerate;
+use tidefeed_operators::json;
 use tidefeed_operators::letters::KeepLetters;
 use tidefeed_operators::source::{DocumentKey, Upserts, source};
 use tidefeed_operators::time::watermark::watermark;
@@ -130,7 +131,7 @@ impl<'scope> Flow<'scope> {
         name: &str,
     ) -> Result<Sourced<'scope, T>> {
         let decode = |body: &Bytes| {
-            serde_json::from_slice::<T>(body).map_err(|error| {
+            json::from_slice::<T>(body).map_err(|error| {
                 let what = format!("it is no {}", short_type_name::<T>());
                 Error::new(ErrorKind::Data, what).with_source(error)
             })
