@@ -25,7 +25,7 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
 
 /// The text is serde_json's to read.
 #[derive(Debug)]
-struct GivenUp;
+pub(crate) struct GivenUp;
 
 impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,6 +78,7 @@ enum Place {
 
 impl<'a> Properties<'a> {
     /// Reads the next property, and gives its name.
+    #[inline(always)]
     fn next(&mut self) -> Option<Option<&'a str>> {
         let cursor = &mut self.cursor;
         cursor.space();
@@ -95,15 +96,9 @@ impl<'a> Properties<'a> {
                 cursor.space();
             }
         }
-        let (name, kind) = cursor.string()?;
-        cursor.space();
-        cursor.expect(b':')?;
-        cursor.space();
+        let name = cursor.name()?;
         self.value = Some(cursor.any_value()?);
-        match kind {
-            Kind::Plain => Some(Some(std::str::from_utf8(name).ok()?)),
-            _ => None,
-        }
+        Some(Some(std::str::from_utf8(name).ok()?))
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) struct Writing<'p, 't> {
 
 impl Writing<'_, '_> {
     /// Writes a property, if it is kept.
+    #[inline(always)]
     pub(crate) fn see(&mut self, property: Scanned<'_>) {
         let Some(fields) = self.fields else { return };
         if !fields.iter().any(|field| property.is(field)) {

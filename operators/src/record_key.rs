@@ -98,6 +98,7 @@ impl KeyFields {
 
 impl<'a> ScannedKey<'_, 'a> {
     /// Takes note of a property.
+    #[inline(always)]
     pub(crate) fn see(&mut self, property: Scanned<'a>) {
         for (field, found) in self.key.fields.iter().zip(&mut self.values) {
             if field.as_ref().is_some_and(|field| property.is(field)) {

@@ -60,6 +60,9 @@ pub(crate) fn scan<'a>(text: &'a [u8], give: impl FnMut(Scanned<'a>)) -> Scan {
 }
 
 /// A place in the text. Everything is `None` when it is not as it should be.
+///
+/// What every document goes through is one function, in which the place is in a register: texts that are handed over in memory, between
+/// functions, take longer to write and read than what is between two quotes.
 pub(crate) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
@@ -89,7 +92,7 @@ impl Name {
 
 impl Scanned<'_> {
     /// Whether this is its name.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is(&self, name: &Name) -> bool {
         // Most names are no longer than that, and most of the others differ in it: so there is no call.
         self.head == name.head
@@ -99,7 +102,7 @@ impl Scanned<'_> {
 }
 
 /// The first eight bytes of a text of so many, of which there may be more to read; zeros where it is shorter.
-#[inline]
+#[inline(always)]
 fn head(text: &[u8], length: usize) -> u64 {
     let eight = match text.first_chunk::<8>() {
         Some(eight) => u64::from_le_bytes(*eight),
@@ -134,13 +137,7 @@ impl<'a> Cursor<'a> {
         }
         loop {
             let begin = self.at;
-            let (name, kind) = self.string()?;
-            if kind != Kind::Plain {
-                return None;
-            }
-            self.space();
-            self.expect(b':')?;
-            self.space();
+            let name = self.name()?;
             let value = self.any_value()?;
             give(Scanned {
                 name,
@@ -157,51 +154,72 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A name in which nothing is escaped, and what is between it and its value.
+    #[inline(always)]
+    pub(crate) fn name(&mut self) -> Option<&'a [u8]> {
+        let begin = self.at;
+        if self.string()? != Kind::Plain {
+            return None;
+        }
+        let name = &self.text[begin + 1..self.at - 1];
+        self.space();
+        self.expect(b':')?;
+        self.space();
+        Some(name)
+    }
+
     pub(crate) fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.text.len()).then_some(())
     }
 
+    #[inline(always)]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
     }
 
+    #[inline(always)]
     pub(crate) fn expect(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then_some(())
     }
 
+    #[inline(always)]
     pub(crate) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
-    /// What is between the quotes of a string.
-    pub(crate) fn string(&mut self) -> Option<(&'a [u8], Kind)> {
+    /// A string with its quotes. What is rare is not made part of whoever calls this.
+    #[inline(always)]
+    fn string(&mut self) -> Option<Kind> {
         self.expect(b'"')?;
-        let from = self.at;
+        self.at = end_of_plain(self.text, self.at);
+        match self.peek()? {
+            b'"' => {
+                self.at += 1;
+                Some(Kind::Plain)
+            }
+            _ => self.rest_of_string(),
+        }
+    }
+
+    #[inline(never)]
+    fn rest_of_string(&mut self) -> Option<Kind> {
         let mut kind = Kind::Plain;
         loop {
-            self.at = end_of_plain(self.text, self.at);
             match self.next()? {
-                b'"' => return Some((&self.text[from..self.at - 1], kind)),
+                b'"' => return Some(kind),
                 b'\\' => {
                     kind = Kind::Escaped;
-                    match self.next()? {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                        b'u' => {
-                            let code = self.text.get(self.at..self.at + 4)?;
-                            code.iter().all(u8::is_ascii_hexdigit).then_some(())?;
-                            self.at += 4;
-                        }
-                        _ => return None,
-                    }
+                    self.escape()?;
                 }
                 0x80.. => {
                     self.ascii = false;
@@ -210,21 +228,40 @@ impl<'a> Cursor<'a> {
                 }
                 _ => return None,
             }
+            self.at = end_of_plain(self.text, self.at);
         }
     }
 
+    /// What follows a backslash.
+    fn escape(&mut self) -> Option<()> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' => {
+                let code = self.text.get(self.at..self.at + 4)?;
+                code.iter().all(u8::is_ascii_hexdigit).then_some(())?;
+                self.at += 4;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// A value, whatever it is.
+    #[inline(always)]
     pub(crate) fn any_value(&mut self) -> Option<Value<'a>> {
         let from = self.at;
-        let kind = self.value()?;
+        let kind = match self.peek()? {
+            b'"' => self.string()?,
+            b'-' | b'0'..=b'9' => self.number()?,
+            _ => self.other_value()?,
+        };
         let text = &self.text[from..self.at];
         Some(Value { text, kind })
     }
 
-    fn value(&mut self) -> Option<Kind> {
+    #[inline(never)]
+    fn other_value(&mut self) -> Option<Kind> {
         match self.peek()? {
-            b'"' => self.string().map(|(_, kind)| kind),
-            b'-' | b'0'..=b'9' => self.number(),
             b't' => self.literal(b"true", Kind::Boolean),
             b'f' => self.literal(b"false", Kind::Boolean),
             b'n' => self.literal(b"null", Kind::Null),
@@ -240,6 +277,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    #[inline(always)]
     fn number(&mut self) -> Option<Kind> {
         let minus = self.peek() == Some(b'-');
         self.at += usize::from(minus);
@@ -267,6 +305,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// How many digits there are, at least one.
+    #[inline(always)]
     fn digits(&mut self) -> Option<usize> {
         let from = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
@@ -290,11 +329,15 @@ impl<'a> Cursor<'a> {
 
 /// The place from `at` on of the first byte that means something in a string: a quote, a backslash, what must
 /// not be there, or what is not ASCII.
-#[inline]
+#[inline(always)]
 fn end_of_plain(text: &[u8], mut at: usize) -> usize {
     while let Some(some) = text.get(at..).and_then(<[u8]>::first_chunk::<AT_ONCE>) {
-        // Compilers make a few instructions for all bytes at once of this.
-        let found = u128::from_le_bytes(some.map(|byte| if is_special(byte) { 0xff } else { 0 }));
+        // A few instructions for all bytes at once.
+        let mut special = [0; AT_ONCE];
+        for (special, byte) in special.iter_mut().zip(some) {
+            *special = if is_special(*byte) { 0xff } else { 0 };
+        }
+        let found = u128::from_le_bytes(special);
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
@@ -308,7 +351,7 @@ fn end_of_plain(text: &[u8], mut at: usize) -> usize {
 const AT_ONCE: usize = 16;
 
 /// Whether a byte means something in a string. As a signed number what is not ASCII is below the space too.
-#[inline]
+#[inline(always)]
 fn is_special(byte: u8) -> bool {
     (byte as i8) < 0x20 || byte == b'"' || byte == b'\\'
 }
