@@ -159,7 +159,7 @@ fn commit(epoch: u64, seals: Vec<SealRef>) -> CommitRequest {
 
 /// Bytes of keys and documents in one seal.
 fn seal_bytes() -> usize {
-    part(0).records.iter().map(Record::size_bytes).sum()
+    part(0).records.size_bytes()
 }
 
 fn ms(time: Duration) -> f64 {

@@ -4,9 +4,8 @@
 //! key has no value until a version comes that decodes. That depends on the newest version alone, so a run that rebuilds the
 //! collection from its checkpoint comes to the same, whatever versions it has not seen.
 
-use bytes::Bytes;
 use serde::Deserialize;
-use tidefeed_runtime::{Error, Record, Result};
+use tidefeed_runtime::{Error, RecordRef, Result};
 
 use crate::document::ViewDocument;
 use crate::letters::Undelivered;
@@ -40,17 +39,17 @@ impl DecodeErrors {
     /// When it does not decode and that ends the run.
     pub(crate) fn decode<V>(
         self,
-        record: &Record,
-        decode: impl Fn(&Bytes) -> Result<V>,
+        record: RecordRef<'_>,
+        decode: impl Fn(&[u8]) -> Result<V>,
     ) -> Result<Decoded<V>> {
-        let error = match record.body.as_ref().map(decode).transpose() {
+        let error = match record.body.map(decode).transpose() {
             Ok(value) => return Ok(Decoded::Value(value)),
             Err(error) => error,
         };
         if self != DecodeErrors::Fail {
             return Ok(Decoded::Undecodable(error));
         }
-        let key = String::from_utf8_lossy(&record.key);
+        let key = String::from_utf8_lossy(record.key);
         Err(error.wrap(format!(
             "document {key} does not decode: correct it in its container, or set on_decode_error of its source"
         )))
@@ -58,19 +57,19 @@ impl DecodeErrors {
 }
 
 /// The record as a letter says it.
-pub(crate) fn undelivered(record: &Record, error: &Error) -> Undelivered {
+pub(crate) fn undelivered(record: RecordRef<'_>, error: &Error) -> Undelivered {
     // A key of another form is worth showing all the same.
-    let (partition_key, id) = split_key(&record.key).unwrap_or_else(|_| {
+    let (partition_key, id) = split_key(record.key).unwrap_or_else(|_| {
         (
             String::new(),
-            String::from_utf8_lossy(&record.key).into_owned(),
+            String::from_utf8_lossy(record.key).into_owned(),
         )
     });
     Undelivered {
         document: ViewDocument {
             partition_key: partition_key.into(),
             id: id.into(),
-            body: record.body.as_deref().unwrap_or_default().into(),
+            body: record.body.unwrap_or_default().into(),
             position: 0,
         },
         why: format!("it does not decode: {}", error.report()).into(),

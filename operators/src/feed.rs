@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::stall::Trouble;
-use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Record, Result};
+use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Records, Result};
 
 /// Where to start reading a feed range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl Troubles {
 #[derive(Debug)]
 pub struct Page {
     /// The changes, in feed order. A document may appear more than once; the last one counts.
-    pub records: Vec<Record>,
+    pub records: Records,
     /// The position after these changes.
     pub token: ContinuationToken,
     /// What it took to get it.
@@ -154,7 +154,7 @@ impl Page {
     /// A position without changes.
     pub fn at(token: ContinuationToken) -> Page {
         Page {
-            records: Vec::new(),
+            records: Records::new(),
             token,
             spent: Spent::default(),
             remaining: None,

@@ -45,7 +45,6 @@ mod properties;
 pub mod reader;
 pub mod reconcile;
 pub mod record_key;
-mod records_writer;
 mod scan;
 pub mod sink;
 pub mod source;

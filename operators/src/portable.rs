@@ -111,7 +111,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let (here, processes) = (random.usize(1..4), random.usize(1..4));
-            let key = DocumentKey::from(&vec![random.u8(..), random.u8(..)].into());
+            let key = DocumentKey::from([random.u8(..), random.u8(..)].as_slice());
             let at = (0..processes).map(|process| Elsewhere {
                 first: process * here,
                 here,

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tidefeed_runtime::bridge::{ByteBudget, InboxSender, Room};
 use tidefeed_runtime::cluster::Finish;
 use tidefeed_runtime::watermarks::Mark;
-use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Record, Result};
+use tidefeed_runtime::{ContinuationToken, FeedRangeId, Ledger, Result};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -376,7 +376,7 @@ impl<'a> Reading<'a> {
 }
 
 fn bytes_of(page: &Page) -> u64 {
-    page.records.iter().map(Record::size_bytes).sum::<usize>() as u64
+    page.records.size_bytes() as u64
 }
 
 /// Resolves when there is something new to see; never when there cannot be any more.

@@ -26,7 +26,6 @@ mod attach;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use tidefeed_runtime::bridge::{Inbox, Waker};
@@ -35,7 +34,7 @@ use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::loader::Loaded;
 use tidefeed_runtime::sealer::PartSender;
 use tidefeed_runtime::watermarks::Marks;
-use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, Result};
+use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Ledger, RecordRef, Result};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -81,8 +80,8 @@ impl DocumentKey {
     }
 }
 
-impl From<&Bytes> for DocumentKey {
-    fn from(key: &Bytes) -> Self {
+impl From<&[u8]> for DocumentKey {
+    fn from(key: &[u8]) -> Self {
         DocumentKey::new(key)
     }
 }
@@ -180,7 +179,7 @@ pub fn source<'scope, V, D>(
 ) -> Source<'scope, V>
 where
     V: Clone + 'static,
-    D: Fn(&Bytes) -> Result<V> + 'static,
+    D: Fn(&[u8]) -> Result<V> + 'static,
 {
     let scope = ticks.scope();
     let mut builder = OperatorBuilder::new(format!("Source: {}", parts.name), scope);
@@ -235,7 +234,8 @@ where
                         undecodable_cap.downgrade(&epoch);
                         let mut session = records_out.session(cap);
                         let give = |upsert| session.give(upsert);
-                        let decoded = attacher.decode_all(&chunk.records, chunk.epoch, give);
+                        let records = chunk.records.iter().map(RecordRef::from);
+                        let decoded = attacher.decode_all(records, chunk.epoch, give);
                         match decoded {
                             Ok(undecodable) => undecodable_out
                                 .session(undecodable_cap)

@@ -392,7 +392,7 @@ impl<V> Driver<V> {
         let part = SealPart {
             source: state_source(&self.parts.name),
             ranges: Vec::new(),
-            records,
+            records: records.into(),
             marks: Default::default(),
         };
         self.parts.writer.changed(epoch, part);

@@ -250,7 +250,7 @@ mod tests {
             let mut upserts: Vec<Upsert<u8>> = Vec::new();
             for time in 0..EPOCHS {
                 for _ in 0..random.u8(..40) {
-                    let key = DocumentKey::from(&vec![random.u8(..30)].into());
+                    let key = DocumentKey::from([random.u8(..30)].as_slice());
                     let value = random.bool().then(|| Portable::Here(random.u8(..3)));
                     upserts.push((key, value, time));
                 }
@@ -326,7 +326,7 @@ mod tests {
             });
             let ((input, cap), (_, unsealed_cap)) = (&mut inputs.0, &mut inputs.1);
             for (epoch, value) in [(1, Some(7u8)), (2, Some(8)), (2, None)] {
-                let key = DocumentKey::from(&vec![1].into());
+                let key = DocumentKey::from([1].as_slice());
                 cap.downgrade(&epoch);
                 let upsert = (key, value.map(Portable::Here), epoch);
                 input.activate().session(cap).give(upsert);
@@ -361,7 +361,7 @@ mod tests {
                     ((input, other), probe, seen)
                 });
             for epoch in 1..=3 {
-                let key = DocumentKey::from(&vec![epoch as u8].into());
+                let key = DocumentKey::from([epoch as u8].as_slice());
                 cap.downgrade(&epoch);
                 let value = Some(Portable::Here(1u8));
                 input.activate().session(&cap).give((key, value, epoch));

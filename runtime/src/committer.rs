@@ -277,7 +277,7 @@ mod tests {
             let part = SealPart {
                 source: "s".into(),
                 ranges: vec![range.clone()],
-                records: vec![record],
+                records: vec![record].into(),
                 marks: Default::default(),
             };
             let seal = run

@@ -210,7 +210,8 @@ impl Loader {
         while let Some((epoch, parts)) = replay.next().await? {
             self.begin(epoch).await;
             for part in parts {
-                self.hand_out(&part.source, epoch, part.records).await;
+                self.hand_out(&part.source, epoch, part.records.into())
+                    .await;
             }
         }
         self.end(|source| !is_state(source)).await;

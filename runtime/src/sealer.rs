@@ -289,7 +289,7 @@ mod tests {
             seal: Some(SealPart {
                 source: "s".into(),
                 ranges: vec![(FeedRangeId("-FF".into()), token)],
-                records: vec![record],
+                records: vec![record].into(),
                 marks: Default::default(),
             }),
         }

@@ -200,7 +200,8 @@ mod tests {
             records: vec![Record {
                 key: key.to_owned().into(),
                 body: Some("{}".into()),
-            }],
+            }]
+            .into(),
             marks: Default::default(),
         }
     }

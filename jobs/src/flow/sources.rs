@@ -1,6 +1,5 @@
 //! The beginnings of a job's dataflow: what is read from containers.
 
-use bytes::Bytes;
 use differential_dataflow::{AsCollection, ExchangeData};
 use serde::de::DeserializeOwned;
 use tidefeed_operators::enumerator::enumerate;
@@ -108,7 +107,7 @@ impl<'scope> Flow<'scope> {
             Sourced::Planned => planned_stream(self.scope, &source_name(name)),
             Sourced::Tried(rows) => {
                 let changes = rows.into_iter().enumerate().map(|(number, row)| Change {
-                    key: DocumentKey::from(&Bytes::from(number.to_string())),
+                    key: DocumentKey::from(number.to_string().as_bytes()),
                     value: Some(row),
                 });
                 changes.to_stream(self.scope)
@@ -130,7 +129,7 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<Sourced<'scope, T>> {
-        let decode = |body: &Bytes| {
+        let decode = |body: &[u8]| {
             json::from_slice::<T>(body).map_err(|error| {
                 let what = format!("it is no {}", short_type_name::<T>());
                 Error::new(ErrorKind::Data, what).with_source(error)

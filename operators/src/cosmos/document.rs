@@ -11,7 +11,7 @@ use super::feed::DeletedMark;
 use super::partition_key::PartitionKeyPaths;
 use crate::projection::Projection;
 use crate::properties::{Property, find, properties, write_some};
-use crate::records_writer::RecordsWriter;
+use tidefeed_runtime::RecordsWriter;
 // `_lsn` is there only in the change feed.
 use crate::target::SERVICE_PROPERTIES;
 

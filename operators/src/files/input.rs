@@ -10,7 +10,7 @@ use tidefeed_runtime::{Context, Error, ErrorKind, Result};
 use super::position::{CHECKED_BYTES, Position, Seen};
 use super::shape::{Columns, Format, Shape};
 use super::split::{CsvRecord, Splitter};
-use crate::records_writer::RecordsWriter;
+use tidefeed_runtime::RecordsWriter;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 128 << 10;

@@ -10,7 +10,7 @@ use super::list::FileList;
 use super::position::Position;
 use super::shape::{Format, Shape};
 use crate::feed::Page;
-use crate::records_writer::RecordsWriter;
+use tidefeed_runtime::RecordsWriter;
 
 /// Bytes of records in a page, about; the record that crosses it still goes.
 const PAGE_BYTES: usize = 1 << 20;
@@ -27,8 +27,8 @@ pub(super) struct FileReader {
     /// The current file is gone, so what is left of it is all that there will be.
     gone: bool,
     page_size: usize,
-    /// Bytes of the page before.
-    usual_bytes: usize,
+    /// Bytes and records of the page before.
+    usual: (usize, usize),
     /// After `position`, in order.
     names: VecDeque<String>,
     current: Option<OpenFile>,
@@ -79,7 +79,7 @@ impl FileReader {
             alone,
             gone: false,
             page_size: options.page_size.max(1),
-            usual_bytes: 0,
+            usual: (0, 0),
             names: VecDeque::new(),
             current: None,
             position,
@@ -109,7 +109,7 @@ impl FileReader {
     /// # Errors
     /// `Data`, naming file and line.
     pub(super) fn page(&mut self) -> Result<Page> {
-        let mut page = RecordsWriter::with_capacity(self.usual_bytes);
+        let mut page = RecordsWriter::with_capacity(self.usual.0, self.usual.1);
         let mut caught_up = false;
         while page.records() < self.page_size && page.bytes() < PAGE_BYTES {
             let last = self.is_last_word(&self.position.file);
@@ -148,7 +148,7 @@ impl FileReader {
         if let Some(file) = &mut self.current {
             self.position = file.position();
         }
-        self.usual_bytes = page.bytes();
+        self.usual = (page.bytes(), page.records());
         Ok(Page {
             records: page.finish(),
             caught_up,

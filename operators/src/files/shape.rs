@@ -9,7 +9,7 @@ use tidefeed_runtime::{Error, ErrorKind, Result};
 use super::split::CsvRecord;
 use crate::projection::Projection;
 use crate::record_key::KeyFields;
-use crate::records_writer::RecordsWriter;
+use tidefeed_runtime::RecordsWriter;
 use crate::scan::{Scan, scan};
 
 /// How the contents of a file are written.

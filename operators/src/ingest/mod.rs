@@ -256,7 +256,7 @@ impl PageStream for PostedPages {
         let token = ContinuationToken(format!("{POSTS}@{}", self.batches));
         Ok(Page {
             receipt: (!records.is_empty()).then_some(receipt),
-            records,
+            records: records.into(),
             caught_up,
             ..Page::at(token)
         })

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use tidefeed_runtime::Record;
+use tidefeed_runtime::{Record, Records};
 
 use super::MemoryOptions;
 
@@ -72,8 +72,8 @@ impl Log {
         after: &mut u64,
         page_size: usize,
         within: impl Fn(u64) -> bool,
-    ) -> Vec<Record> {
-        let mut records = Vec::new();
+    ) -> Records {
+        let mut records = Records::new();
         let rest = (Bound::Excluded((*after, u32::MAX)), Bound::Unbounded);
         for (&(position, _), entry) in self.entries.range(rest) {
             if !within(entry.hash) {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidefeed_runtime::Record;
 use tidefeed_runtime::watermarks::Mark;
 use tokio::time::Instant;
 
@@ -93,7 +92,7 @@ impl RangeFigures {
 
     /// An answer has come to a request that was sent at `sent`.
     pub(crate) fn answered(&self, page: &Page, moved: bool, sent: Instant) {
-        let bytes = page.records.iter().map(Record::size_bytes).sum::<usize>();
+        let bytes = page.records.size_bytes();
         let now = Instant::now();
         let seen = &mut *self.0.lock();
         seen.asked_at = None;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tidefeed_runtime::checkpoint::SealPart;
 use tidefeed_runtime::failpoint::Step;
 use tidefeed_runtime::sealer::Part;
 use tidefeed_runtime::watermarks::Marks;
-use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, Record, Result};
+use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, RecordRef, Records, Result};
 
 use super::{Attaching, DocumentKey, Held, SourceParts, Upsert};
 use crate::decode::{Decoded, undelivered};
@@ -30,7 +29,7 @@ pub(super) struct Attached {
     bytes: u64,
     ranges: BTreeMap<FeedRangeId, ContinuationToken>,
     released: Vec<Released>,
-    records: Vec<Record>,
+    records: Records,
     receipts: Vec<Receipt>,
     pub(super) marks: Marks,
     undecodable: Vec<Undelivered>,
@@ -57,7 +56,7 @@ impl Attached {
             bytes: 0,
             ranges: BTreeMap::new(),
             released: Vec::new(),
-            records: Vec::new(),
+            records: Records::new(),
             receipts: Vec::new(),
             marks: Marks::default(),
             undecodable: Vec::new(),
@@ -105,7 +104,7 @@ impl<D> Attacher<D> {
         mut give: impl FnMut(Upsert<V>),
     ) -> Result<Progress>
     where
-        D: Fn(&Bytes) -> Result<V>,
+        D: Fn(&[u8]) -> Result<V>,
     {
         let max_bytes = *to.max_bytes.get_or_insert_with(|| {
             self.parts.ledger.failpoints().before(Step::Attach);
@@ -126,13 +125,13 @@ impl<D> Attacher<D> {
                 to.bytes += arrival.bytes;
                 self.parts.ledger.page_attached(to.epoch, arrival.bytes);
             }
-            let undecodable = self.decode_all(&arrival.page.records, to.epoch, &mut give)?;
+            let undecodable = self.decode_all(arrival.page.records.iter(), to.epoch, &mut give)?;
             if !undecodable.is_empty() {
                 let counters = &self.parts.counters;
                 counters.undecodable(&arrival.range, undecodable.len() as u64);
             }
             to.undecodable.extend(undecodable);
-            to.records.extend(arrival.page.records);
+            to.records.append(arrival.page.records);
             to.receipts.extend(arrival.page.receipt);
             if let Some(mark) = arrival.mark {
                 to.marks.note(arrival.range.clone(), mark);
@@ -188,17 +187,17 @@ impl<D> Attacher<D> {
     }
 
     /// Gives the upserts of records, and returns those that do not decode, if the run goes on without them.
-    pub(super) fn decode_all<V>(
+    pub(super) fn decode_all<'r, V>(
         &self,
-        records: &[Record],
+        mut records: impl Iterator<Item = RecordRef<'r>>,
         epoch: Epoch,
         mut give: impl FnMut(Upsert<V>),
     ) -> Result<Vec<Undelivered>>
     where
-        D: Fn(&Bytes) -> Result<V>,
+        D: Fn(&[u8]) -> Result<V>,
     {
         let mut undecodable = Vec::new();
-        for record in records {
+        records.try_for_each(|record| {
             let decoded = self.parts.on_decode_error.decode(record, &self.decode)?;
             let value = match decoded {
                 Decoded::Value(value) => value,
@@ -209,14 +208,15 @@ impl<D> Attacher<D> {
                     None
                 }
             };
-            let key = DocumentKey::from(&record.key);
+            let key = DocumentKey::from(record.key);
             let elsewhere = self.parts.elsewhere.as_ref().is_some_and(|at| at.has(&key));
-            let value = value.map(|value| match &record.body {
-                Some(body) if elsewhere => Portable::Body(body.clone()),
+            let value = value.map(|value| match elsewhere.then(|| record.shared_body()) {
+                Some(Some(body)) => Portable::Body(body),
                 _ => Portable::Here(value),
             });
             give((key, value, epoch.0));
-        }
+            Ok(())
+        })?;
         Ok(undecodable)
     }
 }

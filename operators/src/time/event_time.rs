@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidefeed_runtime::{Error, ErrorKind, Record, Result};
+use tidefeed_runtime::{Error, ErrorKind, Records, Result};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -127,9 +127,9 @@ impl EventTime {
     }
 
     /// What these records of a feed range say.
-    pub fn of(&self, records: &[Record]) -> Found {
+    pub fn of(&self, records: &Records) -> Found {
         let mut found = Found::default();
-        for body in records.iter().filter_map(|record| record.body.as_ref()) {
+        for body in records.iter().filter_map(|record| record.body) {
             match self.time_ms(body) {
                 Some(time_ms) => found.at_ms = found.at_ms.max(time_ms),
                 None => found.without += 1,

@@ -424,13 +424,12 @@ fn add_all(newest: &mut Sources, version: Version, parts: Vec<SealPart>) {
 /// The base's records that nothing newer replaces, and the live ones of the newer, by key.
 fn overlay(base: Vec<SealPart>, newest: Sources) -> BTreeMap<String, Vec<Record>> {
     let mut live: BTreeMap<String, Vec<Record>> = BTreeMap::new();
-    for mut part in base {
+    for part in base {
+        let mut records = Vec::from(part.records);
         if let Some(newer) = newest.get(&part.source) {
-            part.records.retain(|record| !newer.contains(&record.key));
+            records.retain(|record| !newer.contains(&record.key));
         }
-        live.entry(part.source)
-            .or_default()
-            .append(&mut part.records);
+        live.entry(part.source).or_default().append(&mut records);
     }
     for (source, newer) in newest {
         live.entry(source).or_default().extend(newer.live());

@@ -59,7 +59,7 @@ impl Compaction {
             let part = |(source, records)| SealPart {
                 source,
                 ranges: Vec::new(),
-                records,
+                records: records.into(),
                 marks: Default::default(),
             };
             let parts: Vec<SealPart> = live.sources.into_iter().map(part).collect();

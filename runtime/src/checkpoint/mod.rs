@@ -101,7 +101,7 @@
 //! let part = |token: &str| SealPart {
 //!     source: "departures".into(),
 //!     ranges: vec![(FeedRangeId("-FF".into()), ContinuationToken(token.into()))],
-//!     records: vec![Record { key: "AA1".into(), body: Some("{}".into()) }],
+//!     records: vec![Record { key: "AA1".into(), body: Some("{}".into()) }].into(),
 //!     marks: Default::default(),
 //! };
 //! let seal = run.seals.write(Epoch(1), vec![part("t1")]).await?;

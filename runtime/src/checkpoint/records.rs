@@ -33,7 +33,9 @@ use super::frame::{Checksum, Damage, Framed, Unframed};
 use super::names::{BUCKETS, ObjectName, bucket_of};
 use super::objects::SealKind;
 use crate::watermarks::Marks;
-use crate::{ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, Result};
+use crate::{
+    ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, RecordRef, Records, Result,
+};
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.
 const ZSTD_LEVEL: i32 = 1;
@@ -51,7 +53,7 @@ pub struct SealPart {
     /// merged range; ranges that they replace drop out (I6).
     pub ranges: Vec<(FeedRangeId, ContinuationToken)>,
     /// The changes, in order; of several for one key the last one counts.
-    pub records: Vec<Record>,
+    pub records: Records,
     /// How far the event times of the source have come, if somebody wants to know.
     pub marks: Marks,
 }
@@ -104,7 +106,7 @@ pub(super) fn pack(name: ObjectName, mut heading: Heading, parts: &[SealPart]) -
     heading.raw_bytes = raw_bytes(parts) as u64;
     heading.parts = parts.iter().map(PartHeading::of).collect();
     let mut packer = Packer::new()?;
-    let packed = packer.pack(parts.iter().flat_map(|part| &part.records))?;
+    let packed = packer.pack(parts.iter().flat_map(|part| part.records.iter()))?;
     Ok(Framed::new(
         name,
         [heading_line(&heading)?, packed].concat().into(),
@@ -125,8 +127,8 @@ fn pack_in_sections(name: ObjectName, mut heading: Heading, parts: &[SealPart]) 
     // By bucket, then by part; within both, in order.
     let mut buckets = vec![vec![Vec::new(); parts.len()]; usize::from(BUCKETS)];
     for (at, part) in parts.iter().enumerate() {
-        for record in &part.records {
-            buckets[usize::from(bucket_of(&record.key))][at].push(record);
+        for record in part.records.iter() {
+            buckets[usize::from(bucket_of(record.key))][at].push(record);
         }
     }
     let mut packer = Packer::new()?;
@@ -176,14 +178,14 @@ impl PartHeading {
     }
 }
 
-fn raw_size(record: &Record) -> usize {
+fn raw_size(record: RecordRef<'_>) -> usize {
     8 + record.size_bytes()
 }
 
 /// Bytes of all records, not packed.
 pub(super) fn raw_bytes(parts: &[SealPart]) -> usize {
-    let records = parts.iter().flat_map(|part| &part.records);
-    records.map(raw_size).sum()
+    let raw = |part: &SealPart| 8 * part.records.len() + part.records.size_bytes();
+    parts.iter().map(raw).sum()
 }
 
 /// Encodes and compresses records; it keeps what that takes from one use to the next.
@@ -200,16 +202,16 @@ impl Packer {
         Ok(Packer { raw, zstd })
     }
 
-    fn pack<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<Vec<u8>> {
+    fn pack<'a>(&mut self, records: impl Iterator<Item = RecordRef<'a>>) -> Result<Vec<u8>> {
         self.raw.clear();
         for record in records {
-            self.raw.put_u32_le(length_of(&record.key)?);
-            self.raw.put_u32_le(match &record.body {
+            self.raw.put_u32_le(length_of(record.key)?);
+            self.raw.put_u32_le(match record.body {
                 Some(body) => length_of(body)?,
                 None => REMOVAL,
             });
-            self.raw.put_slice(&record.key);
-            if let Some(body) = &record.body {
+            self.raw.put_slice(record.key);
+            if let Some(body) = record.body {
                 self.raw.put_slice(body);
             }
         }
@@ -219,7 +221,7 @@ impl Packer {
     }
 }
 
-fn length_of(bytes: &Bytes) -> Result<u32> {
+fn length_of(bytes: &[u8]) -> Result<u32> {
     match u32::try_from(bytes.len()) {
         Ok(length) if length < REMOVAL => Ok(length),
         _ => Err(Error::new(
@@ -347,7 +349,7 @@ pub(super) fn empty(part: &PartHeading) -> SealPart {
     SealPart {
         source: part.source.clone(),
         ranges: part.ranges.clone(),
-        records: Vec::new(),
+        records: Records::new(),
         marks: part.marks.clone(),
     }
 }
@@ -372,12 +374,12 @@ fn unpack(
     let mut rest = Bytes::from(raw);
     for (count, part) in counts.iter().zip(parts) {
         // The count is bounded by the bytes that are there, whatever the heading says.
-        part.records
-            .reserve((*count).min(rest.len() as u64 / 8) as usize);
+        let most = (*count).min(rest.len() as u64 / 8) as usize;
+        let mut records = Vec::with_capacity(most);
         for _ in 0..*count {
-            let record = decode_record(&mut rest).ok_or_else(does_not_add_up)?;
-            part.records.push(record);
+            records.push(decode_record(&mut rest).ok_or_else(does_not_add_up)?);
         }
+        part.records.append(records.into());
     }
     if rest.is_empty() {
         Ok(())
@@ -448,7 +450,8 @@ mod tests {
                     record("a", Some("{\"x\":1}")),
                     record("b", None),
                     record("", Some("")),
-                ],
+                ]
+                .into(),
                 marks: Marks {
                     begun: Some([FeedRangeId("00-FF".into())].into()),
                     ranges: [(FeedRangeId("00-FF".into()), Mark::default())].into(),
@@ -457,7 +460,7 @@ mod tests {
             SealPart {
                 source: "idle".into(),
                 ranges: Vec::new(),
-                records: Vec::new(),
+                records: Records::new(),
                 marks: Marks::default(),
             },
         ]
@@ -504,7 +507,9 @@ mod tests {
     fn by_key(parts: Vec<SealPart>) -> Vec<SealPart> {
         let mut parts = parts;
         for part in &mut parts {
-            part.records.sort_by(|a, b| a.key.cmp(&b.key));
+            let mut records = Vec::from(std::mem::take(&mut part.records));
+            records.sort_by(|a, b| a.key.cmp(&b.key));
+            part.records = records.into();
         }
         parts
     }

@@ -111,8 +111,10 @@ impl Replay {
         }
         for part in &mut parts {
             let share = self.share;
-            part.records
-                .retain(|record| share.contains(bucket_of(&record.key)));
+            let records = std::mem::take(&mut part.records).into_iter();
+            part.records = records
+                .filter(|record| share.contains(bucket_of(&record.key)))
+                .collect();
         }
         Ok(Some((epoch, parts)))
     }

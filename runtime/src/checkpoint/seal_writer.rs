@@ -6,7 +6,7 @@ use super::objects::{SealRef, Series};
 use super::reader::blocking;
 use super::records::{Heading, SealPart, pack_seal, raw_bytes};
 use super::store::CheckpointStore;
-use crate::{Epoch, Error, Result};
+use crate::{Epoch, Error, Records, Result};
 
 /// Writes the seals of one process, one after the other.
 ///
@@ -105,7 +105,9 @@ impl SealPacker {
     pub async fn pack(&mut self, epoch: Epoch, mut parts: Vec<SealPart>) -> Result<PackedSeal> {
         not_broken(self.broken)?;
         if !self.keeps_records {
-            parts.iter_mut().for_each(|part| part.records.clear());
+            for part in &mut parts {
+                part.records = Records::new();
+            }
         }
         let follows = |floor: &Epoch| self.series.kind.may_follow(epoch, *floor);
         if let Some(floor) = self.floor.filter(|floor| !follows(floor)) {

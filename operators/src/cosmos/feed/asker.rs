@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_data_cosmos::feed::FeedRange;
 use tidefeed_runtime::stall::Trouble;
-use tidefeed_runtime::{Error, FeedRangeId, Record, Result};
+use tidefeed_runtime::{Error, FeedRangeId, Records, Result};
 
 use super::CosmosFeed;
 use super::config::FeedMode;
@@ -129,11 +129,11 @@ impl Asker {
         &mut self,
         cursor: &mut Cursor,
         spent: &mut Spent,
-    ) -> Result<(Position, Vec<Record>)> {
-        let mut records = Vec::new();
+    ) -> Result<(Position, Records)> {
+        let mut records = Records::new();
         for _ in 0..MOST_PARTS {
             let polled = self.ask(cursor, None, spent).await?;
-            records.extend(self.readable(polled.records)?);
+            records.append(self.readable(polled.records)?);
             let position = Position::of(polled.token)?;
             if position.covers(&self.id) {
                 return Ok((position, records));
@@ -146,7 +146,7 @@ impl Asker {
     }
 
     /// Names the container in what is wrong with a document of it.
-    pub(super) fn readable(&self, records: Result<Vec<Record>>) -> Result<Vec<Record>> {
+    pub(super) fn readable(&self, records: Result<Records>) -> Result<Records> {
         records
             .map_err(|error| error.wrap(format!("cannot read container {}", self.feed.container)))
     }
@@ -154,7 +154,7 @@ impl Asker {
     /// A page of records up to this position.
     pub(super) fn page(
         &self,
-        records: Vec<Record>,
+        records: Records,
         saved: &Saved,
         spent: Spent,
         remaining: Option<u64>,

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use azure_data_cosmos::feed::FeedRange;
 use azure_data_cosmos::options::ChangeFeedStartFrom;
-use tidefeed_runtime::{Record, Result};
+use tidefeed_runtime::{Records, Result};
 
 use super::config::FeedMode;
 use super::page::{Changes, changes};
@@ -31,7 +31,7 @@ pub(super) enum Place {
 /// An answer of the service.
 pub(super) struct Polled {
     /// What it brought, or why a document of it is unusable.
-    pub(super) records: Result<Vec<Record>>,
+    pub(super) records: Result<Records>,
     /// After these records.
     pub(super) token: String,
     /// When the last of them was written, in seconds since 1970, if the service says so.

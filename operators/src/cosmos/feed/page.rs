@@ -9,16 +9,16 @@ use azure_data_cosmos::models::{ChangeFeedMetadata, ChangeFeedOperationType};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tidefeed_runtime::{Error, ErrorKind, Record, Result};
+use tidefeed_runtime::{Error, ErrorKind, Records, Result};
 
 use crate::cosmos::document::DocumentShape;
 use crate::properties::{PropertiesInto, Property, find};
-use crate::records_writer::RecordsWriter;
+use tidefeed_runtime::RecordsWriter;
 
 /// The changes of a page.
 #[derive(Default)]
 pub(super) struct Changes {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Records,
     /// When the last of them was written, in seconds since 1970, if the service says so.
     pub(super) written_at: Option<u64>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Changes {
 pub(super) fn changes(page: &[u8], shape: &DocumentShape) -> serde_json::Result<Result<Changes>> {
     let mut reading = Reading {
         shape,
-        records: RecordsWriter::with_capacity(page.len()),
+        records: RecordsWriter::with_capacity(page.len(), 0),
         item: Vec::new(),
         document: Vec::new(),
         last: None,

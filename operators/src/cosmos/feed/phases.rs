@@ -23,7 +23,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tidefeed_runtime::{FeedRangeId, Record};
+use tidefeed_runtime::{FeedRangeId, Records};
 
 use super::position::Position;
 
@@ -39,7 +39,7 @@ pub(super) enum Feed {
 /// What a feed answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Records,
     /// After these records.
     pub(super) position: Position,
     /// Every part of the range has said "nothing new" since it last had something, or since the feed that is asked changed.
@@ -49,7 +49,7 @@ pub(super) struct Answer {
 /// Records to deliver.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Records,
     /// There is nothing after these records for now.
     pub(super) caught_up: bool,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use azure_data_cosmos::feed::FeedRange;
 use azure_data_cosmos::options::ChangeFeedStartFrom;
-use tidefeed_runtime::{Record, Result};
+use tidefeed_runtime::{Records, Result};
 
 use super::asker::Asker;
 use super::cursor::{Cursor, Place};
@@ -164,7 +164,7 @@ impl FullStream {
     /// A page whose token is where the phases are.
     fn page(
         &self,
-        records: Vec<Record>,
+        records: Records,
         spent: Spent,
         remaining: Option<u64>,
         caught_up: bool,

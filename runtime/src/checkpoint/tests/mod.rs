@@ -106,7 +106,7 @@ pub(super) fn part(source: &str, range: &str, token: &str, records: Vec<Record>)
     SealPart {
         source: source.into(),
         ranges: vec![(FeedRangeId(range.into()), ContinuationToken(token.into()))],
-        records,
+        records: records.into(),
         marks: Default::default(),
     }
 }
@@ -146,9 +146,9 @@ impl Model {
             .filter(|(epoch, _)| Some(*epoch) <= self.commit);
         for part in covered.flat_map(|(_, parts)| parts) {
             let keys = collection.entry(part.source.clone()).or_default();
-            for record in &part.records {
-                match &record.body {
-                    Some(body) => keys.insert(record.key.clone(), body.clone()),
+            for record in Vec::from(part.records.clone()) {
+                match record.body {
+                    Some(body) => keys.insert(record.key, body),
                     None => keys.remove(&record.key),
                 };
             }
@@ -241,6 +241,8 @@ async fn rehydrate(
 fn sort(parts: &mut [SealPart]) {
     parts.sort_by(|a, b| (&a.source, &a.ranges).cmp(&(&b.source, &b.ranges)));
     for part in parts {
-        part.records.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut records = Vec::from(std::mem::take(&mut part.records));
+        records.sort_by(|a, b| a.key.cmp(&b.key));
+        part.records = records.into();
     }
 }

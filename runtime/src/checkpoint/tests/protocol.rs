@@ -106,7 +106,7 @@ async fn marks_are_as_durable_as_the_tokens_beside_them() {
         // An epoch in which only time went on, and one of both processes.
         let alone = SealPart {
             ranges: Vec::new(),
-            records: Vec::new(),
+            records: Default::default(),
             ..sealed("80-FF", "", &found("80-FF", 0, true))
         };
         second.seals.write(Epoch(6), vec![alone]).await.unwrap();

@@ -10,7 +10,7 @@ use super::feed::{
 use super::process::{State, sink_state};
 use super::world::MOST_PROCESSES;
 use super::*;
-use crate::Generation;
+use crate::{Generation, Record};
 use crate::checkpoint::names::ObjectName;
 
 pub(super) type Verdict<T = ()> = std::result::Result<T, String>;
@@ -279,14 +279,15 @@ fn check_replay(
     let mut position = from;
     for (epoch, parts) in replay {
         let (changes, next) = replayed(feed, position, parts);
-        let records: Vec<_> = parts.iter().flat_map(|part| &part.records).collect();
+        let records = parts.iter().flat_map(|part| part.records.clone());
+        let records: Vec<Record> = records.collect();
         let mut wanted: Vec<_> = changes.iter().map(to_record).collect();
         // Only the order within a key is kept.
         wanted.sort_by(|a, b| a.key.cmp(&b.key));
-        if !records.iter().copied().eq(&wanted) {
+        if records != wanted {
             return Err(format!(
                 "I2: epoch {epoch} holds {:?} between {position:?} and {next:?}",
-                records.iter().map(|r| of_record(r)).collect::<Vec<_>>()
+                records.iter().map(of_record).collect::<Vec<_>>()
             ));
         }
         position = next;

@@ -1,0 +1,395 @@
+//! Many records, those of a page in one piece of memory.
+//!
+//! A record by itself would be two allocations, and two counts of who uses them; most records live exactly as long as their page does. So
+//! sources write the records of a page one behind the other, and what a seal keeps is pages.
+
+use bytes::Bytes;
+
+use crate::Record;
+
+/// Records in order. To add another one's is to add its pages.
+#[derive(Clone, Default)]
+pub struct Records {
+    pieces: Vec<Piece>,
+    length: usize,
+}
+
+#[derive(Clone)]
+enum Piece {
+    /// One behind the other.
+    Page(Bytes, Vec<Place>),
+    Loose(Vec<Record>),
+}
+
+/// Where a record is in its page: its parts follow each other.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: usize,
+    middle: usize,
+    end: usize,
+    parts: Parts,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Parts {
+    /// Up to `middle`; nothing follows.
+    Key,
+    KeyAndBody,
+    BodyAndKey,
+}
+
+/// A record where it is.
+#[derive(Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// Identity of the document within its source.
+    pub key: &'a [u8],
+    /// The document after the change, or `None` for a removal.
+    pub body: Option<&'a [u8]>,
+    home: Home<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Home<'a> {
+    Page(&'a Bytes),
+    Record(&'a Record),
+}
+
+impl<'a> RecordRef<'a> {
+    /// Bytes of key and body, the unit of the memory budgets.
+    pub fn size_bytes(&self) -> usize {
+        self.key.len() + self.body.map_or(0, <[u8]>::len)
+    }
+
+    /// The body, which keeps its page in memory.
+    pub fn shared_body(&self) -> Option<Bytes> {
+        match self.home {
+            Home::Page(page) => self.body.map(|body| page.slice_ref(body)),
+            Home::Record(record) => record.body.clone(),
+        }
+    }
+
+    /// By itself; it keeps its page in memory.
+    pub fn to_record(&self) -> Record {
+        match self.home {
+            Home::Page(page) => Record {
+                key: page.slice_ref(self.key),
+                body: self.shared_body(),
+            },
+            Home::Record(record) => record.clone(),
+        }
+    }
+
+    fn in_page(page: &'a Bytes, place: &Place) -> Self {
+        let (first, second) = (
+            &page[place.start..place.middle],
+            &page[place.middle..place.end],
+        );
+        let (key, body) = match place.parts {
+            Parts::Key => (first, None),
+            Parts::KeyAndBody => (first, Some(second)),
+            Parts::BodyAndKey => (second, Some(first)),
+        };
+        RecordRef {
+            key,
+            body,
+            home: Home::Page(page),
+        }
+    }
+}
+
+impl<'a> From<&'a Record> for RecordRef<'a> {
+    fn from(record: &'a Record) -> Self {
+        RecordRef {
+            key: &record.key,
+            body: record.body.as_deref(),
+            home: Home::Record(record),
+        }
+    }
+}
+
+impl Records {
+    /// None.
+    pub const fn new() -> Self {
+        Records {
+            pieces: Vec::new(),
+            length: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bytes of keys and bodies.
+    pub fn size_bytes(&self) -> usize {
+        let size = |piece: &Piece| match piece {
+            // A page holds nothing else.
+            Piece::Page(page, _) => page.len(),
+            Piece::Loose(records) => records.iter().map(Record::size_bytes).sum(),
+        };
+        self.pieces.iter().map(size).sum()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = RecordRef<'_>> + Clone {
+        self.pieces.iter().flat_map(Piece::iter)
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, record: Record) {
+        self.length += 1;
+        match self.pieces.last_mut() {
+            Some(Piece::Loose(records)) => records.push(record),
+            _ => self.pieces.push(Piece::Loose(vec![record])),
+        }
+    }
+
+    /// Adds those of another.
+    pub fn append(&mut self, mut other: Records) {
+        self.length += other.length;
+        self.pieces.append(&mut other.pieces);
+    }
+}
+
+impl Piece {
+    fn iter(&self) -> impl Iterator<Item = RecordRef<'_>> + Clone {
+        let (page, places, loose) = match self {
+            Piece::Page(page, places) => (Some(page), places.as_slice(), [].as_slice()),
+            Piece::Loose(records) => (None, [].as_slice(), records.as_slice()),
+        };
+        let in_page = page.into_iter().flat_map(move |page| {
+            places.iter().map(move |place| RecordRef::in_page(page, place))
+        });
+        in_page.chain(loose.iter().map(RecordRef::from))
+    }
+}
+
+impl From<Vec<Record>> for Records {
+    fn from(records: Vec<Record>) -> Self {
+        Records {
+            length: records.len(),
+            pieces: vec![Piece::Loose(records)],
+        }
+    }
+}
+
+impl FromIterator<Record> for Records {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
+        records.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl From<Records> for Vec<Record> {
+    /// Each by itself.
+    fn from(records: Records) -> Self {
+        let mut all = Vec::with_capacity(records.length);
+        for piece in records.pieces {
+            match piece {
+                Piece::Loose(mut records) => all.append(&mut records),
+                Piece::Page(page, places) => {
+                    let places = places.iter();
+                    all.extend(places.map(|place| RecordRef::in_page(&page, place).to_record()));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl IntoIterator for Records {
+    type Item = Record;
+    type IntoIter = std::vec::IntoIter<Record>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Vec::from(self).into_iter()
+    }
+}
+
+impl PartialEq for Records {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Records {}
+
+impl PartialEq for RecordRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.key, self.body) == (other.key, other.body)
+    }
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl std::fmt::Debug for RecordRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.to_record().fmt(f)
+    }
+}
+
+/// A page of records that is being written, one behind the other.
+#[derive(Debug, Default)]
+pub struct RecordsWriter {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+}
+
+impl RecordsWriter {
+    /// With room for so many bytes and records.
+    pub fn with_capacity(bytes: usize, records: usize) -> Self {
+        RecordsWriter {
+            bytes: Vec::with_capacity(bytes),
+            places: Vec::with_capacity(records),
+        }
+    }
+
+    /// How many there are.
+    pub fn records(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Bytes of keys and bodies.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The records, in memory of their size.
+    pub fn finish(mut self) -> Records {
+        if self.places.is_empty() {
+            return Records::new();
+        }
+        self.bytes.shrink_to_fit();
+        Records {
+            length: self.places.len(),
+            pieces: vec![Piece::Page(Bytes::from(self.bytes), self.places)],
+        }
+    }
+
+    /// Writes a removal: its key.
+    pub fn removal(&mut self, write_key: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write_key(&mut self.bytes);
+        self.place(start, self.bytes.len(), Parts::Key);
+    }
+
+    /// Writes a key, and then a body if there is one.
+    pub fn record(
+        &mut self,
+        write_key: impl FnOnce(&mut Vec<u8>),
+        write_body: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) {
+        let start = self.bytes.len();
+        write_key(&mut self.bytes);
+        let middle = self.bytes.len();
+        let parts = match write_body {
+            Some(write_body) => {
+                write_body(&mut self.bytes);
+                Parts::KeyAndBody
+            }
+            None => Parts::Key,
+        };
+        self.place(start, middle, parts);
+    }
+
+    /// Writes a body and then its key in one go: `write` says how many bytes the body has. What it leaves with an error does not count.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn body_and_key<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        match write(&mut self.bytes) {
+            Ok(body) => {
+                self.place(start, start + body, Parts::BodyAndKey);
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    fn place(&mut self, start: usize, middle: usize, parts: Parts) {
+        self.places.push(Place {
+            start,
+            middle,
+            end: self.bytes.len(),
+            parts,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(key: &str, body: Option<&str>) -> Record {
+        Record {
+            key: Bytes::from(key.to_owned()),
+            body: body.map(|body| Bytes::from(body.to_owned())),
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_were_written() {
+        let mut writer = RecordsWriter::with_capacity(4, 1);
+        let write = |text: &'static str| |to: &mut Vec<u8>| to.extend_from_slice(text.as_bytes());
+        writer.record(write("key 1"), Some(write("body 1")));
+        writer.removal(write("key 2"));
+        let failed = writer.body_and_key(|to| {
+            to.extend_from_slice(b"lost");
+            Err("why")
+        });
+        assert_eq!(failed, Err("why"));
+        let written = writer.body_and_key(|to| {
+            to.extend_from_slice(b"body 3key 3");
+            Ok::<_, ()>(6)
+        });
+        assert_eq!(written, Ok(()));
+        assert_eq!((writer.records(), writer.bytes()), (3, 27));
+        let records = writer.finish();
+        let expected = vec![
+            of("key 1", Some("body 1")),
+            of("key 2", None),
+            of("key 3", Some("body 3")),
+        ];
+        assert_eq!((records.len(), records.size_bytes()), (3, 27));
+        assert_eq!(records, Records::from(expected.clone()));
+        let bodies: Vec<_> = records.iter().map(|record| record.shared_body()).collect();
+        assert_eq!(bodies, [Some("body 1".into()), None, Some("body 3".into())]);
+        assert_eq!(Vec::from(records), expected);
+    }
+
+    #[test]
+    fn pages_and_records_follow_each_other() {
+        let page = |key: &'static str| {
+            let mut writer = RecordsWriter::default();
+            writer.removal(|to| to.extend_from_slice(key.as_bytes()));
+            writer.finish()
+        };
+        let mut all = page("a");
+        all.push(of("b", Some("")));
+        all.push(of("c", None));
+        all.append(page("d"));
+        all.append(Records::new());
+        all.append([of("e", None)].into_iter().collect());
+        let keys: Vec<_> = all.iter().flat_map(|record| record.key.to_vec()).collect();
+        assert_eq!(String::from_utf8(keys).expect("text"), "abcde");
+        assert_eq!((all.len(), all.size_bytes()), (5, 5));
+        assert!(!all.is_empty() && RecordsWriter::default().finish().is_empty());
+        assert_ne!(all, page("a"));
+    }
+}
