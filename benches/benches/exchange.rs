@@ -64,7 +64,11 @@ fn bodies() -> Vec<Vec<Upsert<Flight>>> {
     let upsert = |number: usize| {
         let record = flight(number as u64, mixed(number as u64) % 100_000);
         let body = record.body.map(Portable::Body);
-        (DocumentKey::from(record.key.as_ref()), body, 1_700_000_000_000)
+        (
+            DocumentKey::from(record.key.as_ref()),
+            body,
+            1_700_000_000_000,
+        )
     };
     batches(upsert)
 }

@@ -325,7 +325,7 @@ impl Dataflow {
                     }
                 }
             });
-            let decode = |body: &bytes::Bytes| {
+            let decode = |body: &[u8]| {
                 serde_json::from_slice::<Flight>(body).context(ErrorKind::Data, || "no flight")
             };
             let source = source(ticks, parts, decode);

@@ -164,7 +164,9 @@ impl Piece {
             Piece::Loose(records) => (None, [].as_slice(), records.as_slice()),
         };
         let in_page = page.into_iter().flat_map(move |page| {
-            places.iter().map(move |place| RecordRef::in_page(page, place))
+            places
+                .iter()
+                .map(move |place| RecordRef::in_page(page, place))
         });
         in_page.chain(loose.iter().map(RecordRef::from))
     }

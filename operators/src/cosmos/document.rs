@@ -212,7 +212,8 @@ mod tests {
     fn record(shape: &DocumentShape, document: &str) -> Result<Record> {
         let mut records = RecordsWriter::default();
         shape.write(&properties(document.as_bytes()).unwrap(), &mut records)?;
-        Ok(records.finish().remove(0))
+        let record = records.finish().into_iter().next();
+        Ok(record.expect("one"))
     }
 
     const SENT: &str = r#"{"id":"id7","day":"EWR-2013-01-01","n": 1.50,"_rid":"r","_self":"s","_etag":"e",

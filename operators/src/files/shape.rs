@@ -9,8 +9,8 @@ use tidefeed_runtime::{Error, ErrorKind, Result};
 use super::split::CsvRecord;
 use crate::projection::Projection;
 use crate::record_key::KeyFields;
-use tidefeed_runtime::RecordsWriter;
 use crate::scan::{Scan, scan};
+use tidefeed_runtime::RecordsWriter;
 
 /// How the contents of a file are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -70,9 +70,8 @@ async fn read(feed: &FileFeed, start: Start) -> Result<(Vec<String>, Continuatio
 }
 
 fn bodies(page: &Page) -> Vec<String> {
-    let body =
-        |record: &tidefeed_runtime::Record| record.body.clone().expect("no removals").to_vec();
-    let bodies = page.records.iter().map(body);
+    let bodies = page.records.iter();
+    let bodies = bodies.map(|record| record.body.expect("no removals").to_vec());
     bodies
         .map(|body| String::from_utf8(body).expect("UTF-8"))
         .collect()

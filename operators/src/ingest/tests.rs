@@ -97,8 +97,9 @@ fn seal(page: Page) {
 }
 
 fn keys(page: &Page) -> Vec<String> {
-    let key = |record: &Record| String::from_utf8(record.key.to_vec()).expect("JSON");
-    page.records.iter().map(key).collect()
+    let keys = page.records.iter();
+    keys.map(|record| String::from_utf8(record.key.to_vec()).expect("JSON"))
+        .collect()
 }
 
 #[tokio::test]

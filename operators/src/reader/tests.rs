@@ -147,7 +147,8 @@ async fn what_is_handed_over_goes_on_where_the_range_stood() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         for arrival in std::iter::from_fn(|| arrivals.try_next()) {
             assert_eq!(ended > 0, arrival.range != range, "{}", arrival.range);
-            keys.extend(arrival.page.records.iter().map(|record| record.key.clone()));
+            let records = arrival.page.records.clone().into_iter();
+            keys.extend(records.map(|record| record.key));
             if arrival.counts() {
                 readers.ledger.page_attached(Epoch(1), arrival.bytes);
             }

@@ -174,11 +174,11 @@ mod tests {
 
     fn found(config: &EventTimeConfig, bodies: &[&str]) -> (u64, u64) {
         let time = config.compile("source.s").expect("valid");
-        let record = |body: &&str| Record {
+        let record = |body: &&str| tidefeed_runtime::Record {
             key: "k".into(),
             body: Some((*body).to_owned().into()),
         };
-        let found = time.of(&bodies.iter().map(record).collect::<Vec<_>>());
+        let found = time.of(&bodies.iter().map(record).collect());
         (found.at_ms, found.without)
     }
 

@@ -92,7 +92,7 @@ pub async fn drain(pages: &mut dyn PageStream) -> Vec<ReadPage> {
     for _ in 0..100_000 {
         let page = pages.next_page().await.unwrap();
         read.push(ReadPage {
-            records: page.records,
+            records: page.records.into(),
             token: page.token,
         });
         if page.caught_up {

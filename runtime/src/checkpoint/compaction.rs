@@ -7,7 +7,7 @@ use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind};
 use super::reader::blocking;
 use super::records::{Heading, SealPart, pack};
 use super::store::CheckpointStore;
-use crate::{Epoch, Generation, Result};
+use crate::{Epoch, Generation, Record, Result};
 
 /// A compaction beside a running job: reads the state as of one commit back from the store and writes it as a base, one
 /// bucket after the other. It holds the tail of the seals and a few buckets in memory, never the collection.
@@ -56,7 +56,7 @@ impl Compaction {
         };
         let heading = heading(self.generation, self.commit.epoch, bucket);
         let object = blocking("packing a base", live.size_bytes(), move || {
-            let part = |(source, records)| SealPart {
+            let part = |(source, records): (String, Vec<Record>)| SealPart {
                 source,
                 ranges: Vec::new(),
                 records: records.into(),

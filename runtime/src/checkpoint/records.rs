@@ -34,7 +34,8 @@ use super::names::{BUCKETS, ObjectName, bucket_of};
 use super::objects::SealKind;
 use crate::watermarks::Marks;
 use crate::{
-    ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, RecordRef, Records, Result,
+    ContinuationToken, Epoch, Error, ErrorKind, FeedRangeId, Generation, Record, RecordRef,
+    Records, Result,
 };
 
 /// Level 1: sealing is on the path of every epoch, and JSON shrinks well even so.

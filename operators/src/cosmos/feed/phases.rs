@@ -23,7 +23,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tidefeed_runtime::{FeedRangeId, Records};
+use tidefeed_runtime::{FeedRangeId, Record, Records};
 
 use super::position::Position;
 

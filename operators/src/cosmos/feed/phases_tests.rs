@@ -282,13 +282,14 @@ struct View {
 }
 
 impl View {
-    fn apply(&mut self, records: &[Record]) {
+    fn apply(&mut self, records: &Records) {
         // A page is applied at once: only the last change of a document is seen.
         let net: BTreeMap<u8, Option<u64>> = records
             .iter()
             .map(|record| {
-                let body = record.body.as_ref();
-                let version = body.map(|body| body.as_ref().try_into().expect("eight bytes"));
+                let version = record
+                    .body
+                    .map(|body| body.try_into().expect("eight bytes"));
                 (record.key[0], version.map(u64::from_be_bytes))
             })
             .collect();
@@ -442,6 +443,6 @@ fn what_happened_during_the_load_comes_as_one_page() {
         key: vec![key].into(),
         body,
     });
-    assert_eq!(page.records, expected);
+    assert_eq!(page.records, expected.into_iter().collect());
     assert!(deliveries.iter().rev().skip(1).all(|page| !page.caught_up));
 }

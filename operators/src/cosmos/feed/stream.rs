@@ -115,7 +115,7 @@ impl FullStream {
         let latest = Place::Start(ChangeFeedStartFrom::Beginning);
         let mut stream = Self::at(asker, range, phases, all, latest, at);
         // The position is worth keeping before anything is loaded.
-        stream.first = Some(stream.page(Vec::new(), spent, None, false));
+        stream.first = Some(stream.page(Records::new(), spent, None, false));
         Ok(stream)
     }
 

@@ -71,7 +71,7 @@ async fn a_snapshot_and_what_changed_during_it_are_the_container() {
                 let mut stream = feed.open(range, start.clone()).await.unwrap();
                 for _ in 0..random.usize(1..5) {
                     let page = next(&mut stream).await;
-                    apply(&mut view, &page.records);
+                    apply(&mut view, &Vec::from(page.records.clone()));
                     *start = Start::Token(page.token);
                 }
             }
@@ -105,7 +105,7 @@ async fn a_load_has_not_caught_up_before_its_changes_are_there() {
     for _ in 0..3 {
         let page = next(&mut stream).await;
         assert!(!page.caught_up);
-        apply(&mut view, &page.records);
+        apply(&mut view, &Vec::from(page.records.clone()));
     }
     let gone = view.keys().next().unwrap().clone();
     let fields: Vec<String> = serde_json::from_str(&gone).unwrap();

@@ -28,7 +28,7 @@ async fn a_point_in_time_leaves_out_what_was_written_before() {
         let mut found = BTreeSet::new();
         for (range, mut stream) in open_all(&feed, start).await {
             let first = next(&mut stream).await;
-            found.extend(keys(&first.records));
+            found.extend(keys(&Vec::from(first.records.clone())));
             // The start must hold for what resumes as well.
             let mut resumed = feed.open(&range, Start::Token(first.token)).await.unwrap();
             found.extend(keys(&records(&mut resumed).await));
@@ -50,7 +50,7 @@ async fn now_is_fixed_when_the_feed_is_opened() {
         let mut found = BTreeSet::new();
         for (range, mut stream) in streams {
             let first = next(&mut stream).await;
-            found.extend(keys(&first.records));
+            found.extend(keys(&Vec::from(first.records.clone())));
             drop(stream);
             let start = Start::Token(first.token);
             let mut resumed = feed.open(&range, start).await.unwrap();

@@ -10,8 +10,8 @@ use super::feed::{
 use super::process::{State, sink_state};
 use super::world::MOST_PROCESSES;
 use super::*;
-use crate::{Generation, Record};
 use crate::checkpoint::names::ObjectName;
+use crate::{Generation, Record};
 
 pub(super) type Verdict<T = ()> = std::result::Result<T, String>;
 
