@@ -10,22 +10,26 @@ use std::fmt;
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
-use crate::scan::{Cursor, Kind, Value};
+use crate::scan::{Cursor, Kind};
 
 /// A value from the text of a document.
 ///
 /// # Errors
 /// Those of [`serde_json::from_slice`], word for word.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
-    match T::deserialize(Object(Cursor::new(text))) {
-        Ok(value) => Ok(value),
-        Err(GivenUp) => serde_json::from_slice(text),
+    match plain(text) {
+        Some(value) => Ok(value),
+        None => serde_json::from_slice(text),
     }
+}
+
+fn plain<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    T::deserialize(Object(std::str::from_utf8(text).ok()?)).ok()
 }
 
 /// The text is serde_json's to read.
 #[derive(Debug)]
-pub(crate) struct GivenUp;
+struct GivenUp;
 
 impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,12 +46,13 @@ impl Error for GivenUp {
 }
 
 /// The whole text.
-struct Object<'a>(Cursor<'a>);
+struct Object<'a>(&'a str);
 
 impl<'a> Object<'a> {
     fn visit<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, GivenUp> {
         let mut properties = Properties {
-            cursor: self.0,
+            text: self.0,
+            cursor: Cursor::new(self.0.as_bytes()),
             place: Place::First,
             value: None,
         };
@@ -63,10 +68,18 @@ impl<'a> Object<'a> {
 
 /// The properties of the object, one after the other.
 struct Properties<'a> {
+    text: &'a str,
     cursor: Cursor<'a>,
     place: Place,
     /// Of the property whose name was given.
-    value: Option<Value<'a>>,
+    value: Option<Found<'a>>,
+}
+
+/// A value, where it was found.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    kind: Kind,
+    text: &'a str,
 }
 
 #[derive(Clone, Copy)]
@@ -96,9 +109,13 @@ impl<'a> Properties<'a> {
                 cursor.space();
             }
         }
-        let name = cursor.name()?;
-        self.value = Some(cursor.any_value()?);
-        Some(Some(std::str::from_utf8(name).ok()?))
+        let begin = cursor.at() + 1;
+        let name = cursor.name()?.len();
+        let from = cursor.at();
+        let kind = cursor.any_value()?.kind;
+        let text = self.text.get(from..cursor.at())?;
+        self.value = Some(Found { kind, text });
+        Some(Some(self.text.get(begin..begin + name)?))
     }
 }
 
@@ -159,23 +176,22 @@ impl<'a> Deserializer<'a> for Object<'a> {
     }
 }
 
-impl<'a> Value<'a> {
+impl<'a> Found<'a> {
     /// What is between the quotes.
     fn string(self) -> Option<&'a str> {
-        let plain = self.text.get(1..self.text.len().checked_sub(1)?)?;
-        (self.kind == Kind::Plain).then(|| std::str::from_utf8(plain).ok())?
+        (self.kind == Kind::Plain).then(|| self.text.get(1..self.text.len() - 1))?
     }
 
     /// A number of few digits.
     fn integer(self) -> Option<i64> {
-        let (minus, digits) = match self.text.strip_prefix(b"-") {
+        let (minus, digits) = match self.text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, self.text),
         };
         // At most 15 digits fit.
         let number = || {
             digits
-                .iter()
+                .bytes()
                 .fold(0, |number, digit| 10 * number + i64::from(digit - b'0'))
         };
         (self.kind == Kind::Integer).then(|| if minus { -number() } else { number() })
@@ -186,14 +202,14 @@ impl<'a> Value<'a> {
         self,
         parse: impl FnOnce(&mut Parser<'a>) -> serde_json::Result<T>,
     ) -> Result<T, GivenUp> {
-        let mut parser = serde_json::Deserializer::from_slice(self.text);
+        let mut parser = serde_json::Deserializer::from_str(self.text);
         let value = parse(&mut parser).map_err(|_| GivenUp)?;
         parser.end().map_err(|_| GivenUp)?;
         Ok(value)
     }
 }
 
-type Parser<'a> = serde_json::Deserializer<serde_json::de::SliceRead<'a>>;
+type Parser<'a> = serde_json::Deserializer<serde_json::de::StrRead<'a>>;
 
 macro_rules! numbers {
     ($($method:ident)*) => {
@@ -233,7 +249,7 @@ fn given<'a, V: Visitor<'a>>(number: i64, visitor: V) -> Result<V::Value, GivenU
     }
 }
 
-impl<'a> Deserializer<'a> for Value<'a> {
+impl<'a> Deserializer<'a> for Found<'a> {
     type Error = GivenUp;
 
     numbers! {
@@ -331,19 +347,13 @@ mod tests {
         ours.is_ok()
     }
 
-    fn plain<T: DeserializeOwned>(text: &[u8]) -> bool {
-        T::deserialize(Object(Cursor::new(text))).is_ok()
-    }
-
     #[test]
     fn plain_objects_are_read_here() {
-        assert!(plain::<Plain>(
-            r#" { "a" : -12 , "x":[1,{}], "id":7,"ü":"é" } "#.as_bytes()
-        ));
-        assert!(plain::<serde_json::Value>(br#"{"a":"\n","b":1e3}"#));
-        assert!(plain::<BTreeMap<String, Option<bool>>>(
-            br#"{"a":true,"b":null}"#
-        ));
+        let text = r#" { "a" : -12 , "x":[1,{}], "id":7,"ü":"é" } "#;
+        assert!(plain::<Plain>(text.as_bytes()).is_some());
+        assert!(plain::<serde_json::Value>(br#"{"a":"\n","b":1e3}"#).is_some());
+        let text = br#"{"a":true,"b":null}"#;
+        assert!(plain::<BTreeMap<String, Option<bool>>>(text).is_some());
         for other in [
             &br#"{"a":1,}"#[..],
             br#"{"a":1}x"#,
@@ -355,7 +365,8 @@ mod tests {
             br#"{"a":"x"}"#,
             br#"{"a":1,"a":2}"#,
         ] {
-            assert!(!plain::<Plain>(other), "{}", String::from_utf8_lossy(other));
+            let text = String::from_utf8_lossy(other);
+            assert!(plain::<Plain>(other).is_none(), "{text}");
             same::<Plain>(other);
         }
     }

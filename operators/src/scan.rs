@@ -173,6 +173,12 @@ impl<'a> Cursor<'a> {
         (self.at == self.text.len()).then_some(())
     }
 
+    /// The place, counted from the beginning of the text.
+    #[inline(always)]
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     #[inline(always)]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()

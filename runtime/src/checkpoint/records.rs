@@ -26,7 +26,7 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Checksum, Damage, Framed, Unframed};
@@ -42,8 +42,8 @@ use crate::{
 const ZSTD_LEVEL: i32 = 1;
 const REMOVAL: u32 = u32::MAX;
 /// Seals with more bytes of records than this are kept in sections; a guess. Smaller needs less memory to rebuild the state,
-/// larger reads fewer and larger pieces.
-pub(super) const IN_SECTIONS_BYTES: usize = 1 << 20;
+/// larger reads fewer and larger pieces, and packs faster.
+pub(super) const IN_SECTIONS_BYTES: usize = 4 << 20;
 
 /// What one source contributed to an epoch: records, and the tokens that they bring their feed ranges to (I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,7 @@ pub(super) fn pack(name: ObjectName, mut heading: Heading, parts: &[SealPart]) -
     heading.raw_bytes = raw_bytes(parts) as u64;
     heading.parts = parts.iter().map(PartHeading::of).collect();
     let mut packer = Packer::new()?;
+    packer.raw.reserve_exact(raw_bytes(parts));
     let packed = packer.pack(parts.iter().flat_map(|part| part.records.iter()))?;
     Ok(Framed::new(
         name,
@@ -191,7 +192,7 @@ pub(super) fn raw_bytes(parts: &[SealPart]) -> usize {
 
 /// Encodes and compresses records; it keeps what that takes from one use to the next.
 struct Packer {
-    raw: BytesMut,
+    raw: Vec<u8>,
     zstd: zstd::bulk::Compressor<'static>,
 }
 
@@ -199,22 +200,22 @@ impl Packer {
     fn new() -> Result<Packer> {
         let zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)
             .map_err(|error| Error::internal("cannot set up compression").with_source(error))?;
-        let raw = BytesMut::new();
+        let raw = Vec::new();
         Ok(Packer { raw, zstd })
     }
 
     fn pack<'a>(&mut self, records: impl Iterator<Item = RecordRef<'a>>) -> Result<Vec<u8>> {
         self.raw.clear();
         for record in records {
-            self.raw.put_u32_le(length_of(record.key)?);
-            self.raw.put_u32_le(match record.body {
+            let body_length = match record.body {
                 Some(body) => length_of(body)?,
                 None => REMOVAL,
-            });
-            self.raw.put_slice(record.key);
-            if let Some(body) = record.body {
-                self.raw.put_slice(body);
-            }
+            };
+            let key_length = length_of(record.key)?;
+            self.raw.extend_from_slice(&key_length.to_le_bytes());
+            self.raw.extend_from_slice(&body_length.to_le_bytes());
+            self.raw.extend_from_slice(record.key);
+            self.raw.extend_from_slice(record.body.unwrap_or_default());
         }
         self.zstd
             .compress(&self.raw)
