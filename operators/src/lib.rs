@@ -23,6 +23,7 @@
 //! the first three in memory, for tests. [`files`] and [`ingest`] bring in what is in no container: lines of files, and documents that
 //! producers post.
 
+mod by_epoch;
 pub mod cosmos;
 pub mod dead_letter;
 pub mod decode;
@@ -52,6 +53,8 @@ pub mod stateful;
 pub mod strategy;
 pub mod sum_by;
 pub mod target;
+#[cfg(test)]
+mod test_support;
 pub mod time;
 pub mod top_k;
 pub mod unique;

@@ -13,21 +13,10 @@ use crate::scan::{Name, Scanned};
 pub(crate) struct Projection(Option<Vec<Name>>);
 
 impl Projection {
-    /// Keeps these, or with `None` everything. `setting` is where they are configured.
-    ///
-    /// # Errors
-    /// `Config`, naming the setting, when there are none.
-    pub(crate) fn new(setting: &str, fields: Option<&[String]>) -> Result<Self> {
-        if fields.is_some_and(<[String]>::is_empty) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "{setting} is empty: name the properties to keep, or leave it out to keep all"
-                ),
-            ));
-        }
+    /// Keeps these, or with `None` everything.
+    pub(crate) fn new(fields: Option<&[String]>) -> Self {
         let names = |fields: &[String]| fields.iter().map(|field| Name::new(field)).collect();
-        Ok(Projection(fields.map(names)))
+        Projection(fields.map(names))
     }
 
     /// Whether a property is kept.
@@ -116,7 +105,7 @@ mod tests {
 
     fn projection(fields: &[&str]) -> Projection {
         let fields: Vec<_> = fields.iter().map(|field| (*field).to_owned()).collect();
-        Projection::new("source.s.fields", Some(&fields)).expect("fields")
+        Projection::new(Some(&fields))
     }
 
     fn scanned(projection: &Projection, document: &[u8]) -> Option<Vec<u8>> {
@@ -150,11 +139,5 @@ mod tests {
         let all = Projection::default();
         let document = br#"{ "x" : 1 }"#;
         assert_eq!(scanned(&all, document).as_deref(), Some(&document[..]));
-    }
-
-    #[test]
-    fn to_keep_nothing_is_refused() {
-        let error = Projection::new("source.s.fields", Some(&[])).expect_err("none");
-        assert!(error.report().starts_with("source.s.fields is empty"));
     }
 }

@@ -9,7 +9,6 @@
 //!
 //! Memory holds one key and one sum for each key whose sum is not zero, and the same for the keys that change in epochs under way.
 
-use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use differential_dataflow::difference::{Multiply, Semigroup};
@@ -19,9 +18,9 @@ use hashbrown::hash_map::Entry;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
-use timely::progress::frontier::MutableAntichain;
+
+use crate::by_epoch::ByEpoch;
 
 /// Sums of the rows of a collection.
 pub trait SumBy<'scope, R> {
@@ -65,44 +64,13 @@ impl<'scope, R: Clone + 'static> SumBy<'scope, R> for VecCollection<'scope, u64,
     }
 }
 
-/// Changes of the sums of keys, in one epoch.
-struct Changes<K, S>(HashMap<K, S>);
+/// Changes of the sums of keys.
+type Changes<K, S> = HashMap<K, S>;
 
-impl<K: Eq + Hash, S: Semigroup> Changes<K, S> {
-    fn add(&mut self, key: K, change: S) {
-        match self.0.entry(key) {
-            Entry::Occupied(mut sum) => sum.get_mut().plus_equals(&change),
-            Entry::Vacant(sum) => {
-                sum.insert(change);
-            }
-        }
-    }
-}
-
-/// Changes by epoch, until the epoch is complete.
-struct Epochs<K, S>(BTreeMap<u64, (Capability<u64>, Changes<K, S>)>);
-
-impl<K, S> Epochs<K, S> {
-    fn at(
-        &mut self,
-        epoch: u64,
-        capability: impl FnOnce() -> Capability<u64>,
-    ) -> &mut Changes<K, S> {
-        let new = || (capability(), Changes(HashMap::new()));
-        &mut self.0.entry(epoch).or_insert_with(new).1
-    }
-
-    /// The oldest epoch, if nothing more of it can come.
-    fn next_complete(
-        &mut self,
-        frontier: &MutableAntichain<u64>,
-    ) -> Option<(u64, Capability<u64>, Changes<K, S>)> {
-        let oldest = self.0.first_entry()?;
-        if frontier.less_equal(oldest.key()) {
-            return None;
-        }
-        let (epoch, (capability, changes)) = oldest.remove_entry();
-        Some((epoch, capability, changes))
+fn add<K: Eq + Hash, S: Semigroup>(changes: &mut Changes<K, S>, key: K, change: S) {
+    match changes.entry(key) {
+        Entry::Occupied(mut sum) => sum.get_mut().plus_equals(&change),
+        Entry::Vacant(sum) => drop(sum.insert(change)),
     }
 }
 
@@ -122,23 +90,17 @@ where
         Pipeline,
         "SumBy: combine",
         |_cap, _info| {
-            let mut epochs = Epochs(BTreeMap::new());
+            let mut epochs = ByEpoch::<Changes<K, S>>::new();
             move |(input, frontier), output| {
                 input.for_each(|cap, updates| {
-                    let mut updates = updates.drain(..).peekable();
-                    while let Some((_, epoch, _)) = updates.peek() {
-                        let epoch = *epoch;
-                        let changes = epochs.at(epoch, || cap.delayed(&epoch, 0));
-                        while let Some((row, _, diff)) = updates.next_if(|(_, at, _)| *at == epoch)
-                        {
-                            for (key, sum) in logic(row) {
-                                changes.add(key, sum.multiply(&diff));
-                            }
+                    epochs.add(&cap, updates.drain(..), |changes, row, diff| {
+                        for (key, sum) in logic(row) {
+                            add(changes, key, sum.multiply(&diff));
                         }
-                    }
+                    });
                 });
                 while let Some((epoch, cap, changes)) = epochs.next_complete(frontier) {
-                    let changed = changes.0.into_iter().filter(|(_, sum)| !sum.is_zero());
+                    let changed = changes.into_iter().filter(|(_, sum)| !sum.is_zero());
                     output
                         .session(&cap)
                         .give_iterator(changed.map(|(key, sum)| (key, epoch, sum)));
@@ -160,16 +122,12 @@ where
     let by_key = Exchange::new(|(key, ..): &(K, u64, S)| key.hashed());
     changes.unary_frontier::<Builder<K, S>, _, _, _>(by_key, "SumBy", |_cap, _info| {
         let mut sums: HashMap<K, S> = HashMap::new();
-        let mut epochs = Epochs(BTreeMap::new());
+        let mut epochs = ByEpoch::<Changes<K, S>>::new();
         move |(input, frontier), output| {
-            input.for_each(|cap, updates| {
-                for (key, epoch, change) in updates.drain(..) {
-                    epochs.at(epoch, || cap.delayed(&epoch, 0)).add(key, change);
-                }
-            });
+            input.for_each(|cap, updates| epochs.add(&cap, updates.drain(..), add));
             while let Some((epoch, cap, changes)) = epochs.next_complete(frontier) {
                 let mut session = output.session(&cap);
-                for (key, change) in changes.0 {
+                for (key, change) in changes {
                     apply(&mut sums, key, change, |row, diff| {
                         session.give((row, epoch, diff))
                     });
@@ -208,19 +166,17 @@ fn apply<K: Clone + Eq + Hash, S: Clone + Semigroup>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::sync::mpsc;
 
-    use differential_dataflow::consolidation::consolidate_updates;
     use differential_dataflow::input::Input;
     use differential_dataflow::operators::CountTotal;
     use timely::dataflow::operators::Capture;
     use timely::dataflow::operators::capture::Extract;
 
     use super::*;
+    use crate::test_support::{Found, both};
 
     type Row = (u8, isize);
-    type Sums = Vec<((u8, (isize, isize)), u64, isize)>;
 
     /// Rows come and go over epochs, on several workers; differential's own operators are beside it.
     #[test]
@@ -229,55 +185,22 @@ mod tests {
         eprintln!("seed {seed}");
         for round in 0..40 {
             let mut random = fastrand::Rng::with_seed(seed ^ round);
-            let updates: Vec<(Row, u64, isize)> = (0..random.usize(1..400))
+            let updates: Found<Row> = (0..random.usize(1..400))
                 .map(|_| {
                     let row = (random.u8(..6), random.isize(-2..3));
                     (row, random.u64(..8), random.isize(-1..2))
                 })
                 .collect();
             let workers = random.usize(1..=3);
-            let (ours, theirs) = both(updates, workers);
+            let sum = |(key, amount): Row| [(key, (amount, 1isize))];
+            let (ours, theirs) = both(
+                updates,
+                workers,
+                move |rows| rows.sum_by(sum),
+                move |rows| rows.explode(sum).count_total(),
+            );
             assert_eq!(ours, theirs, "seed {seed}, round {round}");
         }
-    }
-
-    fn both(updates: Vec<(Row, u64, isize)>, workers: usize) -> (Sums, Sums) {
-        let (to_ours, ours) = mpsc::channel();
-        let (to_theirs, theirs) = mpsc::channel();
-        let senders = Mutex::new((to_ours, to_theirs));
-        let guards = timely::execute(timely::Config::process(workers), move |worker| {
-            let (to_ours, to_theirs) = senders.lock().expect("nobody panicked").clone();
-            let (index, peers) = (worker.index(), worker.peers());
-            let mut input = worker.dataflow::<u64, _, _>(|scope| {
-                let (input, rows) = scope.new_collection::<Row, isize>();
-                let sum = |(key, amount): Row| [(key, (amount, 1isize))];
-                rows.clone().sum_by(sum).inner.capture_into(to_ours);
-                let counted = rows.explode(sum).count_total();
-                counted.inner.capture_into(to_theirs);
-                input
-            });
-            for (at, (row, epoch, diff)) in updates.iter().enumerate() {
-                if at % peers == index {
-                    input.update_at(*row, *epoch, *diff);
-                }
-            }
-            for epoch in 1..=8 {
-                input.advance_to(epoch);
-                input.flush();
-                worker.step();
-            }
-        });
-        drop(guards.expect("runs"));
-        let all = |captured: mpsc::Receiver<_>| {
-            let mut all: Sums = captured
-                .extract()
-                .into_iter()
-                .flat_map(|(_, sums)| sums)
-                .collect();
-            consolidate_updates(&mut all);
-            all
-        };
-        (all(ours), all(theirs))
     }
 
     /// However many rows there are, one change of a key travels in an epoch.

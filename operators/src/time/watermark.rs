@@ -11,7 +11,6 @@
 //!    goes to every worker at that epoch.
 //! 3. The stream does not pass an epoch before that is sealed (I1): the other stream of the source holds it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,10 +19,10 @@ use tidefeed_runtime::watermarks::{MarkHistory, Marks, Watermarks};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
+use crate::by_epoch::ByEpoch;
 use crate::reader::SourceCounters;
 
 /// What a watermark is made from.
@@ -56,15 +55,11 @@ pub fn watermark<'scope>(
         |cap, _info| {
             let mut replay = first_worker.then_some((cap, parts.history));
             let mut source = Watermarks::default();
-            let mut waiting: BTreeMap<u64, (Capability<u64>, Vec<Marks>)> = BTreeMap::new();
+            let mut epochs = ByEpoch::<Vec<Marks>>::new();
             move |(marks, frontier), (unsealed, _), output| {
                 // It carries nothing, but an input must be read.
                 unsealed.for_each(|_, _| {});
-                marks.for_each(|cap, marks| {
-                    let at = waiting.entry(*cap.time());
-                    let (_, waiting) = at.or_insert_with(|| (cap.retain(0), Vec::new()));
-                    waiting.append(marks);
-                });
+                marks.for_each(|cap, marks| epochs.at(*cap.time(), &cap).append(marks));
                 // 1. What is replayed; then the capability of the beginning goes.
                 if let Some((cap, history)) = replay.take() {
                     source = history.committed;
@@ -79,11 +74,7 @@ pub fn watermark<'scope>(
                     }
                 }
                 // 2. What is complete.
-                let bound = frontier.frontier().as_option().copied();
-                while let Some(first) = waiting.first_entry()
-                    && bound.is_none_or(|bound| *first.key() < bound)
-                {
-                    let (cap, marks) = first.remove();
+                while let Some((_, cap, marks)) = epochs.next_complete(frontier) {
                     if let Some(now_ms) = go_on(&mut source, &marks) {
                         output.session(&cap).give(now_ms);
                     }

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use super::assemble::{Lobby, Place};
 use super::facts::{MemberFacts, RunFacts, Told};
 use super::handshake::Purpose;
-use super::lead::{FromLead, FromMember, MayWrite, changed, gone, last_ledger};
+use super::lead::{FromLead, FromMember, MayWrite, gone};
 use super::mesh::Mesh;
+use super::next::{Next, last_ledger, next};
 use super::wire::{Event, Wire};
 use crate::fence::{Fence, Renewal};
 use crate::{Error, Generation, Ledger, Result};
@@ -132,12 +133,6 @@ struct Following {
     over: bool,
 }
 
-enum Next {
-    Event(Event<FromLead>),
-    Command(Option<Command>),
-    News,
-}
-
 impl Following {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let Err(lost) = self.follow(&mut commands).await else {
@@ -161,12 +156,7 @@ impl Following {
         self.say().await?;
         loop {
             let news = self.ledger.as_mut().map(|(_, news)| news);
-            let next = tokio::select! {
-                event = self.wire.event() => Next::Event(event?),
-                command = commands.recv() => Next::Command(command),
-                () = changed(news) => Next::News,
-            };
-            match next {
+            match next(&mut self.wire, commands, news).await? {
                 Next::Event(Event::Said(FromLead::Over)) => return Ok(()),
                 Next::Event(Event::Said(said)) => self.hear(said)?,
                 Next::Event(Event::Due) | Next::News => self.say().await?,

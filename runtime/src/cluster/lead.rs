@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::assemble::{Lobby, Place};
 use super::facts::{MemberFacts, RunFacts, Told};
 use super::mesh::Mesh;
+use super::next::{Next, last_ledger, next};
 use super::wire::{Event, Wire};
 use crate::{Error, ErrorKind, Fence, Generation, Ledger, Result};
 
@@ -242,12 +243,6 @@ struct Attending {
     ledger: Option<(Ledger, watch::Receiver<()>)>,
 }
 
-enum Next {
-    Event(Event<FromMember>),
-    Command(Option<Command>),
-    News,
-}
-
 impl Attending {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         if let Err(lost) = self.attend(&mut commands).await
@@ -268,12 +263,7 @@ impl Attending {
     async fn attend(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Result<()> {
         loop {
             let news = self.ledger.as_mut().map(|(_, news)| news);
-            let next = tokio::select! {
-                event = self.wire.event() => Next::Event(event?),
-                command = commands.recv() => Next::Command(command),
-                () = changed(news) => Next::News,
-            };
-            match next {
+            match next(&mut self.wire, commands, news).await? {
                 Next::Event(Event::Said(said)) => self.hear(said),
                 Next::Event(Event::Due) | Next::News => self.say().await?,
                 Next::Command(Some(Command::Begin(generation, fence, plan))) => {
@@ -349,27 +339,6 @@ impl Attending {
             heard: self.heard,
             for_ms: u64::try_from(left).unwrap_or(u64::MAX),
         }
-    }
-}
-
-/// Takes no more commands. Returns the ledger that one of those that had come brings.
-pub(super) fn last_ledger<C>(
-    commands: &mut mpsc::UnboundedReceiver<C>,
-    ledger_of: impl Fn(C) -> Option<Ledger>,
-) -> Option<Ledger> {
-    commands.close();
-    let left = std::iter::from_fn(|| commands.try_recv().ok());
-    left.filter_map(ledger_of).last()
-}
-
-/// Resolves when there is news, if any can come.
-pub(super) async fn changed(news: Option<&mut watch::Receiver<()>>) {
-    let came = match news {
-        Some(news) => news.changed().await.is_ok(),
-        None => false,
-    };
-    if !came {
-        std::future::pending().await
     }
 }
 

@@ -66,6 +66,7 @@ mod frame;
 mod handshake;
 mod lead;
 mod mesh;
+mod next;
 mod pulse;
 mod secret;
 #[cfg(test)]
