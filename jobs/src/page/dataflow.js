@@ -9,13 +9,13 @@ import { layered } from "./layout.js";
 /** With more operators scopes are closed at first, and chains are made. */
 const MANY = 60;
 const SHORTEST_CHAIN = 3;
-export const SIZE = { w: 176, h: 56 };
-const GAP = { gapX: 44, gapY: 14 };
+export const SIZE = { w: 164, h: 56 };
+const GAP = { gapX: 36, gapY: 14 };
 const PAD = { side: 18, top: 34, bottom: 14 };
 
 /** Changes only if other operators or channels are there. */
 export function fingerprint(graph) {
-  const operators = graph.operators.map((one) => `${one.id},${one.scope},${one.is_scope},${one.source},${one.sink},${one.name}`);
+  const operators = graph.operators.map((one) => [one.id, one.scope, one.is_scope, one.source, one.sink, one.name].join());
   return `${operators.join(";")}|${graph.channels.map((one) => `${one.from}>${one.to}${one.exchanged}`).join(";")}`;
 }
 
@@ -142,7 +142,7 @@ export class Dataflow {
     this.channels = graph.channels;
     let busiest = null;
     for (const node of this.inside) {
-      node.now = node.children.length > 0 ? together(node) : alone(node);
+      node.now = node.isScope ? together(node) : alone(node);
       if (!node.isScope && (!busiest || node.op.busiest_share > busiest.op.busiest_share)) busiest = node;
     }
     this.busiest = busiest;
@@ -233,13 +233,13 @@ function together(node) {
   const first = node.isChain ? list[0] : null;
   return {
     busy: node.op?.busy_share ?? total(list, "busy"),
-    busiest: node.op?.busiest_share ?? most(list, "busiest"),
+    busiest: most([{ busiest: node.op?.busiest_share ?? null }, ...list], "busiest"),
     rate: node.op?.records_in_per_s ?? first?.rate ?? null,
     records: node.op?.records_in ?? first?.records ?? null,
     lag: most(list, "lag"),
     queued: total(list, "queued") ?? 0,
     rows: total(list, "rows"),
     bytes: total(list, "bytes"),
-    operators: total(list, "operators"),
+    operators: total(list, "operators") ?? 0,
   };
 }

@@ -35,8 +35,13 @@ export class Feed {
     clearTimeout(this.waiting);
     this.read().then(
       () => this.again("The job has ended the stream."),
-      (error) => (error.refused ? this.on.refused(error.given) : this.again(error.message)),
+      (error) => (error.refused ? this.refused(error.given) : this.again(error.message)),
     );
+  }
+
+  refused(given) {
+    sessionStorage.removeItem(TOKEN);
+    this.on.refused(given);
   }
 
   /** Keeps a token, and begins anew with it. */

@@ -1,7 +1,7 @@
 // The row of key figures, each with the last two minutes as a line.
 
 import { attr, byId, el, put, show, svg } from "./dom.js";
-import { UNKNOWN, ago, count, duration, largest, moment, plural, share, short, sum } from "./format.js";
+import { UNKNOWN, byteRate, count, duration, largest, moment, plural, share, short, sum } from "./format.js";
 
 const KEPT_MS = 120_000;
 const [WIDTH, HEIGHT] = [120, 26];
@@ -9,6 +9,26 @@ const [WIDTH, HEIGHT] = [120, 26];
 /** The number, its unit, and what it is when nothing is known. */
 const number = (value, unit) => ({ value, text: short(value), unit });
 const time = (value) => ({ value, text: duration(value), unit: "" });
+
+function recordsIn({ sources }) {
+  return { ...number(sum(sources, (one) => one.records_per_s), "/s"), note: byteRate(sum(sources, (one) => one.bytes_per_s)) };
+}
+
+function documentsOut({ sinks }) {
+  const written = sum(sinks, (one) => one.upserts + one.deletes);
+  return { ...number(sum(sinks, (one) => one.documents_per_s), "/s"), note: `${short(written)} so far` };
+}
+
+function ruRead({ sources }) {
+  return { ...number(sum(sources, (one) => one.ru_per_s), "RU/s"), note: `${short(sum(sources, (one) => one.ru))} RU so far` };
+}
+
+function ruWritten({ sinks }) {
+  const used = number(sum(sinks, (one) => one.ru_per_s), "RU/s");
+  const budgets = sinks.map((one) => one.ru_budget_per_s);
+  const budget = budgets.every((one) => one > 0) ? sum(sinks, (one) => one.ru_budget_per_s) : null;
+  return { ...used, note: budget ? `${share(used.value / budget)} of the budgets` : `${short(sum(sinks, (one) => one.ru))} RU so far` };
+}
 
 function behind({ sources }) {
   const ranges = sources.flatMap((source) => source.ranges);
@@ -41,13 +61,13 @@ function sinceCommit({ checkpoint, at_ms }) {
 }
 
 const FIGURES = [
-  ["Records in", (report) => number(sum(report.sources, (one) => one.records_per_s), "/s"), "no source is known"],
-  ["Documents out", (report) => number(sum(report.sinks, (one) => one.documents_per_s), "/s"), "no sink is known"],
+  ["Records in", recordsIn, "no source is known"],
+  ["Documents out", documentsOut, "no sink is known"],
   ["Behind the sources", behind, "no feed range is read"],
   ["Oldest uncommitted epoch", ({ epochs }) => ({ ...time(epochs.oldest_ms ?? null), note: `latency p50 ${duration(epochs.latency_p50_ms)}, p99 ${duration(epochs.latency_p99_ms)}` }), "no epoch is uncommitted"],
   ["Since the last commit", sinceCommit, "nothing is committed yet"],
-  ["Read", (report) => number(sum(report.sources, (one) => one.ru_per_s), "RU/s"), "no source is known"],
-  ["Written", (report) => number(sum(report.sinks, (one) => one.ru_per_s), "RU/s"), "no sink is known"],
+  ["Read", ruRead, "no source is known"],
+  ["Written", ruWritten, "no sink is known"],
   ["Throttled", throttled, "no sink is known"],
   ["Dead letters", dead, "no sink is known"],
 ];
@@ -75,7 +95,7 @@ class Figure {
     const { text, unit, note, level, title } = this.last;
     show(this.value, text, this.unknown, title);
     put(this.unit, text === UNKNOWN ? "" : unit);
-    put(this.note, note ?? "");
+    put(this.note, text === UNKNOWN ? "" : (note ?? ""));
     attr(this.node, "data-level", level ?? null);
     this.draw();
   }

@@ -7,10 +7,14 @@ import { bytes, count, duration, plural, rate, share, short } from "./format.js"
 const STEP = 1.25;
 const PAN = 60;
 const SCALE = [0.04, 2.5];
-/** Below this scale only names and colours are drawn. */
-const FAR = 0.5;
-/** An operator that is busy for so much of the time bounds the rate of the job. */
+/** Below this scale only names and colours are drawn, larger. */
+const FAR = 0.55;
+/** At first nothing is drawn smaller. */
+const LEGIBLE = 0.42;
+/** An operator whose busiest worker is busy with it for so much of the time bounds the rate of the job, or soon will. */
 const BOTTLENECK = 0.5;
+const SEVERE = 0.8;
+const HEIGHTS = [240, 760];
 const DRAG = 4;
 
 const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -35,7 +39,10 @@ export class Graph {
     this.view = { x: 0, y: 0, k: 1 };
     this.chosen = null;
     this.lagging_ms = 2000;
+    /** Whether someone has moved it: then it stays where it is. */
+    this.moved = false;
     this.listen();
+    this.watch();
   }
 
   /** Shows a report. Returns the model. */
@@ -51,10 +58,22 @@ export class Graph {
       this.flow.measure(graph);
       this.draw();
       this.fit(true);
+      this.moved = false;
     }
     this.flow.measure(graph);
     this.refresh();
     return this.flow;
+  }
+
+  /** Fits it anew into another width, unless someone has moved it. */
+  watch() {
+    let width = this.host.clientWidth;
+    const look = () => {
+      if (this.host.clientWidth === width) return;
+      width = this.host.clientWidth;
+      if (this.flow && !this.moved) this.fit(true);
+    };
+    new ResizeObserver(() => requestAnimationFrame(look)).observe(this.host);
   }
 
   draw() {
@@ -67,6 +86,7 @@ export class Graph {
     const depth = ({ box: { node } }) => (node.parent && !node.parent.root ? 1 + depth({ box: { node: node.parent } }) : 0);
     open.sort((a, b) => depth(a) - depth(b));
     this.content.replaceChildren(...[open, this.lines, shut].flat().map((one) => one.g));
+    this.rename();
     put(byId("graph-empty"), this.boxes.length === 0 ? "No operators are known yet." : "");
   }
 
@@ -77,9 +97,10 @@ export class Graph {
     const shape = { g, box, kind, title: svg("title") };
     g.append(shape.title);
     if (!open && node.isScope) g.append(svg("rect", { class: "behind", x: 4, y: 4, width: w, height: h, rx: 5 }));
+    shape.names = open ? [clipped(node.name, Math.floor((w - 40) / 7))] : [clipped(node.name, node.isScope ? 17 : 21), clipped(node.name, 11)];
     shape.rect = svg("rect", { class: "shape", width: w, height: h, rx: kind === "source" || kind === "sink" ? 16 : 5 });
-    const left = node.isScope ? 30 : kind === "operator" ? 9 : 14;
-    shape.name = svg("text", { class: "name", x: left, y: open ? 20 : 18 }, clipped(node.name, open ? Math.floor((w - 40) / 7) : node.isScope ? 19 : 23));
+    const left = node.isScope ? 30 : 9;
+    shape.name = svg("text", { class: "name", x: node.isScope ? left : 9, y: open ? 20 : 18 });
     g.append(shape.rect, shape.name);
     if (node.isScope) {
       const sign = svg("path", { class: "sign", d: open ? "M12 15h10" : "M11 14h10M16 9v10" });
@@ -112,7 +133,7 @@ export class Graph {
     for (const shape of this.boxes) this.refreshBox(shape, shape.box.node === marked);
     for (const line of this.lines) this.refreshLine(line);
     put(byId("bottleneck"), this.sentence(busiest));
-    byId("bottleneck").dataset.level = busiest?.op.busiest_share >= BOTTLENECK ? "warn" : "";
+    attr(byId("bottleneck"), "data-level", busiest?.op.busiest_share >= SEVERE ? "warn" : null);
     this.details.update(flow, this.chosen && flow.byId.get(this.chosen), this.lagging_ms);
   }
 
@@ -120,8 +141,8 @@ export class Graph {
     if (!busiest) return "";
     const most = busiest.op.busiest_share;
     const where = within(busiest);
-    const name = `${busiest.name}${where ? ` (in ${where})` : ""}`;
-    if (most >= BOTTLENECK) return `The bottleneck is ${name}: busy for ${share(most)} of its busiest worker's time.`;
+    const name = `“${busiest.name}”${where ? ` (in ${where})` : ""}`;
+    if (most >= BOTTLENECK) return `The bottleneck is ${name}: it takes ${share(most)} of its busiest worker's time.`;
     if (most > 0) return `No operator is a bottleneck; the busiest is ${name}, with ${share(most)} of its busiest worker's time.`;
     return "No operator is busy.";
   }
@@ -166,7 +187,7 @@ export class Graph {
     this.flow.opened.set(key, !this.flow.isOpen(node));
     this.draw();
     const after = this.shapes.get(key)?.box;
-    if (before && after) this.move((before.x - after.x) * this.view.k, (before.y - after.y) * this.view.k);
+    if (before && after) this.pan((before.x - after.x) * this.view.k, (before.y - after.y) * this.view.k);
     this.refresh();
   }
 
@@ -215,20 +236,40 @@ export class Graph {
   centre(box) {
     const { width, height } = this.host.getBoundingClientRect();
     const k = Math.max(this.view.k, 0.7);
+    this.moved = true;
     this.view = { k, x: width / 2 - (box.x + Math.min(box.w, width / k) / 2) * k, y: height / 2 - (box.y + Math.min(box.h, height / k) / 2) * k };
     this.move(0, 0);
+  }
+
+  pan(x, y) {
+    this.moved = true;
+    this.move(x, y);
   }
 
   move(x, y) {
     this.view.x += x;
     this.view.y += y;
     this.content.setAttribute("transform", `translate(${this.view.x} ${this.view.y}) scale(${this.view.k})`);
-    attr(this.canvas, "class", this.view.k < FAR ? "far" : null);
+    this.rename();
+  }
+
+  /** Names are shorter from afar, and larger. */
+  rename() {
+    const far = this.view.k < FAR;
+    if (this.named === this.boxes && this.far === far) return;
+    this.named = this.boxes;
+    this.far = far;
+    attr(this.canvas, "class", far ? "far" : null);
+    for (const { name, names, box } of this.boxes) {
+      put(name, names.at(far ? -1 : 0));
+      attr(name, "x", far && !box.open ? "9" : box.node.isScope ? "30" : "9");
+    }
   }
 
   zoom(by, at) {
     const { width, height } = this.host.getBoundingClientRect();
     const [x, y] = at ?? [width / 2, height / 2];
+    this.moved = true;
     const k = clamp(this.view.k * by, SCALE);
     const grown = k / this.view.k;
     this.view = { k, x: x - (x - this.view.x) * grown, y: y - (y - this.view.y) * grown };
@@ -237,19 +278,19 @@ export class Graph {
 
   /** Shows everything; at first only as much as can be read. */
   fit(legible = false) {
-    const { width, height } = this.host.getBoundingClientRect();
-    const whole = Math.min((width - 24) / this.size.width, (height - 24) / this.size.height, 1.1);
-    const k = clamp(legible ? Math.max(whole, 0.6) : whole, SCALE);
-    const middle = (room, size) => Math.max((room - size * k) / 2, legible && k > whole ? 12 : -Infinity);
-    this.view = { k, x: middle(width, this.size.width), y: (height - this.size.height * k) / 2 };
-    if (legible && this.size.height * k > height) this.view.y = Math.min(this.view.y, 12 - this.first() * k + height / 2);
+    const width = this.host.clientWidth;
+    const across = Math.min((width - 24) / this.size.width, 1.1);
+    if (legible) {
+      const needed = this.size.height * Math.max(across, LEGIBLE) + 40;
+      this.host.style.setProperty("height", `${Math.round(clamp(needed, [HEIGHTS[0], Math.min(HEIGHTS[1], innerHeight * 0.6)]))}px`);
+    }
+    const height = this.host.clientHeight;
+    const whole = Math.min(across, (height - 24) / this.size.height);
+    const k = clamp(legible ? Math.max(whole, LEGIBLE) : whole, SCALE);
+    const middle = (room, size) => (room - size * k) / 2;
+    const cut = k > whole;
+    this.view = { k, x: cut ? Math.max(12, middle(width, this.size.width)) : middle(width, this.size.width), y: middle(height, this.size.height) };
     this.move(0, 0);
-  }
-
-  /** The height at which the first operators are. */
-  first() {
-    const left = this.boxes.reduce((most, { box }) => (box.x < most.x ? box : most), this.boxes[0]?.box ?? { x: 0, y: 0 });
-    return left.y;
   }
 
   listen() {
@@ -282,10 +323,10 @@ export class Graph {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const keys = {
-      ArrowLeft: () => this.move(PAN, 0),
-      ArrowRight: () => this.move(-PAN, 0),
-      ArrowUp: () => this.move(0, PAN),
-      ArrowDown: () => this.move(0, -PAN),
+      ArrowLeft: () => this.pan(PAN, 0),
+      ArrowRight: () => this.pan(-PAN, 0),
+      ArrowUp: () => this.pan(0, PAN),
+      ArrowDown: () => this.pan(0, -PAN),
       "+": () => this.zoom(STEP),
       "=": () => this.zoom(STEP),
       "-": () => this.zoom(1 / STEP),
@@ -313,7 +354,7 @@ export class Graph {
       moved ||= Math.hypot(next.clientX - begun[0], next.clientY - begun[1]) > DRAG;
       if (moved) {
         this.host.setPointerCapture(event.pointerId);
-        this.move(next.clientX - last[0], next.clientY - last[1]);
+        this.pan(next.clientX - last[0], next.clientY - last[1]);
       }
       last = [next.clientX, next.clientY];
     };
@@ -380,11 +421,13 @@ export class Details {
   build(flow, node) {
     this.values = {};
     this.links = [];
+    this.host.hidden = !node;
     if (!node) {
-      this.host.replaceChildren(el("p", { class: "hint" }, "Choose an operator in the graph or in the table to see what is known of it."));
+      this.host.replaceChildren();
       return;
     }
     const { op } = node;
+    const shut = el("button", { type: "button", class: "shut", "aria-label": "Close what is known of the operator", onclick: () => this.go(null) }, "×");
     const what = op?.source ? `source ${op.source}` : op?.sink ? `sink ${op.sink}` : node.isChain ? "chain" : node.isScope ? "scope" : "operator";
     const where = within(node);
     const list = el("dl", {});
@@ -395,6 +438,7 @@ export class Details {
     const about = [what, op && `number ${op.id}`, where && `in ${where}`].filter(Boolean).join(", ");
     const members = node.isScope ? node.children.map((one) => [one, null]) : [];
     this.host.replaceChildren(
+      shut,
       el("h3", {}, node.name),
       el("p", { class: "hint" }, about),
       list,

@@ -1,7 +1,7 @@
 // The checkpoint store, and the processes with their workers.
 
 import { attr, byId, el, keyed, meter, put, show } from "./dom.js";
-import { ago, byteRate, bytes, count, duration, moment, plural, share, words } from "./format.js";
+import { ago, byteRate, bytes, count, duration, moment, plural, share, sum, words } from "./format.js";
 import { Table } from "./table.js";
 
 const CHECKPOINT = [
@@ -28,7 +28,8 @@ const PROCESSES = [
   { name: "Memory", value: (row) => row.memory_bytes, text: (row) => (row.state ? bytes(row.memory_bytes) : "–"), unknown: "it does not answer" },
   { name: "Files", value: (row) => row.open_files, text: (row) => (row.state ? count(row.open_files) : "–"), unknown: "it does not answer", title: () => "open files and connections" },
   { name: "Tasks", value: (row) => row.tokio_tasks, text: (row) => (row.state ? count(row.tokio_tasks) : "–"), unknown: "it does not answer" },
-  { name: "Workers busy", cell: workersCell },
+  { name: "Busy", value: busy, text: (row) => share(busy(row)), unknown: "nothing is known of its workers", title: () => "mean of its workers" },
+  { name: "Workers", words: true, cell: workersCell },
 ];
 
 const WORKERS = [
@@ -40,6 +41,10 @@ const WORKERS = [
 
 function cpu(row) {
   return row.state ? row.cpu : null;
+}
+
+function busy(row) {
+  return row.workers.length > 0 ? sum(row.workers, (worker) => worker.busy_share) / row.workers.length : null;
 }
 
 function stateCell(td, row) {

@@ -63,6 +63,8 @@ function reports(list) {
   why = "";
   byId("door").hidden = true;
   seen.report = report;
+  // Nobody sees it; what is kept is shown once somebody does.
+  if (document.hidden) return;
   display(report);
   age();
   seen.updates.push(performance.now() - begun);
@@ -98,6 +100,7 @@ byId("door").addEventListener("submit", (event) => {
   byId("token").value = "";
   if (token !== "") feed.enter(token);
 });
+document.addEventListener("visibilitychange", () => !document.hidden && seen.report && display(seen.report));
 startTheme();
 setInterval(age, 1000);
 feed.start();

@@ -43,7 +43,7 @@ class SourcePart {
       caption: `Feed ranges of ${source.name}`,
       columns: COLUMNS,
       sort: { at: 1, down: true },
-      key: (row) => row.range,
+      key: (row) => `${row.range} ${row.process} ${row.worker}`,
       limit: LIMIT,
     });
     this.node = el("article", { class: "part" }, el("header", {}, el("h3", {}, source.name), this.states), this.facts, this.table.node);

@@ -46,6 +46,8 @@ export class Timeline {
     this.bars = svg("g");
     this.canvas = svg("svg", { width: "100%", height: HEIGHT, role: "img", "aria-label": "Epochs by stage; the table below says the same" }, this.axis, this.bars);
     this.host.append(this.legend(), this.canvas, this.alternative());
+    this.width = this.host.clientWidth;
+    new ResizeObserver(([found]) => (this.width = found.contentRect.width)).observe(this.host);
   }
 
   legend() {
@@ -74,7 +76,7 @@ export class Timeline {
     const ends = cut.map(({ parts }) => parts.at(-1).to).sort((a, b) => a - b);
     const usual = ends[Math.floor(ends.length * 0.9)] ?? 0;
     const most = round(Math.max(1, Math.min(ends.at(-1) ?? 0, CUT * usual || 1)));
-    const width = this.host.clientWidth || 600;
+    const width = this.width || 600;
     const step = Math.min(26, (width - LEFT) / Math.max(list.length, 20));
     const y = (ms) => HEIGHT - BOTTOM - (Math.min(ms, most) / most) * (HEIGHT - TOP - BOTTOM);
     this.scale(most, y, width);
