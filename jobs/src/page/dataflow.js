@@ -9,7 +9,7 @@ import { layered } from "./layout.js";
 /** With more operators scopes are closed at first, and chains are made. */
 const MANY = 60;
 const SHORTEST_CHAIN = 3;
-export const SIZE = { w: 164, h: 56 };
+export const SIZE = { w: 176, h: 60 };
 const GAP = { gapX: 36, gapY: 14 };
 const PAD = { side: 18, top: 34, bottom: 14 };
 

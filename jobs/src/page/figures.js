@@ -64,7 +64,7 @@ const FIGURES = [
   ["Records in", recordsIn, "no source is known"],
   ["Documents out", documentsOut, "no sink is known"],
   ["Behind the sources", behind, "no feed range is read"],
-  ["Oldest uncommitted epoch", ({ epochs }) => ({ ...time(epochs.oldest_ms ?? null), note: `latency p50 ${duration(epochs.latency_p50_ms)}, p99 ${duration(epochs.latency_p99_ms)}` }), "no epoch is uncommitted"],
+  ["Oldest uncommitted epoch", ({ epochs }) => ({ ...time(epochs.oldest_ms ?? null), note: `latency p50 ${duration(epochs.latency_p50_ms || null)}, p99 ${duration(epochs.latency_p99_ms || null)}` }), "no epoch is uncommitted"],
   ["Since the last commit", sinceCommit, "nothing is committed yet"],
   ["Read", ruRead, "no source is known"],
   ["Written", ruWritten, "no sink is known"],

@@ -2,7 +2,7 @@
 
 import { Dataflow, fingerprint } from "./dataflow.js";
 import { attr, byId, el, put, show, svg } from "./dom.js";
-import { bytes, count, duration, plural, rate, share, short } from "./format.js";
+import { UNKNOWN, bytes, count, duration, moment, plural, rate, share, short } from "./format.js";
 
 const STEP = 1.25;
 const PAN = 60;
@@ -61,8 +61,15 @@ export class Graph {
       this.moved = false;
     }
     this.flow.measure(graph);
+    this.holding = report.holds.culprit?.name ?? null;
     this.refresh();
     return this.flow;
+  }
+
+  /** What is seen of the operators that hold the job, by the name of the culprit. */
+  holders() {
+    const named = ({ op }) => [op.name, op.source, op.sink].includes(this.holding);
+    return new Set(this.holding === null ? [] : this.flow.leaves.filter(named).map((node) => this.flow.seen(node)));
   }
 
   /** Fits it anew into another width, unless someone has moved it. */
@@ -97,7 +104,7 @@ export class Graph {
     const shape = { g, box, kind, title: svg("title") };
     g.append(shape.title);
     if (!open && node.isScope) g.append(svg("rect", { class: "behind", x: 4, y: 4, width: w, height: h, rx: 5 }));
-    shape.names = open ? [clipped(node.name, Math.floor((w - 40) / 7))] : [clipped(node.name, node.isScope ? 17 : 21), clipped(node.name, 11)];
+    shape.names = open ? [clipped(node.name, Math.floor((w - 40) / 7))] : [clipped(node.name, node.isScope ? 19 : 23), clipped(node.name, 12)];
     shape.rect = svg("rect", { class: "shape", width: w, height: h, rx: kind === "source" || kind === "sink" ? 16 : 5 });
     const left = node.isScope ? 30 : 9;
     shape.name = svg("text", { class: "name", x: node.isScope ? left : 9, y: open ? 20 : 18 });
@@ -130,7 +137,8 @@ export class Graph {
     const { flow } = this;
     const { busiest } = flow;
     const marked = busiest && busiest.op.busiest_share > 0 ? flow.seen(busiest) : null;
-    for (const shape of this.boxes) this.refreshBox(shape, shape.box.node === marked);
+    const holders = this.holders();
+    for (const shape of this.boxes) this.refreshBox(shape, shape.box.node === marked, holders.has(shape.box.node));
     for (const line of this.lines) this.refreshLine(line);
     put(byId("bottleneck"), this.sentence(busiest));
     attr(byId("bottleneck"), "data-level", busiest?.op.busiest_share >= SEVERE ? "warn" : null);
@@ -147,21 +155,24 @@ export class Graph {
     return "No operator is busy.";
   }
 
-  refreshBox(shape, marked) {
+  refreshBox(shape, marked, holds) {
     const { node, open } = shape.box;
     const { now } = node;
     const lagging = now.lag !== null && now.lag > this.lagging_ms;
-    const trouble = [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ lag ${duration(now.lag)}`].filter(Boolean).join("  ");
+    const trouble = [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ ${duration(now.lag)} lag`].filter(Boolean).join(" ");
     const mark = marked ? (this.flow.busiest.op.busiest_share >= BOTTLENECK ? "bottleneck" : "busiest") : "";
+    const inside = mark && node !== this.flow.busiest ? " inside" : "";
+    const marks = [holds && "holds the job", mark && mark + inside].filter(Boolean).join(", ");
     attr(shape.g, "data-trouble", lagging ? "bad" : now.queued > 0 ? "warn" : null);
     attr(shape.g, "data-mark", mark || null);
+    attr(shape.g, "data-holds", holds ? "" : null);
     attr(shape.g, "data-chosen", node.key === this.chosen ? "" : null);
     if (open) return;
     attr(shape.g, "data-heat", String(level(now.busiest ?? 0)));
     const kind = shape.kind === "scope" || shape.kind === "chain" ? `${count(now.operators)} op. · ` : shape.kind === "operator" ? "" : `${shape.kind} · `;
     put(shape.sub, `${kind}${share(now.busy)} · ${rate(now.rate)}`);
     put(shape.trouble, trouble);
-    put(shape.mark, mark && (node === this.flow.busiest ? `▼ ${mark}` : `▼ ${mark} inside`));
+    put(shape.mark, marks && `▼ ${marks}`);
     attr(shape.bar, "width", String(Math.round(clamp(now.busiest ?? 0, [0, 1]) * (shape.box.w - 12))));
     put(shape.title, `${node.name}: busy ${share(now.busy)}, busiest worker ${share(now.busiest)}, ${rate(now.rate)} records in${trouble && `, ${trouble}`}`);
   }
@@ -209,9 +220,10 @@ export class Graph {
         this.flow.opened.set(one.key, true);
       }
       if (closed) this.draw();
-      this.centre(this.shapes.get(key).box);
     }
+    // The details open beside the graph and change its width.
     this.refresh();
+    if (node && reveal) this.centre(this.shapes.get(key).box);
     put(byId("graph-said"), node ? `${node.name} is chosen.` : "");
   }
 
@@ -410,7 +422,7 @@ export class Details {
     set("Records in", count(now.records), "not counted for this");
     set("Rate in", rate(now.rate), "not measured for this");
     set("Queued", plural(now.queued, "record"));
-    set("Frontier", count(op?.frontier), "no frontier is known, or it is empty");
+    show(this.values.Frontier, op?.frontier ? `epoch ${op.frontier}` : UNKNOWN, "no frontier is known, or it is empty", moment(op?.frontier));
     set("Frontier lag", duration(now.lag), "no frontier is known, or it is empty");
     this.values["Frontier lag"].dataset.level = now.lag > lagging_ms ? "bad" : "";
     set("Arranged rows", count(now.rows), "it arranges nothing");

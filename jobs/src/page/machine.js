@@ -15,8 +15,8 @@ const CHECKPOINT = [
   ["Objects deleted", ({ checkpoint }) => count(checkpoint.objects_deleted)],
   ["Written", ({ checkpoint }) => byteRate(checkpoint.bytes_per_s)],
   ["Written in all", ({ checkpoint }) => bytes(checkpoint.bytes_written)],
-  ["A write, p50", ({ checkpoint }) => duration(checkpoint.write_p50_ms)],
-  ["A write, p99", ({ checkpoint }) => duration(checkpoint.write_p99_ms)],
+  ["A write, p50", ({ checkpoint }) => duration(checkpoint.write_p50_ms || null), "nothing is written yet"],
+  ["A write, p99", ({ checkpoint }) => duration(checkpoint.write_p99_ms || null), "nothing is written yet"],
 ];
 
 const PROCESSES = [
@@ -91,6 +91,6 @@ export class Machine {
     this.disclosure.hidden = this.list.length === 0;
     if (this.disclosure.open) this.workers.update(this.list);
     put(byId("processes-empty"), report.processes.length === 0 ? "No process is known yet." : "");
-    this.processes.node.hidden = report.processes.length === 0;
+    byId("process-list").hidden = report.processes.length === 0;
   }
 }

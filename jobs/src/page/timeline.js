@@ -83,6 +83,7 @@ export class Timeline {
     keyed(this.bars, cut, ({ epoch }) => epoch.epoch, () => this.make(), (node, { epoch, parts }) => this.bar(node, epoch, parts, { step, most, y }));
     [...this.bars.children].forEach((node, at) => attr(node, "transform", `translate(${(LEFT + at * step).toFixed(1)} 0)`));
     if (this.disclosure.open) this.table.update(list);
+    attr(this.canvas, "class", list.length === 0 ? "none" : null);
     put(byId("epochs-said"), this.said(epochs));
   }
 
