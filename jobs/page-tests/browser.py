@@ -184,8 +184,9 @@ class Page:
             time.sleep(POLL_S)
 
     def text(self, selector):
-        """What is shown, without what is hidden."""
-        return self.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? null")
+        """What an element shows, without what is hidden in it. What is too far away to be laid out has no `innerText`."""
+        shown = "((one) => (one?.checkVisibility() ? one.innerText || one.textContent : null))"
+        return self.evaluate(f"{shown}(document.querySelector({json.dumps(selector)}))")
 
     def press(self, key, text=None, shift=False):
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}

@@ -7,6 +7,7 @@ Prints what was checked; ends with 1 if anything was not so.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -71,6 +72,65 @@ NONSENSE = """(() => {
 })()"""
 
 
+#: Dataflows by chance, and what is wrong with how they are placed: boxes that overlap or leave their scope, lines that miss their boxes.
+PLACED = """(async () => {
+  const { Dataflow } = await import('./dataflow.js');
+  const wrong = [];
+  let state = 1;
+  const chance = (n) => (state = (state * 48271) % 2147483647) % n;
+  for (let round = 0; round < 60; round += 1) {
+    const size = 2 + chance(round % 4 === 0 ? 200 : 30);
+    const operators = [];
+    for (let id = 0; id < size; id += 1) {
+      const scopes = operators.filter((one) => one.is_scope);
+      const scope = id === 0 ? null : scopes[chance(scopes.length)].id;
+      operators.push({ id, name: `o${id}`, scope, is_scope: id === 0 || chance(6) === 0, busy_share: 0, busiest_share: 0, queued: 0 });
+    }
+    // Also loops, doubles, operators that feed themselves, ends in other scopes, and ends that nobody knows.
+    const channels = Array.from({ length: chance(size * 2) }, () => ({ from: chance(size + 1), to: chance(size + 1), records_per_s: 1 }));
+    const flow = new Dataflow({ operators, channels });
+    flow.measure({ operators, channels });
+    for (const node of flow.nodes) if (node.isScope && !node.root && chance(2)) flow.opened.set(node.key, chance(2) === 0);
+    const { boxes, lines, width, height } = flow.place();
+    const seen = new Map(boxes.map((box) => [box.node, box]));
+    const holds = (a, b) => a.x <= b.x && a.y <= b.y && a.x + a.w >= b.x + b.w - 0.01 && a.y + a.h >= b.y + b.h - 0.01;
+    for (const box of boxes) {
+      const around = seen.get(box.node.parent) ?? { x: 0, y: 0, w: width, h: height };
+      if (!holds(around, box)) wrong.push(`${round}: ${box.node.name} leaves its scope`);
+      if (flow.seen(box.node) !== box.node) wrong.push(`${round}: ${box.node.name} is drawn, and in a closed scope`);
+      for (const other of boxes) {
+        const apart = other.x >= box.x + box.w || box.x >= other.x + other.w || other.y >= box.y + box.h - 0.01 || box.y >= other.y + other.h - 0.01;
+        if (other !== box && other.node.parent === box.node.parent && !apart) wrong.push(`${round}: ${box.node.name} overlaps ${other.node.name}`);
+      }
+    }
+    const drawn = (at, end, node) => lines.some(({ piece }) => piece.channels.includes(at) && piece[end] === flow.seen(node));
+    channels.forEach(({ from, to }, at) => {
+      const [a, b] = [from, to].map((id) => flow.byId.get(String(id)));
+      if (a && b && !a.root && !b.root && flow.seen(a) !== flow.seen(b) && !(drawn(at, 'a', a) && drawn(at, 'b', b))) wrong.push(`${round}: ${from} to ${to} is not drawn`);
+    });
+    for (const { piece, points } of lines) {
+      const ends = [[piece.a, points[0], piece.a !== piece.scope], [piece.b, points.at(-1), piece.b === piece.scope]];
+      for (const [node, [x, y], right] of ends) {
+        const box = seen.get(node);
+        const at = box && (right ? box.x + box.w : box.x);
+        if (!box || Math.abs(x - at) > 0.01 || y < box.y || y > box.y + box.h) wrong.push(`${round}: a line misses ${node.name}`);
+      }
+      if (points.flat().some((value) => !Number.isFinite(value))) wrong.push(`${round}: a line leads nowhere`);
+    }
+  }
+  return wrong.slice(0, 10);
+})()"""
+
+#: Function, what is given, what is said.
+SAID = [
+    ("short", 0, "0"), ("short", 7.25, "7.3"), ("short", 999, "999"), ("short", 999.7, "1.0k"), ("short", 12_345, "12.3k"), ("short", 4_560_000, "4.6M"),
+    ("short", None, "–"), ("count", 1_234_567, "1,234,567"), ("share", 0, "0 %"), ("share", 0.034, "3.4 %"), ("share", 1, "100 %"), ("share", 0.0001, "<0.1 %"),
+    ("duration", 0, "0 ms"), ("duration", 850, "850 ms"), ("duration", 999.6, "1.0 s"), ("duration", 59_990, "1 min"), ("duration", 312_000, "5 min 12 s"),
+    ("duration", 11_100_000, "3 h 5 min"), ("duration", 187_200_000, "2 d 4 h"), ("duration", None, "–"), ("bytes", 512, "512 B"), ("bytes", 3_912_000_000, "3.9 GB"),
+    ("rate", 4200, "4.2k/s"), ("ru", None, "–"), ("cores", 1, "1.00 core"), ("words", "caught-up", "caught up"),
+]
+
+
 class Test:
     """One open page and what is checked of it."""
 
@@ -96,7 +156,7 @@ class Test:
     def says(self, selector, *wanted):
         found = self.page.text(selector)
         for text in wanted:
-            self.so(f"{selector} says {found!r}, without {text!r}", found is not None and text in found)
+            self.so(f"{selector} says {found!r}, without {text!r}", text in (found or ""))
 
     def count(self, selector):
         return self.page.evaluate(f"document.querySelectorAll({selector!r}).length")
@@ -106,7 +166,7 @@ class Test:
         return self.page.evaluate(
             f"(() => {{ const t = [...document.querySelectorAll('table')].find((t) => t.caption.textContent === {table!r});"
             f" const at = [...t.tHead.rows[0].cells].findIndex((c) => c.textContent === {name!r});"
-            " return [...t.tBodies[0].rows].map((row) => row.cells[at].innerText); })()"
+            " return [...t.tBodies[0].rows].map((row) => row.cells[at].textContent); })()"
         )
 
     def figure(self, name):
@@ -146,6 +206,29 @@ def test_size(test):
     size = sum(file.stat().st_size for file in files)
     print(f"    {size} bytes in {len(files)} files")
     test.so("it is small", size < MOST_BYTES)
+
+
+def test_format(test):
+    page = test.open("empty")
+    for name, given, wanted in SAID:
+        found = page.evaluate(f"import('./format.js').then((format) => format.{name}({json.dumps(given)}))")
+        test.same(f"{name}({given})", found, wanted)
+
+
+def test_stream(test):
+    """Events are the same however the stream is cut."""
+    page = test.open("empty")
+    text = 'data: {"a":1}\n\n: still here\n\ndata: {"b":\r\ndata: 2}\r\n\r\nevent: x\ndata:3\n\ndata: cut off'
+    cut = f"(size) => {{ const found = []; const take = events((data) => found.push(data)); const text = {json.dumps(text)};" \
+        " for (let at = 0; at < text.length; at += size) take(text.slice(at, at + size)); return found; }"
+    found = page.evaluate(f"import('./feed.js').then(({{ events }}) => [1, 2, 3, 5, 7, 1000].map({cut}))")
+    for one in found:
+        test.same("events", one, ['{"a":1}', '{"b":\n2}', "3"])
+
+
+def test_placing(test):
+    page = test.open("empty")
+    test.same("wrong", page.evaluate(PLACED), [])
 
 
 def test_healthy(test):

@@ -40,6 +40,9 @@ export const byteRate = (value) => (known(value) ? `${bytes(value)}/s` : UNKNOWN
 
 export const ru = (value) => (known(value) ? `${short(value)} RU/s` : UNKNOWN);
 
+/** Of processors. */
+export const cores = (value) => (known(value) ? `${value.toFixed(2)} ${value.toFixed(2) === "1.00" ? "core" : "cores"}` : UNKNOWN);
+
 export function share(value) {
   if (!known(value)) return UNKNOWN;
   const percent = value * 100;

@@ -101,8 +101,8 @@ export class Graph {
     const { node, open, w, h } = box;
     const kind = node.op?.source ? "source" : node.op?.sink ? "sink" : node.isChain ? "chain" : node.isScope ? "scope" : "operator";
     const g = svg("g", { class: `node ${kind}${open ? " open" : ""}`, transform: `translate(${box.x} ${box.y})`, "data-key": node.key });
-    const shape = { g, box, kind, title: svg("title") };
-    g.append(shape.title);
+    const shape = { g, box, kind };
+    g.append(svg("title", {}, node.name));
     if (!open && node.isScope) g.append(svg("rect", { class: "behind", x: 4, y: 4, width: w, height: h, rx: 5 }));
     shape.names = open ? [clipped(node.name, Math.floor((w - 40) / 7))] : [clipped(node.name, node.isScope ? 19 : 23), clipped(node.name, 12)];
     shape.rect = svg("rect", { class: "shape", width: w, height: h, rx: kind === "source" || kind === "sink" ? 16 : 5 });
@@ -159,7 +159,6 @@ export class Graph {
     const { node, open } = shape.box;
     const { now } = node;
     const lagging = now.lag !== null && now.lag > this.lagging_ms;
-    const trouble = [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ ${duration(now.lag)} lag`].filter(Boolean).join(" ");
     const mark = marked ? (this.flow.busiest.op.busiest_share >= BOTTLENECK ? "bottleneck" : "busiest") : "";
     const inside = mark && node !== this.flow.busiest ? " inside" : "";
     const marks = [holds && "holds the job", mark && mark + inside].filter(Boolean).join(", ");
@@ -169,12 +168,12 @@ export class Graph {
     attr(shape.g, "data-chosen", node.key === this.chosen ? "" : null);
     if (open) return;
     attr(shape.g, "data-heat", String(level(now.busiest ?? 0)));
+    put(shape.mark, marks && `▼ ${marks}`);
+    if (this.far) return;
     const kind = shape.kind === "scope" || shape.kind === "chain" ? `${count(now.operators)} op. · ` : shape.kind === "operator" ? "" : `${shape.kind} · `;
     put(shape.sub, `${kind}${share(now.busy)} · ${rate(now.rate)}`);
-    put(shape.trouble, trouble);
-    put(shape.mark, marks && `▼ ${marks}`);
+    put(shape.trouble, [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ ${duration(now.lag)} lag`].filter(Boolean).join(" "));
     attr(shape.bar, "width", String(Math.round(clamp(now.busiest ?? 0, [0, 1]) * (shape.box.w - 12))));
-    put(shape.title, `${node.name}: busy ${share(now.busy)}, busiest worker ${share(now.busiest)}, ${rate(now.rate)} records in${trouble && `, ${trouble}`}`);
   }
 
   refreshLine(line) {
@@ -187,7 +186,7 @@ export class Graph {
     attr(line.g, "stroke-width", (1 + Math.log10(1 + flowing) * 0.8).toFixed(1));
     attr(line.g, "data-flowing", flowing > 0 ? "" : null);
     attr(line.g, "data-exchanged", exchanged ? "" : null);
-    put(line.title, `${line.name}: ${short(flowing)} records/s${exchanged ? ", between workers" : ""}`);
+    if (!this.far) put(line.title, `${line.name}: ${short(flowing)} records/s${exchanged ? ", between workers" : ""}`);
   }
 
   /** Opens or closes a scope, which stays where it is on the screen. */
@@ -276,6 +275,8 @@ export class Graph {
       put(name, names.at(far ? -1 : 0));
       attr(name, "x", far && !box.open ? "9" : box.node.isScope ? "30" : "9");
     }
+    // What cannot be seen from afar was not kept up to date.
+    if (!far && this.flow.channels) this.refresh();
   }
 
   zoom(by, at) {

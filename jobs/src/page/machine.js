@@ -1,7 +1,7 @@
 // The checkpoint store, and the processes with their workers.
 
 import { attr, byId, el, keyed, meter, put, show } from "./dom.js";
-import { ago, byteRate, bytes, count, duration, moment, plural, share, sum, words } from "./format.js";
+import { ago, byteRate, bytes, cores, count, duration, moment, plural, share, sum, words } from "./format.js";
 import { Table } from "./table.js";
 
 const CHECKPOINT = [
@@ -24,7 +24,7 @@ const PROCESSES = [
   { name: "Address", words: true, value: (row) => row.address ?? null, text: (row) => row.address ?? "–", unknown: "it runs alone" },
   { name: "State", words: true, value: (row) => row.state ?? null, cell: stateCell },
   { name: "Heard", value: (row) => row.heard_ms ?? null, text: (row) => (row.heard_ms === null || row.heard_ms === undefined ? "–" : `${duration(row.heard_ms)} ago`), unknown: "this process itself, or never heard of" },
-  { name: "CPU", value: cpu, text: (row) => (row.state ? `${row.cpu.toFixed(2)} cores` : "–"), unknown: "it does not answer" },
+  { name: "CPU", value: cpu, text: (row) => cores(cpu(row)), unknown: "it does not answer" },
   { name: "Memory", value: (row) => row.memory_bytes, text: (row) => (row.state ? bytes(row.memory_bytes) : "–"), unknown: "it does not answer" },
   { name: "Files", value: (row) => row.open_files, text: (row) => (row.state ? count(row.open_files) : "–"), unknown: "it does not answer", title: () => "open files and connections" },
   { name: "Tasks", value: (row) => row.tokio_tasks, text: (row) => (row.state ? count(row.tokio_tasks) : "–"), unknown: "it does not answer" },
