@@ -1,10 +1,10 @@
 """Drives a headless Chromium over the DevTools protocol: enough to test a page, of the mock or of a real job.
 
-    with Browser() as browser:
-        page = browser.open("http://127.0.0.1:9191/")
-        page.until("document.body.dataset.known !== undefined")
-        page.picture("page.png")
-        assert page.errors == []
+with Browser() as browser:
+    page = browser.open("http://127.0.0.1:9191/")
+    page.until("document.body.dataset.known !== undefined")
+    page.picture("page.png")
+    assert page.errors == []
 """
 
 import base64
@@ -41,9 +41,20 @@ class Browser:
     def __init__(self):
         self.profile = tempfile.mkdtemp(prefix="page-test-")
         command = [
-            executable(), "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={self.profile}", "--no-first-run",
-            "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-default-browser-check", "--remote-allow-origins=*", "--hide-scrollbars", "about:blank",
+            executable(),
+            "--headless=new",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={self.profile}",
+            "--no-first-run",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-default-browser-check",
+            "--remote-allow-origins=*",
+            "--hide-scrollbars",
+            "about:blank",
         ]
         if os.geteuid() == 0:
             command.insert(1, "--no-sandbox")

@@ -1,6 +1,6 @@
 """Serves the page with made-up reports: http://127.0.0.1:PORT/SCENARIO/, as a job serves it at /.
 
-    python3 mock.py [--port 9199] [--every SECONDS]
+python3 mock.py [--port 9199] [--every SECONDS]
 """
 
 import argparse
@@ -74,7 +74,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def begin(self, status, kind, *more):
         self.send_response(status)
-        headers = [("Content-Type", kind), ("Cache-Control", "no-store"), ("Content-Security-Policy", POLICY), ("X-Content-Type-Options", "nosniff")]
+        headers = [
+            ("Content-Type", kind),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
         for name, value in [*headers, *more]:
             self.send_header(name, value)
         self.end_headers()

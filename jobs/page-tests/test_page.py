@@ -16,118 +16,41 @@ from pathlib import Path
 
 from browser import Browser
 from mock import PAGE, TOKEN, Mock
+from probes import CONTRAST, NONSENSE, PLACED
 
 EVERY_S = 0.25
 MOST_BYTES = 120_000
 MOST_MS = 50
-LEAST_CONTRAST = 4.5
 ROLES = {"button", "textbox", "searchbox", "link", "checkbox", "combobox", "meter", "application", "DisclosureTriangle", "region", "img"}
-
-#: Every text that is seen whose contrast with what is behind it is too small.
-CONTRAST = """(() => {
-  const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const rgba = (colour) => {
-    paint.clearRect(0, 0, 1, 1);
-    paint.fillStyle = colour;
-    paint.fillRect(0, 0, 1, 1);
-    return [...paint.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    for (let one = node; one; one = one.parentElement) {
-      const shape = one.classList.contains('node') && !one.classList.contains('open') && one.querySelector('.shape');
-      if (shape) return rgba(getComputedStyle(shape).fill);
-      const found = rgba(getComputedStyle(one).backgroundColor);
-      if (found[3] === 255) return found;
-    }
-    return [255, 255, 255, 255];
-  };
-  const poor = [];
-  let seen = 0;
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const node = texts.currentNode.parentElement;
-    const box = node.getBoundingClientRect();
-    if (!texts.currentNode.data.trim() || box.width < 2 || node.closest('title, .unseen, caption, .mark, [hidden]') || !node.checkVisibility()) continue;
-    const style = getComputedStyle(node);
-    const [a, b] = [light(rgba(node instanceof SVGElement ? style.fill : style.color)), light(behind(node))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    seen += 1;
-    if (ratio < LEAST) poor.push(`${texts.currentNode.data.trim().slice(0, 30)} (${node.className.baseVal ?? node.className}): ${ratio.toFixed(2)}`);
-  }
-  return { seen, poor: [...new Set(poor)] };
-})()""".replace("LEAST", str(LEAST_CONTRAST))
-
-#: What no text or title may say.
-NONSENSE = """(() => {
-  const bad = /NaN|undefined|Infinity|\\[object|\\bnull\\b/;
-  const found = [];
-  for (const node of document.body.querySelectorAll('*')) {
-    const own = [...node.childNodes].filter((one) => one.nodeType === 3).map((one) => one.data);
-    for (const name of ['title', 'aria-label', 'aria-valuetext', 'd', 'width', 'height', 'y', 'transform', 'points']) own.push(node.getAttribute(name) ?? '');
-    found.push(...own.filter((text) => bad.test(text)));
-  }
-  return found;
-})()"""
-
-
-#: Dataflows by chance, and what is wrong with how they are placed: boxes that overlap or leave their scope, lines that miss their boxes.
-PLACED = """(async () => {
-  const { Dataflow } = await import('./dataflow.js');
-  const wrong = [];
-  let state = 1;
-  const chance = (n) => (state = (state * 48271) % 2147483647) % n;
-  for (let round = 0; round < 60; round += 1) {
-    const size = 2 + chance(round % 4 === 0 ? 200 : 30);
-    const operators = [];
-    for (let id = 0; id < size; id += 1) {
-      const scopes = operators.filter((one) => one.is_scope);
-      const scope = id === 0 ? null : scopes[chance(scopes.length)].id;
-      operators.push({ id, name: `o${id}`, scope, is_scope: id === 0 || chance(6) === 0, busy_share: 0, busiest_share: 0, queued: 0 });
-    }
-    // Also loops, doubles, operators that feed themselves, ends in other scopes, and ends that nobody knows.
-    const channels = Array.from({ length: chance(size * 2) }, () => ({ from: chance(size + 1), to: chance(size + 1), records_per_s: 1 }));
-    const flow = new Dataflow({ operators, channels });
-    flow.measure({ operators, channels });
-    for (const node of flow.nodes) if (node.isScope && !node.root && chance(2)) flow.opened.set(node.key, chance(2) === 0);
-    const { boxes, lines, width, height } = flow.place();
-    const seen = new Map(boxes.map((box) => [box.node, box]));
-    const holds = (a, b) => a.x <= b.x && a.y <= b.y && a.x + a.w >= b.x + b.w - 0.01 && a.y + a.h >= b.y + b.h - 0.01;
-    for (const box of boxes) {
-      const around = seen.get(box.node.parent) ?? { x: 0, y: 0, w: width, h: height };
-      if (!holds(around, box)) wrong.push(`${round}: ${box.node.name} leaves its scope`);
-      if (flow.seen(box.node) !== box.node) wrong.push(`${round}: ${box.node.name} is drawn, and in a closed scope`);
-      for (const other of boxes) {
-        const apart = other.x >= box.x + box.w || box.x >= other.x + other.w || other.y >= box.y + box.h - 0.01 || box.y >= other.y + other.h - 0.01;
-        if (other !== box && other.node.parent === box.node.parent && !apart) wrong.push(`${round}: ${box.node.name} overlaps ${other.node.name}`);
-      }
-    }
-    const drawn = (at, end, node) => lines.some(({ piece }) => piece.channels.includes(at) && piece[end] === flow.seen(node));
-    channels.forEach(({ from, to }, at) => {
-      const [a, b] = [from, to].map((id) => flow.byId.get(String(id)));
-      if (a && b && !a.root && !b.root && flow.seen(a) !== flow.seen(b) && !(drawn(at, 'a', a) && drawn(at, 'b', b))) wrong.push(`${round}: ${from} to ${to} is not drawn`);
-    });
-    for (const { piece, points } of lines) {
-      const ends = [[piece.a, points[0], piece.a !== piece.scope], [piece.b, points.at(-1), piece.b === piece.scope]];
-      for (const [node, [x, y], right] of ends) {
-        const box = seen.get(node);
-        const at = box && (right ? box.x + box.w : box.x);
-        if (!box || Math.abs(x - at) > 0.01 || y < box.y || y > box.y + box.h) wrong.push(`${round}: a line misses ${node.name}`);
-      }
-      if (points.flat().some((value) => !Number.isFinite(value))) wrong.push(`${round}: a line leads nowhere`);
-    }
-  }
-  return wrong.slice(0, 10);
-})()"""
 
 #: Function, what is given, what is said.
 SAID = [
-    ("short", 0, "0"), ("short", 7.25, "7.3"), ("short", 999, "999"), ("short", 999.7, "1.0k"), ("short", 12_345, "12.3k"), ("short", 4_560_000, "4.6M"),
-    ("short", None, "–"), ("count", 1_234_567, "1,234,567"), ("share", 0, "0 %"), ("share", 0.034, "3.4 %"), ("share", 1, "100 %"), ("share", 0.0001, "<0.1 %"),
-    ("duration", 0, "0 ms"), ("duration", 850, "850 ms"), ("duration", 999.6, "1.0 s"), ("duration", 59_990, "1 min"), ("duration", 312_000, "5 min 12 s"),
-    ("duration", 11_100_000, "3 h 5 min"), ("duration", 187_200_000, "2 d 4 h"), ("duration", None, "–"), ("bytes", 512, "512 B"), ("bytes", 3_912_000_000, "3.9 GB"),
-    ("rate", 4200, "4.2k/s"), ("ru", None, "–"), ("cores", 1, "1.00 core"), ("words", "caught-up", "caught up"),
+    ("short", 0, "0"),
+    ("short", 7.25, "7.3"),
+    ("short", 999, "999"),
+    ("short", 999.7, "1.0k"),
+    ("short", 12_345, "12.3k"),
+    ("short", 4_560_000, "4.6M"),
+    ("short", None, "–"),
+    ("count", 1_234_567, "1,234,567"),
+    ("share", 0, "0 %"),
+    ("share", 0.034, "3.4 %"),
+    ("share", 1, "100 %"),
+    ("share", 0.0001, "<0.1 %"),
+    ("duration", 0, "0 ms"),
+    ("duration", 850, "850 ms"),
+    ("duration", 999.6, "1.0 s"),
+    ("duration", 59_990, "1 min"),
+    ("duration", 312_000, "5 min 12 s"),
+    ("duration", 11_100_000, "3 h 5 min"),
+    ("duration", 187_200_000, "2 d 4 h"),
+    ("duration", None, "–"),
+    ("bytes", 512, "512 B"),
+    ("bytes", 3_912_000_000, "3.9 GB"),
+    ("rate", 4200, "4.2k/s"),
+    ("ru", None, "–"),
+    ("cores", 1, "1.00 core"),
+    ("words", "caught-up", "caught up"),
 ]
 
 
@@ -219,8 +142,10 @@ def test_stream(test):
     """Events are the same however the stream is cut."""
     page = test.open("empty")
     text = 'data: {"a":1}\n\n: still here\n\ndata: {"b":\r\ndata: 2}\r\n\r\nevent: x\ndata:3\n\ndata: cut off'
-    cut = f"(size) => {{ const found = []; const take = events((data) => found.push(data)); const text = {json.dumps(text)};" \
+    cut = (
+        f"(size) => {{ const found = []; const take = events((data) => found.push(data)); const text = {json.dumps(text)};"
         " for (let at = 0; at < text.length; at += size) take(text.slice(at, at + size)); return found; }"
+    )
     found = page.evaluate(f"import('./feed.js').then(({{ events }}) => [1, 2, 3, 5, 7, 1000].map({cut}))")
     for one in found:
         test.same("events", one, ['{"a":1}', '{"b":\n2}', "3"])
@@ -241,7 +166,14 @@ def test_healthy(test):
     test.says("#banner", "Nothing holds it", "running; nothing holds it")
     test.same("level", test.page.evaluate("document.querySelector('#banner').dataset.level"), "ok")
     test.so("causes are hidden", test.page.evaluate("document.querySelector('#causes').hidden"))
-    for name, wanted in [("Records in", "/s"), ("Behind the sources", "ms"), ("Throttled", "0 %"), ("Dead letters", "0"), ("Since the last commit", "310 ms"), ("Read", "RU/s")]:
+    for name, wanted in [
+        ("Records in", "/s"),
+        ("Behind the sources", "ms"),
+        ("Throttled", "0 %"),
+        ("Dead letters", "0"),
+        ("Since the last commit", "310 ms"),
+        ("Read", "RU/s"),
+    ]:
         test.so(f"{name} has no {wanted}", wanted in test.figure(name))
     test.so("a line is drawn", test.page.evaluate("document.querySelector('.spark path:last-child').getAttribute('d').startsWith('M')"))
     test.says("#bottleneck", "Reduce: delay by airport and hour of the day")
@@ -276,8 +208,17 @@ def test_throttled(test):
     test.page.click("#sink-list article:first-child summary")
     test.page.until("document.querySelector('#sink-list details[open] tbody tr')")
     test.same("the worst partition first", test.column("Physical partitions of delays", "Throttled")[0], "82 %")
-    test.so("the graph says what is queued", test.page.evaluate("[...document.querySelectorAll('.trouble')].some((t) => t.textContent.includes('48.2k queued') && t.textContent.includes('12.4 s lag'))"))
-    test.same("the culprit is marked", test.page.evaluate("[...document.querySelectorAll('[data-holds]')].map((g) => g.querySelector('.mark').textContent)"), ["▼ holds the job"])
+    test.so(
+        "the graph says what is queued",
+        test.page.evaluate(
+            "[...document.querySelectorAll('.trouble')].some((t) => t.textContent.includes('48.2k queued') && t.textContent.includes('12.4 s lag'))"
+        ),
+    )
+    test.same(
+        "the culprit is marked",
+        test.page.evaluate("[...document.querySelectorAll('[data-holds]')].map((g) => g.querySelector('.mark').textContent)"),
+        ["▼ holds the job"],
+    )
     test.same("the worst range first", test.column("Feed ranges of flights", "State")[0], "backpressure")
     test.says("#epochs-said", "20 in flight")
     test.so("those in flight are open", test.count(".epoch [data-open]") == 20)
@@ -327,11 +268,15 @@ def test_thousand(test):
     test.same("operators", page.evaluate("tidefeed.report.graph.operators.length"), 1000)
     updates = page.evaluate("tidefeed.updates.slice(1)")
     median = statistics.median(updates)
-    print(f"    closed: {page.evaluate('tidefeed.updates[0]'):.0f} ms for the first report, then {median:.1f} ms at the median, {max(updates):.1f} ms at most")
+    print(
+        f"    closed: {page.evaluate('tidefeed.updates[0]'):.0f} ms for the first report, then {median:.1f} ms at the median, {max(updates):.1f} ms at most"
+    )
     test.so(f"a report takes {median} ms", median < MOST_MS)
     test.so("scopes are closed", test.count(".node") < 150)
     test.says("#bottleneck", "Join 7.22", "View 7")
-    test.same("it is marked on what holds it", page.evaluate("document.querySelector('[data-mark] .mark').textContent"), "▼ bottleneck inside")
+    test.same(
+        "it is marked on what holds it", page.evaluate("document.querySelector('[data-mark] .mark').textContent"), "▼ bottleneck inside"
+    )
     test.same("operators shown", test.count("#operator-table tbody tr"), 50)
     test.same("ranges shown", test.count("#source-list tbody tr"), 100)
     test.same("the throttled first", test.column("Feed ranges of flights", "State")[:2], ["throttled", "throttled"])
@@ -339,7 +284,9 @@ def test_thousand(test):
     test.same("all ranges", test.count("#source-list tbody tr"), 400)
     page.click("#source-list .more")
     begun = page.evaluate("tidefeed.updates.length")
-    took = page.evaluate("(() => { const t = performance.now(); document.querySelector('#open-all').click(); return performance.now() - t; })()")
+    took = page.evaluate(
+        "(() => { const t = performance.now(); document.querySelector('#open-all').click(); return performance.now() - t; })()"
+    )
     page.until(f"tidefeed.updates.length >= {begun + 20}")
     median = statistics.median(page.evaluate(f"tidefeed.updates.slice({begun + 1})"))
     print(f"    open: {took:.0f} ms to lay out {test.count('.node')} boxes, then {median:.1f} ms a report at the median")
@@ -353,11 +300,24 @@ def test_empty(test):
     page = test.shown("empty")
     test.says("#job-name", "a job without a name")
     test.says("#banner", "starting")
-    for name in ("Records in", "Documents out", "Behind the sources", "Oldest uncommitted epoch", "Since the last commit", "Throttled", "Dead letters"):
+    for name in (
+        "Records in",
+        "Documents out",
+        "Behind the sources",
+        "Oldest uncommitted epoch",
+        "Since the last commit",
+        "Throttled",
+        "Dead letters",
+    ):
         test.so(f"{name} is a dash", "–" in test.figure(name))
     dashes = "[...document.querySelectorAll('[data-unknown]')]"
     test.so("dashes say why", page.evaluate(f"{dashes}.length > 10 && {dashes}.every((one) => one.title)"))
-    for part, text in [("#graph-empty", "No operators"), ("#sources-empty", "No source"), ("#sinks-empty", "No sink"), ("#processes-empty", "No process")]:
+    for part, text in [
+        ("#graph-empty", "No operators"),
+        ("#sources-empty", "No source"),
+        ("#sinks-empty", "No sink"),
+        ("#processes-empty", "No process"),
+    ]:
         test.says(part, text)
     test.clean()
     test.accessible()
@@ -460,7 +420,9 @@ def test_graph(test):
     page.evaluate("(() => { const s = document.querySelector('#search'); s.value = 'least'; s.dispatchEvent(new Event('input')); })()")
     test.says("#details", "Reduce: least", "in Routes", "7.1 MB", "Feedback")
     test.says("#search-found", "1 of 1")
-    page.evaluate("(() => { const s = document.querySelector('#search'); s.value = 'Routes'; s.dispatchEvent(new Event('input')); document.querySelector('#graph').focus(); })()")
+    page.evaluate(
+        "(() => { const s = document.querySelector('#search'); s.value = 'Routes'; s.dispatchEvent(new Event('input')); document.querySelector('#graph').focus(); })()"
+    )
     page.press("Enter")
     test.same("the scope is closed", test.count(".node"), 11)
     page.evaluate("[...document.querySelectorAll('#operator-table button.link')].find((b) => b.textContent === 'Feedback').click()")
@@ -495,7 +457,19 @@ def test_keyboard(test):
             break
         visited.append(found)
     names = [name for name, _, _ in visited]
-    order = ["theme", "causes-title", "search", "open-all", "zoom-out", "graph", "operator-table", "source-list", "sink-list", "timeline", "process-list"]
+    order = [
+        "theme",
+        "causes-title",
+        "search",
+        "open-all",
+        "zoom-out",
+        "graph",
+        "operator-table",
+        "source-list",
+        "sink-list",
+        "timeline",
+        "process-list",
+    ]
     test.so(f"Tab comes to {set(order) - set(names)}", set(order) <= set(names))
     test.same("in the order of the page", sorted(order, key=names.index), order)
     test.same("where it is is seen", [one for one in visited if not one[2]], [])

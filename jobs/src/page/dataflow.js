@@ -15,8 +15,17 @@ const PAD = { side: 18, top: 34, bottom: 14 };
 
 /** Changes only if other operators or channels are there. */
 export function fingerprint(graph) {
-  const operators = graph.operators.map((one) => [one.id, one.scope, one.is_scope, one.source, one.sink, one.name].join());
+  const operators = graph.operators.map((one) =>
+    [one.id, one.scope, one.is_scope, one.source, one.sink, one.name].join(),
+  );
   return `${operators.join(";")}|${graph.channels.map((one) => `${one.from}>${one.to}${one.exchanged}`).join(";")}`;
+}
+
+/** Where an operator is: the names of the scopes around it. */
+export function within(node) {
+  const names = [];
+  for (let one = node.parent; one && !one.root; one = one.parent) if (!one.isChain) names.unshift(one.name);
+  return names.join(" / ");
 }
 
 export class Dataflow {
@@ -201,7 +210,10 @@ export class Dataflow {
 function line(edge, all, pad, width, starts, ends) {
   const from = all[edge.a];
   const to = all[edge.b];
-  const begin = edge.a === starts ? [0, from.y + pad.top] : [from.x + from.w, from.y + (from.open ? from.node.ports.out : from.h / 2)];
+  const begin =
+    edge.a === starts
+      ? [0, from.y + pad.top]
+      : [from.x + from.w, from.y + (from.open ? from.node.ports.out : from.h / 2)];
   const end = edge.b === ends ? [width, to.y + pad.top] : [to.x, to.y + (to.open ? to.node.ports.in : to.h / 2)];
   const bends = edge.points.map(([x, y]) => [x + pad.side, y + pad.top]);
   // What goes back does so below both.
@@ -224,8 +236,10 @@ function alone(node) {
   };
 }
 
-const most = (list, name) => list.reduce((found, one) => (one[name] !== null && (found === null || one[name] > found) ? one[name] : found), null);
-const total = (list, name) => list.reduce((found, one) => (one[name] === null ? found : (found ?? 0) + one[name]), null);
+const most = (list, name) =>
+  list.reduce((found, one) => (one[name] !== null && (found === null || one[name] > found) ? one[name] : found), null);
+const total = (list, name) =>
+  list.reduce((found, one) => (one[name] === null ? found : (found ?? 0) + one[name]), null);
 
 /** Of a scope: what the job says of it itself, and the rest from what is in it. */
 function together(node) {

@@ -48,7 +48,11 @@ export function show(node, text, unknown, more = null) {
 /** How full something is, with what it says beside. */
 export function meter(label) {
   const bar = el("span", { class: "meter-bar" });
-  const node = el("span", { class: "meter", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 }, bar);
+  const node = el(
+    "span",
+    { class: "meter", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 },
+    bar,
+  );
   node.fill = (part, text, level = null) => {
     const percent = Math.round(Math.max(0, Math.min(1, part ?? 0)) * 100);
     attr(node, "aria-valuenow", String(percent));

@@ -64,7 +64,12 @@ export class Feed {
     const guard = () => setTimeout(() => stop.abort(new Error("The job says nothing.")), SILENCE_MS);
     let silence = guard();
     try {
-      const answer = await fetch("events", { headers, signal: stop.signal, cache: "no-store", credentials: "same-origin" });
+      const answer = await fetch("events", {
+        headers,
+        signal: stop.signal,
+        cache: "no-store",
+        credentials: "same-origin",
+      });
       if (answer.status === 401) throw Object.assign(new Error("refused"), { refused: true, given: token !== null });
       if (!answer.ok) throw new Error(`The job answers ${answer.status}.`);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

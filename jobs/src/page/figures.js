@@ -11,23 +11,47 @@ const number = (value, unit) => ({ value, text: short(value), unit });
 const time = (value) => ({ value, text: duration(value), unit: "" });
 
 function recordsIn({ sources }) {
-  return { ...number(sum(sources, (one) => one.records_per_s), "/s"), note: byteRate(sum(sources, (one) => one.bytes_per_s)) };
+  return {
+    ...number(
+      sum(sources, (one) => one.records_per_s),
+      "/s",
+    ),
+    note: byteRate(sum(sources, (one) => one.bytes_per_s)),
+  };
 }
 
 function documentsOut({ sinks }) {
   const written = sum(sinks, (one) => one.upserts + one.deletes);
-  return { ...number(sum(sinks, (one) => one.documents_per_s), "/s"), note: `${short(written)} so far` };
+  return {
+    ...number(
+      sum(sinks, (one) => one.documents_per_s),
+      "/s",
+    ),
+    note: `${short(written)} so far`,
+  };
 }
 
 function ruRead({ sources }) {
-  return { ...number(sum(sources, (one) => one.ru_per_s), "RU/s"), note: `${short(sum(sources, (one) => one.ru))} RU so far` };
+  return {
+    ...number(
+      sum(sources, (one) => one.ru_per_s),
+      "RU/s",
+    ),
+    note: `${short(sum(sources, (one) => one.ru))} RU so far`,
+  };
 }
 
 function ruWritten({ sinks }) {
-  const used = number(sum(sinks, (one) => one.ru_per_s), "RU/s");
+  const used = number(
+    sum(sinks, (one) => one.ru_per_s),
+    "RU/s",
+  );
   const budgets = sinks.map((one) => one.ru_budget_per_s);
   const budget = budgets.every((one) => one > 0) ? sum(sinks, (one) => one.ru_budget_per_s) : null;
-  return { ...used, note: budget ? `${share(used.value / budget)} of the budgets` : `${short(sum(sinks, (one) => one.ru))} RU so far` };
+  return {
+    ...used,
+    note: budget ? `${share(used.value / budget)} of the budgets` : `${short(sum(sinks, (one) => one.ru))} RU so far`,
+  };
 }
 
 function behind({ sources }) {
@@ -38,7 +62,13 @@ function behind({ sources }) {
   if (late.length === 0) return { ...time(most), note: "the range furthest behind" };
   const remaining = sum(late, (range) => range.remaining);
   const left = remaining === null ? "" : `, ${short(remaining)} changes left`;
-  return { value: null, text: "catching up", unit: "", level: "warn", note: `${count(late.length)} of ${plural(ranges.length, "range")}${left}` };
+  return {
+    value: null,
+    text: "catching up",
+    unit: "",
+    level: "warn",
+    note: `${count(late.length)} of ${plural(ranges.length, "range")}${left}`,
+  };
 }
 
 function throttled({ sinks }) {
@@ -64,7 +94,14 @@ const FIGURES = [
   ["Records in", recordsIn, "no source is known"],
   ["Documents out", documentsOut, "no sink is known"],
   ["Behind the sources", behind, "no feed range is read"],
-  ["Oldest uncommitted epoch", ({ epochs }) => ({ ...time(epochs.oldest_ms ?? null), note: `latency p50 ${duration(epochs.latency_p50_ms || null)}, p99 ${duration(epochs.latency_p99_ms || null)}` }), "no epoch is uncommitted"],
+  [
+    "Oldest uncommitted epoch",
+    ({ epochs }) => ({
+      ...time(epochs.oldest_ms ?? null),
+      note: `latency p50 ${duration(epochs.latency_p50_ms || null)}, p99 ${duration(epochs.latency_p99_ms || null)}`,
+    }),
+    "no epoch is uncommitted",
+  ],
   ["Since the last commit", sinceCommit, "nothing is committed yet"],
   ["Read", ruRead, "no source is known"],
   ["Written", ruWritten, "no sink is known"],
@@ -80,8 +117,20 @@ class Figure {
     this.note = el("p", { class: "note" });
     this.path = svg("path");
     this.area = svg("path", { class: "area" });
-    const spark = svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.area, this.path);
-    this.node = el("div", { class: "figure" }, el("h3", {}, name), el("p", {}, this.value, " ", this.unit), this.note, spark);
+    const spark = svg(
+      "svg",
+      { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      this.area,
+      this.path,
+    );
+    this.node = el(
+      "div",
+      { class: "figure" },
+      el("h3", {}, name),
+      el("p", {}, this.value, " ", this.unit),
+      this.note,
+      spark,
+    );
   }
 
   /** Keeps what a report says, without showing it. */
@@ -107,7 +156,11 @@ class Figure {
     const x = (at) => (WIDTH * (1 - (now - at) / KEPT_MS)).toFixed(1);
     const points = known.map(([at, value]) => `${x(at)} ${(HEIGHT - 1 - (value / most) * (HEIGHT - 3)).toFixed(1)}`);
     attr(this.path, "d", points.length > 1 ? `M${points.join("L")}` : null);
-    attr(this.area, "d", points.length > 1 ? `M${x(known[0][0])} ${HEIGHT}L${points.join("L")}L${x(known.at(-1)[0])} ${HEIGHT}Z` : null);
+    attr(
+      this.area,
+      "d",
+      points.length > 1 ? `M${x(known[0][0])} ${HEIGHT}L${points.join("L")}L${x(known.at(-1)[0])} ${HEIGHT}Z` : null,
+    );
   }
 }
 

@@ -41,7 +41,8 @@ export const byteRate = (value) => (known(value) ? `${bytes(value)}/s` : UNKNOWN
 export const ru = (value) => (known(value) ? `${short(value)} RU/s` : UNKNOWN);
 
 /** Of processors. */
-export const cores = (value) => (known(value) ? `${value.toFixed(2)} ${value.toFixed(2) === "1.00" ? "core" : "cores"}` : UNKNOWN);
+export const cores = (value) =>
+  known(value) ? `${value.toFixed(2)} ${value.toFixed(2) === "1.00" ? "core" : "cores"}` : UNKNOWN;
 
 export function share(value) {
   if (!known(value)) return UNKNOWN;
@@ -57,7 +58,11 @@ export function duration(ms) {
   const seconds = Math.round(ms / 1000);
   const two = (large, small, of) => [Math.floor(seconds / large), Math.floor((seconds % large) / small), of];
   const [a, b, of] =
-    seconds < 3600 ? two(60, 1, ["min", "s"]) : seconds < 86_400 ? two(3600, 60, ["h", "min"]) : two(86_400, 3600, ["d", "h"]);
+    seconds < 3600
+      ? two(60, 1, ["min", "s"])
+      : seconds < 86_400
+        ? two(3600, 60, ["h", "min"])
+        : two(86_400, 3600, ["d", "h"]);
   return b === 0 ? `${a} ${of[0]}` : `${a} ${of[0]} ${b} ${of[1]}`;
 }
 

@@ -1,8 +1,8 @@
 // The dataflow as a picture: drawn anew when its structure changes; otherwise only what has changed is set.
 
-import { Dataflow, fingerprint } from "./dataflow.js";
-import { attr, byId, el, put, show, svg } from "./dom.js";
-import { UNKNOWN, bytes, count, duration, moment, plural, rate, share, short } from "./format.js";
+import { Dataflow, fingerprint, within } from "./dataflow.js";
+import { attr, byId, put, svg } from "./dom.js";
+import { count, duration, rate, share, short } from "./format.js";
 
 const STEP = 1.25;
 const PAN = 60;
@@ -20,13 +20,6 @@ const DRAG = 4;
 const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const level = (busy) => [0.05, 0.2, 0.5, 0.8].filter((least) => busy >= least).length;
 const clamp = (value, [least, most]) => Math.min(most, Math.max(least, value));
-
-/** Where an operator is: the names of the scopes around it. */
-export function within(node) {
-  const names = [];
-  for (let one = node.parent; one && !one.root; one = one.parent) if (!one.isChain) names.unshift(one.name);
-  return names.join(" / ");
-}
 
 export class Graph {
   constructor(details) {
@@ -90,7 +83,8 @@ export class Graph {
     this.lines = lines.map((line) => this.line(line));
     this.shapes = new Map(this.boxes.map((shape) => [shape.box.node.key, shape]));
     const [open, shut] = [this.boxes.filter((one) => one.box.open), this.boxes.filter((one) => !one.box.open)];
-    const depth = ({ box: { node } }) => (node.parent && !node.parent.root ? 1 + depth({ box: { node: node.parent } }) : 0);
+    const depth = ({ box: { node } }) =>
+      node.parent && !node.parent.root ? 1 + depth({ box: { node: node.parent } }) : 0;
     open.sort((a, b) => depth(a) - depth(b));
     this.content.replaceChildren(...[open, this.lines, shut].flat().map((one) => one.g));
     this.rename();
@@ -99,19 +93,41 @@ export class Graph {
 
   box(box) {
     const { node, open, w, h } = box;
-    const kind = node.op?.source ? "source" : node.op?.sink ? "sink" : node.isChain ? "chain" : node.isScope ? "scope" : "operator";
-    const g = svg("g", { class: `node ${kind}${open ? " open" : ""}`, transform: `translate(${box.x} ${box.y})`, "data-key": node.key });
+    const kind = node.op?.source
+      ? "source"
+      : node.op?.sink
+        ? "sink"
+        : node.isChain
+          ? "chain"
+          : node.isScope
+            ? "scope"
+            : "operator";
+    const g = svg("g", {
+      class: `node ${kind}${open ? " open" : ""}`,
+      transform: `translate(${box.x} ${box.y})`,
+      "data-key": node.key,
+    });
     const shape = { g, box, kind };
     g.append(svg("title", {}, node.name));
     if (!open && node.isScope) g.append(svg("rect", { class: "behind", x: 4, y: 4, width: w, height: h, rx: 5 }));
-    shape.names = open ? [clipped(node.name, Math.floor((w - 40) / 7))] : [clipped(node.name, node.isScope ? 19 : 23), clipped(node.name, 12)];
-    shape.rect = svg("rect", { class: "shape", width: w, height: h, rx: kind === "source" || kind === "sink" ? 16 : 5 });
+    shape.names = open
+      ? [clipped(node.name, Math.floor((w - 40) / 7))]
+      : [clipped(node.name, node.isScope ? 19 : 23), clipped(node.name, 12)];
+    shape.rect = svg("rect", {
+      class: "shape",
+      width: w,
+      height: h,
+      rx: kind === "source" || kind === "sink" ? 16 : 5,
+    });
     const left = node.isScope ? 30 : 9;
     shape.name = svg("text", { class: "name", x: node.isScope ? left : 9, y: open ? 20 : 18 });
     g.append(shape.rect, shape.name);
     if (node.isScope) {
       const sign = svg("path", { class: "sign", d: open ? "M12 15h10" : "M11 14h10M16 9v10" });
-      g.append(svg("rect", { class: "turn", x: 7, y: open ? 6 : 5, width: 18, height: 18, rx: 4, "data-turn": "" }), sign);
+      g.append(
+        svg("rect", { class: "turn", x: 7, y: open ? 6 : 5, width: 18, height: 18, rx: 4, "data-turn": "" }),
+        sign,
+      );
     }
     if (!open) this.inner(shape, left, box);
     return shape;
@@ -122,7 +138,13 @@ export class Graph {
     shape.trouble = svg("text", { class: "trouble", x: left, y: 47 });
     shape.bar = svg("rect", { class: "busy", x: 6, y: h - 5, height: 3, rx: 1.5, width: 0 });
     shape.mark = svg("text", { class: "mark", x: w / 2, y: -5, "text-anchor": "middle" });
-    shape.g.append(shape.sub, shape.trouble, svg("rect", { class: "groove", x: 6, y: h - 5, height: 3, rx: 1.5, width: w - 12 }), shape.bar, shape.mark);
+    shape.g.append(
+      shape.sub,
+      shape.trouble,
+      svg("rect", { class: "groove", x: 6, y: h - 5, height: 3, rx: 1.5, width: w - 12 }),
+      shape.bar,
+      shape.mark,
+    );
   }
 
   line({ piece, points, back, below }) {
@@ -151,7 +173,8 @@ export class Graph {
     const where = within(busiest);
     const name = `“${busiest.name}”${where ? ` (in ${where})` : ""}`;
     if (most >= BOTTLENECK) return `The bottleneck is ${name}: it takes ${share(most)} of its busiest worker's time.`;
-    if (most > 0) return `No operator is a bottleneck; the busiest is ${name}, with ${share(most)} of its busiest worker's time.`;
+    if (most > 0)
+      return `No operator is a bottleneck; the busiest is ${name}, with ${share(most)} of its busiest worker's time.`;
     return "No operator is busy.";
   }
 
@@ -170,9 +193,19 @@ export class Graph {
     attr(shape.g, "data-heat", String(level(now.busiest ?? 0)));
     put(shape.mark, marks && `▼ ${marks}`);
     if (this.far) return;
-    const kind = shape.kind === "scope" || shape.kind === "chain" ? `${count(now.operators)} op. · ` : shape.kind === "operator" ? "" : `${shape.kind} · `;
+    const kind =
+      shape.kind === "scope" || shape.kind === "chain"
+        ? `${count(now.operators)} op. · `
+        : shape.kind === "operator"
+          ? ""
+          : `${shape.kind} · `;
     put(shape.sub, `${kind}${share(now.busy)} · ${rate(now.rate)}`);
-    put(shape.trouble, [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ ${duration(now.lag)} lag`].filter(Boolean).join(" "));
+    put(
+      shape.trouble,
+      [now.queued > 0 && `▲ ${short(now.queued)} queued`, lagging && `◷ ${duration(now.lag)} lag`]
+        .filter(Boolean)
+        .join(" "),
+    );
     attr(shape.bar, "width", String(Math.round(clamp(now.busiest ?? 0, [0, 1]) * (shape.box.w - 12))));
   }
 
@@ -228,7 +261,10 @@ export class Graph {
 
   /** The next or the previous of what is seen. */
   step(by) {
-    const keys = this.boxes.map((shape) => shape.box).sort((a, b) => a.x - b.x || a.y - b.y).map((box) => box.node.key);
+    const keys = this.boxes
+      .map((shape) => shape.box)
+      .sort((a, b) => a.x - b.x || a.y - b.y)
+      .map((box) => box.node.key);
     const at = keys.indexOf(this.chosen);
     this.choose(keys[(at < 0 && by < 0 ? keys.length - 1 : at + by + keys.length) % keys.length]);
     if (this.chosen) this.centre(this.shapes.get(this.chosen).box);
@@ -236,7 +272,10 @@ export class Graph {
 
   find(text, by) {
     const wanted = text.trim().toLowerCase();
-    const found = wanted === "" ? [] : this.flow.nodes.filter((node) => !node.root && !node.isChain && node.name.toLowerCase().includes(wanted));
+    const found =
+      wanted === ""
+        ? []
+        : this.flow.nodes.filter((node) => !node.root && !node.isChain && node.name.toLowerCase().includes(wanted));
     if (found.length === 0) return { at: 0, of: 0 };
     const keys = found.map((node) => node.key);
     const next = keys.indexOf(this.chosen) < 0 ? 0 : (keys.indexOf(this.chosen) + by + keys.length) % keys.length;
@@ -248,7 +287,11 @@ export class Graph {
     const { width, height } = this.host.getBoundingClientRect();
     const k = Math.max(this.view.k, 0.7);
     this.moved = true;
-    this.view = { k, x: width / 2 - (box.x + Math.min(box.w, width / k) / 2) * k, y: height / 2 - (box.y + Math.min(box.h, height / k) / 2) * k };
+    this.view = {
+      k,
+      x: width / 2 - (box.x + Math.min(box.w, width / k) / 2) * k,
+      y: height / 2 - (box.y + Math.min(box.h, height / k) / 2) * k,
+    };
     this.move(0, 0);
   }
 
@@ -295,14 +338,21 @@ export class Graph {
     const across = Math.min((width - 24) / this.size.width, 1.1);
     if (legible) {
       const needed = this.size.height * Math.max(across, LEGIBLE) + 40;
-      this.host.style.setProperty("height", `${Math.round(clamp(needed, [HEIGHTS[0], Math.min(HEIGHTS[1], innerHeight * 0.6)]))}px`);
+      this.host.style.setProperty(
+        "height",
+        `${Math.round(clamp(needed, [HEIGHTS[0], Math.min(HEIGHTS[1], innerHeight * 0.6)]))}px`,
+      );
     }
     const height = this.host.clientHeight;
     const whole = Math.min(across, (height - 24) / this.size.height);
     const k = clamp(legible ? Math.max(whole, LEGIBLE) : whole, SCALE);
     const middle = (room, size) => (room - size * k) / 2;
     const cut = k > whole;
-    this.view = { k, x: cut ? Math.max(12, middle(width, this.size.width)) : middle(width, this.size.width), y: middle(height, this.size.height) };
+    this.view = {
+      k,
+      x: cut ? Math.max(12, middle(width, this.size.width)) : middle(width, this.size.width),
+      y: middle(height, this.size.height),
+    };
     this.move(0, 0);
   }
 
@@ -375,7 +425,11 @@ export class Graph {
       for (const [name, listener] of listeners) this.host.removeEventListener(name, listener);
       if (!moved && last.type === "pointerup") this.press(target);
     };
-    const listeners = [["pointermove", move], ["pointerup", end], ["pointercancel", end]];
+    const listeners = [
+      ["pointermove", move],
+      ["pointerup", end],
+      ["pointercancel", end],
+    ];
     for (const [name, listener] of listeners) this.host.addEventListener(name, listener);
   }
 
@@ -402,83 +456,4 @@ function curve(points) {
 function loop(points, below) {
   const [[x, y], [u, v]] = [points[0], points.at(-1)];
   return `M${x} ${y}C${x + 30} ${y} ${x + 30} ${below} ${x} ${below}H${u}C${u - 30} ${below} ${u - 30} ${v} ${u} ${v}`;
-}
-
-/** What is known of the chosen operator. */
-export class Details {
-  constructor() {
-    this.host = byId("details");
-    this.key = undefined;
-  }
-
-  update(flow, node, lagging_ms) {
-    if (this.flow !== flow || this.key !== node?.key) this.build(flow, node);
-    this.flow = flow;
-    this.key = node?.key;
-    if (!node) return;
-    const { now, op } = node;
-    const set = (name, text, unknown) => show(this.values[name], text, unknown);
-    set("Busy", share(now.busy), "not measured yet");
-    set("Busiest worker", share(now.busiest), "not measured yet");
-    set("Records in", count(now.records), "not counted for this");
-    set("Rate in", rate(now.rate), "not measured for this");
-    set("Queued", plural(now.queued, "record"));
-    show(this.values.Frontier, op?.frontier ? `epoch ${op.frontier}` : UNKNOWN, "no frontier is known, or it is empty", moment(op?.frontier));
-    set("Frontier lag", duration(now.lag), "no frontier is known, or it is empty");
-    this.values["Frontier lag"].dataset.level = now.lag > lagging_ms ? "bad" : "";
-    set("Arranged rows", count(now.rows), "it arranges nothing");
-    set("Arranged", bytes(now.bytes), "it arranges nothing");
-    this.links.forEach(([node_, channel]) => put(node_, rate(flow.channels[channel].records_per_s)));
-  }
-
-  build(flow, node) {
-    this.values = {};
-    this.links = [];
-    this.host.hidden = !node;
-    if (!node) {
-      this.host.replaceChildren();
-      return;
-    }
-    const { op } = node;
-    const shut = el("button", { type: "button", class: "shut", "aria-label": "Close what is known of the operator", onclick: () => this.go(null) }, "×");
-    const what = op?.source ? `source ${op.source}` : op?.sink ? `sink ${op.sink}` : node.isChain ? "chain" : node.isScope ? "scope" : "operator";
-    const where = within(node);
-    const list = el("dl", {});
-    for (const name of ["Busy", "Busiest worker", "Records in", "Rate in", "Queued", "Frontier", "Frontier lag", "Arranged rows", "Arranged"]) {
-      this.values[name] = el("dd");
-      list.append(el("div", {}, el("dt", {}, name), this.values[name]));
-    }
-    const about = [what, op && `number ${op.id}`, where && `in ${where}`].filter(Boolean).join(", ");
-    const members = node.isScope ? node.children.map((one) => [one, null]) : [];
-    this.host.replaceChildren(
-      shut,
-      el("h3", {}, node.name),
-      el("p", { class: "hint" }, about),
-      list,
-      ...this.ends(flow, "From", op, "to", "from"),
-      ...this.ends(flow, "To", op, "from", "to"),
-      ...this.list("Holds", members),
-    );
-  }
-
-  ends(flow, title, op, here, there) {
-    if (!op) return [];
-    const ends = [];
-    flow.channels.forEach((channel, at) => {
-      const other = flow.byId.get(String(channel[there]));
-      if (channel[here] === op.id && other && !other.root) ends.push([other, at]);
-    });
-    return this.list(title, ends);
-  }
-
-  list(title, ends) {
-    if (ends.length === 0) return [];
-    const items = ends.slice(0, 30).map(([other, channel]) => {
-      const flowing = el("span", { class: "number" });
-      if (channel !== null) this.links.push([flowing, channel]);
-      return el("li", {}, el("button", { type: "button", class: "link", onclick: () => this.go(other.key) }, other.name), " ", flowing);
-    });
-    if (ends.length > items.length) items.push(el("li", {}, `and ${count(ends.length - items.length)} more`));
-    return [el("h4", {}, title), el("ul", {}, ...items)];
-  }
 }

@@ -53,7 +53,8 @@ function ranks(nodes, edges) {
   // What nothing leads to stands right before what it leads to.
   const led = new Set(forward.map((edge) => edge.b));
   nodes.forEach((node, at) => {
-    if (!led.has(at) && out[at].length > 0 && node.side !== "in") rank[at] = Math.min(...out[at].map((to) => rank[to])) - 1;
+    if (!led.has(at) && out[at].length > 0 && node.side !== "in")
+      rank[at] = Math.min(...out[at].map((to) => rank[to])) - 1;
   });
   const last = rank.reduce((a, b) => Math.max(a, b), 0);
   nodes.forEach((node, at) => {

@@ -6,8 +6,18 @@ import { Table } from "./table.js";
 
 const CHECKPOINT = [
   ["Location", ({ checkpoint }) => checkpoint.location || "–", "the job has not opened it yet"],
-  ["Last commit", ({ checkpoint, at_ms }) => ago(checkpoint.last_commit_at_ms, at_ms), "nothing is committed yet", ({ checkpoint }) => moment(checkpoint.last_commit_at_ms)],
-  ["Last base", ({ checkpoint, at_ms }) => ago(checkpoint.last_base_at_ms, at_ms), "no base is written yet", ({ checkpoint }) => moment(checkpoint.last_base_at_ms)],
+  [
+    "Last commit",
+    ({ checkpoint, at_ms }) => ago(checkpoint.last_commit_at_ms, at_ms),
+    "nothing is committed yet",
+    ({ checkpoint }) => moment(checkpoint.last_commit_at_ms),
+  ],
+  [
+    "Last base",
+    ({ checkpoint, at_ms }) => ago(checkpoint.last_base_at_ms, at_ms),
+    "no base is written yet",
+    ({ checkpoint }) => moment(checkpoint.last_base_at_ms),
+  ],
   ["Commits", ({ checkpoint }) => count(checkpoint.commits)],
   ["Bases", ({ checkpoint }) => count(checkpoint.bases)],
   ["Seals", ({ checkpoint }) => count(checkpoint.seals)],
@@ -21,14 +31,47 @@ const CHECKPOINT = [
 
 const PROCESSES = [
   { name: "Process", words: true, value: (row) => row.process, text: (row) => String(row.process) },
-  { name: "Address", words: true, value: (row) => row.address ?? null, text: (row) => row.address ?? "–", unknown: "it runs alone" },
+  {
+    name: "Address",
+    words: true,
+    value: (row) => row.address ?? null,
+    text: (row) => row.address ?? "–",
+    unknown: "it runs alone",
+  },
   { name: "State", words: true, value: (row) => row.state ?? null, cell: stateCell },
-  { name: "Heard", value: (row) => row.heard_ms ?? null, text: (row) => (row.heard_ms === null || row.heard_ms === undefined ? "–" : `${duration(row.heard_ms)} ago`), unknown: "this process itself, or never heard of" },
+  {
+    name: "Heard",
+    value: (row) => row.heard_ms ?? null,
+    text: (row) => (row.heard_ms === null || row.heard_ms === undefined ? "–" : `${duration(row.heard_ms)} ago`),
+    unknown: "this process itself, or never heard of",
+  },
   { name: "CPU", value: cpu, text: (row) => cores(cpu(row)), unknown: "it does not answer" },
-  { name: "Memory", value: (row) => row.memory_bytes, text: (row) => (row.state ? bytes(row.memory_bytes) : "–"), unknown: "it does not answer" },
-  { name: "Files", value: (row) => row.open_files, text: (row) => (row.state ? count(row.open_files) : "–"), unknown: "it does not answer", title: () => "open files and connections" },
-  { name: "Tasks", value: (row) => row.tokio_tasks, text: (row) => (row.state ? count(row.tokio_tasks) : "–"), unknown: "it does not answer" },
-  { name: "Busy", value: busy, text: (row) => share(busy(row)), unknown: "nothing is known of its workers", title: () => "mean of its workers" },
+  {
+    name: "Memory",
+    value: (row) => row.memory_bytes,
+    text: (row) => (row.state ? bytes(row.memory_bytes) : "–"),
+    unknown: "it does not answer",
+  },
+  {
+    name: "Files",
+    value: (row) => row.open_files,
+    text: (row) => (row.state ? count(row.open_files) : "–"),
+    unknown: "it does not answer",
+    title: () => "open files and connections",
+  },
+  {
+    name: "Tasks",
+    value: (row) => row.tokio_tasks,
+    text: (row) => (row.state ? count(row.tokio_tasks) : "–"),
+    unknown: "it does not answer",
+  },
+  {
+    name: "Busy",
+    value: busy,
+    text: (row) => share(busy(row)),
+    unknown: "nothing is known of its workers",
+    title: () => "mean of its workers",
+  },
   { name: "Workers", words: true, cell: workersCell },
 ];
 
@@ -66,19 +109,41 @@ function workersCell(td, row) {
     td.shown = undefined;
   }
   const make = (worker) => meter(`Worker ${worker.worker} busy`);
-  keyed(td.meters, row.workers, (worker) => worker.worker, make, (node, worker) => {
-    const text = `worker ${worker.worker}: ${share(worker.busy_share)} busy, ${plural(worker.queued, "record")} queued`;
-    node.fill(worker.busy_share, text, worker.busy_share > 0.9 ? "warn" : null);
-    attr(node, "title", text);
-  });
+  keyed(
+    td.meters,
+    row.workers,
+    (worker) => worker.worker,
+    make,
+    (node, worker) => {
+      const text = `worker ${worker.worker}: ${share(worker.busy_share)} busy, ${plural(worker.queued, "record")} queued`;
+      node.fill(worker.busy_share, text, worker.busy_share > 0.9 ? "warn" : null);
+      attr(node, "title", text);
+    },
+  );
 }
 
 export class Machine {
   constructor() {
     this.values = CHECKPOINT.map(() => el("dd"));
-    byId("checkpoint-facts").append(...CHECKPOINT.map(([name], at) => el("div", { class: at === 0 ? "wide" : null }, el("dt", {}, name), this.values[at])));
-    this.processes = new Table({ caption: "Processes", columns: PROCESSES, sort: { at: 0, down: false }, key: (row) => row.process, limit: 50 });
-    this.workers = new Table({ caption: "Workers", columns: WORKERS, sort: { at: 0, down: false }, key: (row) => row.worker, limit: 100 });
+    byId("checkpoint-facts").append(
+      ...CHECKPOINT.map(([name], at) =>
+        el("div", { class: at === 0 ? "wide" : null }, el("dt", {}, name), this.values[at]),
+      ),
+    );
+    this.processes = new Table({
+      caption: "Processes",
+      columns: PROCESSES,
+      sort: { at: 0, down: false },
+      key: (row) => row.process,
+      limit: 50,
+    });
+    this.workers = new Table({
+      caption: "Workers",
+      columns: WORKERS,
+      sort: { at: 0, down: false },
+      key: (row) => row.worker,
+      limit: 100,
+    });
     this.disclosure = el("details", {}, el("summary", {}, "Workers"), this.workers.node);
     this.disclosure.addEventListener("toggle", () => this.list && this.workers.update(this.list));
     byId("process-list").append(this.processes.node, this.disclosure);

@@ -1,8 +1,8 @@
 // The operators as a table: the same as the graph for whoever does not see it.
 
+import { within } from "./dataflow.js";
 import { byId, el, put } from "./dom.js";
 import { bytes, count, duration, rate, share } from "./format.js";
-import { within } from "./graph.js";
 import { Table } from "./table.js";
 
 export function operatorTable(graph) {
@@ -19,14 +19,52 @@ export function operatorTable(graph) {
   const columns = [
     { name: "Operator", words: true, value: ({ node }) => node.name, cell: nameCell },
     { name: "Busy", value: ({ op }) => op.busy_share, text: ({ op }) => share(op.busy_share) },
-    { name: "Busiest", value: ({ op }) => op.busiest_share, text: ({ op }) => share(op.busiest_share), title: () => "of the busiest worker's time" },
-    { name: "Records in", value: ({ op }) => op.records_in_per_s, text: ({ op }) => rate(op.records_in_per_s), title: ({ op }) => `${count(op.records_in)} in all` },
-    { name: "Lag", value: ({ op }) => op.frontier_lag_ms ?? null, text: ({ op }) => duration(op.frontier_lag_ms), unknown: unknownLag },
-    { name: "Queued", value: ({ op }) => op.queued, text: ({ op }) => count(op.queued), title: () => "records that came and were not taken yet" },
-    { name: "Arranged", value: ({ op }) => op.arranged_bytes ?? null, text: ({ op }) => bytes(op.arranged_bytes), unknown: "it arranges nothing", title: ({ op }) => `${count(op.arranged_rows)} rows` },
-    { name: "In", words: true, value: ({ where }) => where, text: ({ where }) => where || "–", unknown: "the dataflow itself" },
+    {
+      name: "Busiest",
+      value: ({ op }) => op.busiest_share,
+      text: ({ op }) => share(op.busiest_share),
+      title: () => "of the busiest worker's time",
+    },
+    {
+      name: "Records in",
+      value: ({ op }) => op.records_in_per_s,
+      text: ({ op }) => rate(op.records_in_per_s),
+      title: ({ op }) => `${count(op.records_in)} in all`,
+    },
+    {
+      name: "Lag",
+      value: ({ op }) => op.frontier_lag_ms ?? null,
+      text: ({ op }) => duration(op.frontier_lag_ms),
+      unknown: unknownLag,
+    },
+    {
+      name: "Queued",
+      value: ({ op }) => op.queued,
+      text: ({ op }) => count(op.queued),
+      title: () => "records that came and were not taken yet",
+    },
+    {
+      name: "Arranged",
+      value: ({ op }) => op.arranged_bytes ?? null,
+      text: ({ op }) => bytes(op.arranged_bytes),
+      unknown: "it arranges nothing",
+      title: ({ op }) => `${count(op.arranged_rows)} rows`,
+    },
+    {
+      name: "In",
+      words: true,
+      value: ({ where }) => where,
+      text: ({ where }) => where || "–",
+      unknown: "the dataflow itself",
+    },
   ];
-  const table = new Table({ caption: "Operators", columns, sort: { at: 2, down: true }, key: ({ node }) => node.key, limit: 50 });
+  const table = new Table({
+    caption: "Operators",
+    columns,
+    sort: { at: 2, down: true },
+    key: ({ node }) => node.key,
+    limit: 50,
+  });
   byId("operator-table").append(table.node);
   let [flow, rows] = [null, []];
   return {

@@ -1,10 +1,11 @@
 // The page: takes reports from the feed and shows each part of them, and says when what is shown is old.
 
+import { Details } from "./details.js";
 import { attr, byId, put } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Figures } from "./figures.js";
 import { duration } from "./format.js";
-import { Details, Graph } from "./graph.js";
+import { Graph } from "./graph.js";
 import { showHolds, showJob } from "./holds.js";
 import { Machine } from "./machine.js";
 import { operatorTable } from "./operators.js";
@@ -41,7 +42,12 @@ function part(show) {
 function display(report) {
   document.body.dataset.known = "";
   attr(byId("form"), "hidden", report.form === FORM ? "" : null);
-  put(byId("form"), report.form === FORM ? "" : `The job tells form ${report.form} of its report, and this page reads form ${FORM}. Load the page again.`);
+  put(
+    byId("form"),
+    report.form === FORM
+      ? ""
+      : `The job tells form ${report.form} of its report, and this page reads form ${FORM}. Load the page again.`,
+  );
   part(() => showJob(report));
   part(() => showHolds(report));
   part(() => figures.show());

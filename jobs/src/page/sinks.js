@@ -35,12 +35,25 @@ class SinkPart {
     this.meter = meter(`RU of the budget of ${sink.name}`);
     this.values = FACTS.map(() => el("dd"));
     const list = FACTS.map(([name], at) => el("div", {}, el("dt", {}, name), this.values[at]));
-    this.table = new Table({ caption: `Physical partitions of ${sink.name}`, columns: COLUMNS, sort: { at: 4, down: true }, key: (row) => row.partition, limit: 100 });
+    this.table = new Table({
+      caption: `Physical partitions of ${sink.name}`,
+      columns: COLUMNS,
+      sort: { at: 4, down: true },
+      key: (row) => row.partition,
+      limit: 100,
+    });
     this.summary = el("summary");
     this.disclosure = el("details", {}, this.summary, this.table.node);
     this.disclosure.addEventListener("toggle", () => this.last && this.update(this.last));
     const budget = el("div", { class: "budget" }, this.meter, this.budget);
-    this.node = el("article", { class: "part sink" }, el("header", {}, el("h3", {}, sink.name), this.kind), budget, el("dl", { class: "grid" }, ...list), this.disclosure);
+    this.node = el(
+      "article",
+      { class: "part sink" },
+      el("header", {}, el("h3", {}, sink.name), this.kind),
+      budget,
+      el("dl", { class: "grid" }, ...list),
+      this.disclosure,
+    );
     this.node.shows = this;
   }
 
@@ -54,7 +67,10 @@ class SinkPart {
     });
     this.disclosure.hidden = sink.partitions.length === 0;
     const throttled = sink.partitions.filter((one) => throttle(one.throttled_share)).length;
-    put(this.summary, `${plural(sink.partitions.length, "physical partition")}${throttled > 0 ? `, ${count(throttled)} throttled` : ""}`);
+    put(
+      this.summary,
+      `${plural(sink.partitions.length, "physical partition")}${throttled > 0 ? `, ${count(throttled)} throttled` : ""}`,
+    );
     if (this.disclosure.open) this.table.update(sink.partitions);
   }
 
@@ -62,13 +78,21 @@ class SinkPart {
     const limited = ru_budget_per_s > 0;
     this.meter.hidden = !limited;
     const part = limited ? ru_per_s / ru_budget_per_s : 0;
-    const text = limited ? `${ru(ru_per_s)} of ${ru(ru_budget_per_s)} (${share(part)})` : `${ru(ru_per_s)}, no budget is set`;
+    const text = limited
+      ? `${ru(ru_per_s)} of ${ru(ru_budget_per_s)} (${share(part)})`
+      : `${ru(ru_per_s)}, no budget is set`;
     put(this.budget, text);
     this.meter.fill(part, text, part > 0.95 ? "warn" : null);
   }
 }
 
 export function showSinks({ sinks }) {
-  keyed(byId("sink-list"), sinks, (sink) => sink.name, (sink) => new SinkPart(sink).node, (node, sink) => node.shows.update(sink));
+  keyed(
+    byId("sink-list"),
+    sinks,
+    (sink) => sink.name,
+    (sink) => new SinkPart(sink).node,
+    (node, sink) => node.shows.update(sink),
+  );
   put(byId("sinks-empty"), sinks.length === 0 ? "No sink is known yet." : "");
 }

@@ -18,15 +18,59 @@ function badness(range) {
 const COLUMNS = [
   { name: "Range", words: true, value: (row) => row.range, text: (row) => row.range },
   { name: "State", words: true, value: badness, cell: stateCell },
-  { name: "Behind", value: (row) => row.behind_ms ?? null, text: (row) => duration(row.behind_ms), unknown: "it has not caught up yet" },
-  { name: "Records", value: (row) => row.records_per_s, text: (row) => rate(row.records_per_s), title: (row) => `${count(row.records)} in all` },
-  { name: "Read", value: (row) => row.ru_per_s, text: (row) => ru(row.ru_per_s), title: (row) => `${count(row.ru)} RU in all` },
-  { name: "Remaining", value: (row) => row.remaining ?? null, text: (row) => short(row.remaining), unknown: "the service has not said", title: (row) => `${count(row.remaining)} changes` },
+  {
+    name: "Behind",
+    value: (row) => row.behind_ms ?? null,
+    text: (row) => duration(row.behind_ms),
+    unknown: "it has not caught up yet",
+  },
+  {
+    name: "Records",
+    value: (row) => row.records_per_s,
+    text: (row) => rate(row.records_per_s),
+    title: (row) => `${count(row.records)} in all`,
+  },
+  {
+    name: "Read",
+    value: (row) => row.ru_per_s,
+    text: (row) => ru(row.ru_per_s),
+    title: (row) => `${count(row.ru)} RU in all`,
+  },
+  {
+    name: "Remaining",
+    value: (row) => row.remaining ?? null,
+    text: (row) => short(row.remaining),
+    unknown: "the service has not said",
+    title: (row) => `${count(row.remaining)} changes`,
+  },
   { name: "Token age", value: (row) => row.token_age_ms, text: (row) => duration(row.token_age_ms) },
-  { name: "Answered", value: (row) => row.answered_ms ?? null, text: (row) => (row.answered_ms === null || row.answered_ms === undefined ? "–" : `${duration(row.answered_ms)} ago`), unknown: "it has not been answered yet" },
-  { name: "Errors", value: (row) => row.decode_errors, text: (row) => count(row.decode_errors), title: () => "records that could not be decoded" },
-  { name: "At", words: true, value: (row) => row.process * 1e6 + row.worker, text: (row) => `process ${row.process}, worker ${row.worker}` },
-  { name: "Trouble", words: true, value: (row) => row.trouble ?? null, text: (row) => row.trouble ?? "–", unknown: "its last answers were as they should be", title: (row) => row.trouble },
+  {
+    name: "Answered",
+    value: (row) => row.answered_ms ?? null,
+    text: (row) =>
+      row.answered_ms === null || row.answered_ms === undefined ? "–" : `${duration(row.answered_ms)} ago`,
+    unknown: "it has not been answered yet",
+  },
+  {
+    name: "Errors",
+    value: (row) => row.decode_errors,
+    text: (row) => count(row.decode_errors),
+    title: () => "records that could not be decoded",
+  },
+  {
+    name: "At",
+    words: true,
+    value: (row) => row.process * 1e6 + row.worker,
+    text: (row) => `process ${row.process}, worker ${row.worker}`,
+  },
+  {
+    name: "Trouble",
+    words: true,
+    value: (row) => row.trouble ?? null,
+    text: (row) => row.trouble ?? "–",
+    unknown: "its last answers were as they should be",
+    title: (row) => row.trouble,
+  },
 ];
 
 function stateCell(td, row) {
@@ -46,7 +90,13 @@ class SourcePart {
       key: (row) => `${row.range} ${row.process} ${row.worker}`,
       limit: LIMIT,
     });
-    this.node = el("article", { class: "part" }, el("header", {}, el("h3", {}, source.name), this.states), this.facts, this.table.node);
+    this.node = el(
+      "article",
+      { class: "part" },
+      el("header", {}, el("h3", {}, source.name), this.states),
+      this.facts,
+      this.table.node,
+    );
     this.node.shows = this;
   }
 
@@ -61,14 +111,29 @@ class SourcePart {
       source.watermark_at_ms && `watermark ${moment(source.watermark_at_ms)}`,
     ];
     put(this.facts, facts.filter(Boolean).join(" · "));
-    const counted = STATES.map((state) => ({ state, n: source.ranges.filter((range) => range.state === state).length }));
-    keyed(this.states, counted.filter(({ n }) => n > 0), ({ state }) => state, ({ state }) => el("span", { class: "chip", "data-level": LEVELS[state] }), (node, { state, n }) => put(node, `${count(n)} ${words(state)}`));
+    const counted = STATES.map((state) => ({
+      state,
+      n: source.ranges.filter((range) => range.state === state).length,
+    }));
+    keyed(
+      this.states,
+      counted.filter(({ n }) => n > 0),
+      ({ state }) => state,
+      ({ state }) => el("span", { class: "chip", "data-level": LEVELS[state] }),
+      (node, { state, n }) => put(node, `${count(n)} ${words(state)}`),
+    );
     this.table.node.hidden = source.ranges.length === 0;
     this.table.update(source.ranges);
   }
 }
 
 export function showSources({ sources }) {
-  keyed(byId("source-list"), sources, (source) => source.name, (source) => new SourcePart(source).node, (node, source) => node.shows.update(source));
+  keyed(
+    byId("source-list"),
+    sources,
+    (source) => source.name,
+    (source) => new SourcePart(source).node,
+    (node, source) => node.shows.update(source),
+  );
   put(byId("sources-empty"), sources.length === 0 ? "No source is known yet." : "");
 }

@@ -23,7 +23,12 @@ export class Table {
     this.body = el("tbody");
     const table = el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, ...this.heads)), this.body);
     this.more = el("button", { type: "button", class: "more", hidden: "", onclick: () => this.toggle() });
-    this.node = el("div", { class: "table" }, el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table), this.more);
+    this.node = el(
+      "div",
+      { class: "table" },
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table),
+      this.more,
+    );
     const hold = (held) => () => (this.held = held);
     this.body.addEventListener("pointerenter", hold(true));
     this.body.addEventListener("pointerleave", hold(false));
@@ -68,14 +73,24 @@ export class Table {
     const ordered = keep ? this.order.map((key) => keys.get(key)) : this.sorted(rows);
     const shown = this.all || keep ? ordered : ordered.slice(0, this.limit);
     this.order = shown.map(this.key);
-    this.heads.forEach((head, at) => attr(head, "aria-sort", this.sort.at !== at ? null : this.sort.down ? "descending" : "ascending"));
-    keyed(this.body, shown, this.key, () => this.make(), (tr, row) => this.fill(tr, row));
+    this.heads.forEach((head, at) =>
+      attr(head, "aria-sort", this.sort.at !== at ? null : this.sort.down ? "descending" : "ascending"),
+    );
+    keyed(
+      this.body,
+      shown,
+      this.key,
+      () => this.make(),
+      (tr, row) => this.fill(tr, row),
+    );
     this.more.hidden = rows.length <= this.limit;
     put(this.more, this.all ? `Show ${count(this.limit)}` : `Show all ${count(rows.length)}`);
   }
 
   make() {
-    const cells = this.columns.map((column, at) => el(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, class: column.words ? "words" : "number" }));
+    const cells = this.columns.map((column, at) =>
+      el(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, class: column.words ? "words" : "number" }),
+    );
     const tr = el("tr", {}, ...cells);
     tr.cellsOf = cells;
     return tr;

@@ -44,7 +44,12 @@ export class Timeline {
     this.host = byId("timeline");
     this.axis = svg("g", { class: "axis" });
     this.bars = svg("g");
-    this.canvas = svg("svg", { width: "100%", height: HEIGHT, role: "img", "aria-label": "Epochs by stage; the table below says the same" }, this.axis, this.bars);
+    this.canvas = svg(
+      "svg",
+      { width: "100%", height: HEIGHT, role: "img", "aria-label": "Epochs by stage; the table below says the same" },
+      this.axis,
+      this.bars,
+    );
     this.host.append(this.legend(), this.canvas, this.alternative());
     this.width = this.host.clientWidth;
     new ResizeObserver(([found]) => (this.width = found.contentRect.width)).observe(this.host);
@@ -56,15 +61,31 @@ export class Timeline {
   }
 
   alternative() {
-    const at = (name, field) => ({ name, value: (row) => row[field] ?? null, text: (row) => duration(row[field]), unknown: "it has not come to this stage" });
+    const at = (name, field) => ({
+      name,
+      value: (row) => row[field] ?? null,
+      text: (row) => duration(row[field]),
+      unknown: "it has not come to this stage",
+    });
     const columns = [
-      { name: "Epoch", value: (row) => row.epoch, text: (row) => count(row.epoch), title: (row) => moment(row.minted_at_ms) },
+      {
+        name: "Epoch",
+        value: (row) => row.epoch,
+        text: (row) => count(row.epoch),
+        title: (row) => moment(row.minted_at_ms),
+      },
       at("Sealed after", "sealed_ms"),
       at("Frontier after", "frontier_ms"),
       at("Written after", "written_ms"),
       at("Committed after", "committed_ms"),
     ];
-    this.table = new Table({ caption: "The last epochs", columns, sort: { at: 0, down: true }, key: (row) => row.epoch, limit: 20 });
+    this.table = new Table({
+      caption: "The last epochs",
+      columns,
+      sort: { at: 0, down: true },
+      key: (row) => row.epoch,
+      limit: 20,
+    });
     this.disclosure = el("details", {}, el("summary", {}, "As a table"), this.table.node);
     this.disclosure.addEventListener("toggle", () => this.epochs && this.table.update(this.epochs));
     return this.disclosure;
@@ -80,8 +101,16 @@ export class Timeline {
     const step = Math.min(26, (width - LEFT) / Math.max(list.length, 20));
     const y = (ms) => HEIGHT - BOTTOM - (Math.min(ms, most) / most) * (HEIGHT - TOP - BOTTOM);
     this.scale(most, y, width);
-    keyed(this.bars, cut, ({ epoch }) => epoch.epoch, () => this.make(), (node, { epoch, parts }) => this.bar(node, epoch, parts, { step, most, y }));
-    [...this.bars.children].forEach((node, at) => attr(node, "transform", `translate(${(LEFT + at * step).toFixed(1)} 0)`));
+    keyed(
+      this.bars,
+      cut,
+      ({ epoch }) => epoch.epoch,
+      () => this.make(),
+      (node, { epoch, parts }) => this.bar(node, epoch, parts, { step, most, y }),
+    );
+    [...this.bars.children].forEach((node, at) =>
+      attr(node, "transform", `translate(${(LEFT + at * step).toFixed(1)} 0)`),
+    );
     if (this.disclosure.open) this.table.update(list);
     attr(this.canvas, "class", list.length === 0 ? "none" : null);
     put(byId("epochs-said"), this.said(epochs));
@@ -90,7 +119,10 @@ export class Timeline {
   said({ recent, minted, committed, latency_p50_ms, latency_p99_ms }) {
     if (recent.length === 0) return "No epoch has had anything in it yet.";
     const flying = recent.filter((epoch) => (epoch.committed_ms ?? null) === null).length;
-    const newest = minted > committed ? `, the newest committed is ${duration(minted - committed)} older than the newest minted` : "";
+    const newest =
+      minted > committed
+        ? `, the newest committed is ${duration(minted - committed)} older than the newest minted`
+        : "";
     return `${count(flying)} in flight${newest}. Minted to committed: p50 ${duration(latency_p50_ms)}, p99 ${duration(latency_p99_ms)}.`;
   }
 
@@ -100,7 +132,8 @@ export class Timeline {
       this.axis,
       marks.map((ms, at) => ({ ms, at })),
       ({ at }) => at,
-      () => svg("g", {}, svg("line", { x1: LEFT - 4 }), svg("text", { x: LEFT - 8, "text-anchor": "end", dy: "0.32em" })),
+      () =>
+        svg("g", {}, svg("line", { x1: LEFT - 4 }), svg("text", { x: LEFT - 8, "text-anchor": "end", dy: "0.32em" })),
       (node, { ms }) => {
         const [line, text] = node.children;
         attr(line, "x2", String(width));
@@ -130,7 +163,11 @@ export class Timeline {
       attr(rect, "data-open", part?.open ? "" : null);
     });
     const middle = Number(width) / 2;
-    attr(above, "d", parts.at(-1).to > most ? `M${middle - 4} ${TOP - 2}L${middle} ${TOP - 9}L${middle + 4} ${TOP - 2}Z` : null);
+    attr(
+      above,
+      "d",
+      parts.at(-1).to > most ? `M${middle - 4} ${TOP - 2}L${middle} ${TOP - 9}L${middle + 4} ${TOP - 2}Z` : null,
+    );
     const told = parts.map((part) => `${part.stage} ${part.open ? "waited for, " : ""}${duration(part.to)}`);
     put(title, `epoch ${epoch.epoch}: ${told.join(", ")}`);
   }
