@@ -22,6 +22,7 @@ use crate::job::Job;
 use crate::keep::Keeper;
 use crate::rescale::{self, RESCALE};
 use crate::rfc3339::parse_time;
+use crate::status::watch::{self, STATUS};
 use crate::why::{self, WHY_STALLED};
 
 /// Runs a job from the command line: reads its configuration, starts it and waits for its end.
@@ -72,7 +73,12 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
         Some((RESCALE, of_rescale)) => {
             store(name, of_rescale).and_then(|store| rescale::run(of_rescale, &store))
         }
-        Some((WHY_STALLED, of_why)) => ask_why(name, of_why),
+        Some((WHY_STALLED, of_why)) => {
+            asked(name, of_why).and_then(|config| why::run(of_why, &config))
+        }
+        Some((STATUS, of_status)) => {
+            asked(name, of_status).and_then(|config| watch::run(of_status, &config))
+        }
         _ => match role(&matches) {
             Ok(Role::Supervisor(processes)) => {
                 let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -120,6 +126,7 @@ fn command(name: &'static str) -> Command {
         .subcommand(deadletters::command())
         .subcommand(rescale::command())
         .subcommand(why::command())
+        .subcommand(watch::command())
         .arg(Arg::new("config").long("config").global(true).value_name("FILE").value_parser(path()).help(format!(
             "Configuration file, TOML [default: {name}.toml]"
         )))
@@ -149,8 +156,8 @@ fn command(name: &'static str) -> Command {
              views too",
         ))
         .arg(Arg::new("http").long("http").global(true).value_name("ADDR").help(
-            "Answer at this address and port how the job is, at /healthz, /readyz and /stalled; of the processes that --processes \
-             starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token \
+            "Show a page of how the job does at this address and port, and answer there at /healthz, /readyz, /stalled and /status; of \
+             the processes that --processes starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token \
              [default: http.listen in the configuration, else nowhere]",
         ))
         // Given by the supervisor: which of its processes this is.
@@ -230,18 +237,17 @@ fn opened(name: &str, matches: &ArgMatches) -> Result<(JobConfig, CheckpointStor
     Ok((config, store))
 }
 
-/// Asks a running job what holds it. With an address no configuration is needed.
-fn ask_why(name: &str, matches: &ArgMatches) -> Result<ExitCode> {
+/// Where to ask a running job. With an address no configuration is needed.
+fn asked(name: &str, matches: &ArgMatches) -> Result<HttpConfig> {
     let address = matches.get_one::<String>("http");
-    let config = match (configuration(name, matches), address) {
+    Ok(match (configuration(name, matches), address) {
         (Ok(config), _) => config.http,
         (Err(_), Some(address)) if matches.value_source("config").is_none() => HttpConfig {
             listen: Some(address.clone()),
             ..HttpConfig::default()
         },
         (Err(error), _) => return Err(error),
-    };
-    why::run(matches, &config)
+    })
 }
 
 /// Prints what a start would do.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -19,12 +19,14 @@ use tidefeed_runtime::cluster::{Awaited, Told};
 use tidefeed_runtime::stall::{
     Culprit, Explanation, Facts, Kind, Phase, RangeFact, RunState, SinkFact, explain,
 };
-use tidefeed_runtime::{FeedRangeId, Result};
+use tidefeed_runtime::{FeedRangeId, Generation, Result};
 
 use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
+use crate::letters::LetterCounts;
 use crate::running::Shared;
+use crate::status::{EpochNumbers, JobFacts, Look, ProcessFigures, SinkLook, SourceLook};
 
 /// How often a member looks for what holds it, to tell process 0: less than the time after which a word is due by default.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -34,6 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct Health {
     limits: HttpConfig,
     state: Arc<Mutex<State>>,
+    started_at: SystemTime,
 }
 
 struct State {
@@ -49,6 +52,11 @@ struct State {
     code: Vec<String>,
     /// What the last start or run has ended with.
     failure: Option<String>,
+    job: JobFacts,
+    generation: Option<Generation>,
+    /// Dead letters of each sink and source, by the name that they have there.
+    letters: LetterCounts,
+    tasks: Option<tokio::runtime::Handle>,
 }
 
 /// What a probe is told.
@@ -103,6 +111,7 @@ impl Health {
         Health {
             limits,
             state: Arc::new(Mutex::new(State::new(Position::ALONE))),
+            started_at: SystemTime::now(),
         }
     }
 
@@ -114,9 +123,10 @@ impl Health {
     /// The start begins anew.
     ///
     /// Processes of a cluster say something at least every `word_due`.
-    pub(crate) fn begin(&self, position: Position, word_due: Duration) {
+    pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
         *self.state.lock() = State {
             word_due,
+            job,
             ..State::new(position)
         };
     }
@@ -134,6 +144,8 @@ impl Health {
         *state = State {
             phase: Phase::Ended,
             failure,
+            job: std::mem::take(&mut state.job),
+            generation: state.generation,
             ..State::new(state.position)
         };
     }
@@ -149,6 +161,16 @@ impl Health {
         self.enter(Phase::TakingOver);
     }
 
+    /// The checkpoint is this run's.
+    pub(crate) fn has_taken_over(&self, generation: Generation) {
+        self.state.lock().generation = Some(generation);
+    }
+
+    /// Where dead letters are counted.
+    pub(crate) fn letters(&self) -> LetterCounts {
+        self.state.lock().letters.clone()
+    }
+
     /// The operators of the job's code.
     pub(crate) fn knows_code(&self, code: Vec<String>) {
         self.state.lock().code = code;
@@ -161,6 +183,7 @@ impl Health {
         let mut state = self.state.lock();
         state.targets = targets.iter().map(weak).collect();
         state.shared = Some(shared.clone());
+        state.tasks = tokio::runtime::Handle::try_current().ok();
         drop(state);
         self.enter(Phase::Running);
     }
@@ -258,6 +281,49 @@ impl Health {
         Some(lag)
     }
 
+    /// Everything that there is to know now.
+    pub(crate) fn look(&self) -> Look {
+        let facts = self.facts();
+        let holds = explain(&facts);
+        let state = self.state.lock();
+        let shared = state.shared.as_ref();
+        let letters = |of: &str| state.letters.of(of);
+        let sources = shared.iter().flat_map(|shared| &shared.sources);
+        let sinks = shared.iter().flat_map(|shared| &shared.sinks);
+        Look {
+            at: SystemTime::now(),
+            job: state.job.clone(),
+            position: state.position,
+            generation: state.generation.map(|generation| u64::from(generation.0)),
+            started_at: self.started_at,
+            state_for: facts.phase.1,
+            holds,
+            epochs: shared.map(|shared| {
+                let ledger = &shared.ledger;
+                let numbers = EpochNumbers {
+                    sealed: ledger.sealed_through(),
+                    committed: ledger.committed_through(),
+                };
+                (ledger.figures(), numbers)
+            }),
+            sources: sources
+                .map(|(name, counters)| {
+                    let kind = state.job.sources.get(name).copied().unwrap_or("custom");
+                    SourceLook::of(name, kind, counters)
+                })
+                .collect(),
+            sinks: sinks
+                .map(|(name, counters)| (name.clone(), SinkLook::of(counters, letters(name))))
+                .collect(),
+            process: ProcessFigures::now(),
+            tokio_tasks: state
+                .tasks
+                .as_ref()
+                .map_or(0, |handle| handle.metrics().num_alive_tasks() as u64),
+            facts: facts.ledger,
+        }
+    }
+
     fn facts(&self) -> Facts {
         let state = self.state.lock();
         let mut facts = Facts {
@@ -298,6 +364,10 @@ impl State {
             targets: BTreeMap::new(),
             code: Vec::new(),
             failure: None,
+            job: JobFacts::default(),
+            generation: None,
+            letters: LetterCounts::default(),
+            tasks: None,
         }
     }
 }
@@ -378,7 +448,7 @@ mod tests {
                 .reason
                 .is_some_and(|r| r.contains("exit code 2"))
         );
-        health.begin(Position::ALONE, Duration::ZERO);
+        health.begin(Position::ALONE, Duration::ZERO, JobFacts::default());
         assert!(!health.explain().stalled);
     }
 

@@ -1,25 +1,32 @@
-//! Answers over HTTP how a job is: `/healthz`, `/readyz` and `/stalled`.
+//! Answers over HTTP how a job is: a page at `/`, and `/healthz`, `/readyz`, `/stalled`, `/status`, `/events` and `/metrics`.
 //!
 //! 1. It has a thread and a runtime of its own, and begins before the job starts: so it answers while the cluster assembles and while
 //!    workers or the job's own I/O threads hang.
 //! 2. It only reads, and says nothing of documents, keys or secrets: names of sources, sinks and operators, feed ranges, times, and
 //!    what a service answered.
 //! 3. Where there is a token, only its bearer learns more than "ok" and "ready": the probes of an orchestrator have no secret, and
-//!    look at the status alone.
+//!    look at the status alone. The page itself holds nothing of the job, and asks for the token.
+//! 4. Where there is none, whoever asks must have asked for this machine by an address or as `localhost`: else a web site could have its
+//!    own name lead here, and read what a browser on this machine may read.
 //!
-//! Limits: no TLS; so many connections at a time, of which each has some time to say what it wants.
+//! Limits: no TLS; so many connections at a time, of which each has some time to say what it wants. Only those that follow the reports
+//! last.
 
 mod client;
+mod events;
+mod page;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -32,7 +39,10 @@ use tokio::sync::Semaphore;
 
 use crate::config::{HttpConfig, Token};
 use crate::health::{Answer, Health};
+use crate::status::Reporter;
+use crate::status::metrics::{CONTENT_TYPE, encoded};
 pub(crate) use client::get as ask;
+use events::{Events, Follows};
 
 /// Connections at a time; others wait. A guess: a few probes and people.
 const MAX_CONNECTIONS: usize = 64;
@@ -43,10 +53,29 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after a connection that could not be accepted, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// What browsers are told with each answer: nothing comes from elsewhere, nobody else shows it or reads it.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// Who is asked, and by whom.
 struct Desk {
     health: Health,
     token: Option<Token>,
+    events: Events,
 }
 
 /// Listens, if the configuration says so, until the process ends. `port` is added to the port. Returns where it listens.
@@ -69,24 +98,71 @@ pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Op
             ErrorKind::Internal,
             || "cannot start the thread that answers",
         )?;
-    let desk = Arc::new(Desk { health, token });
+    let reporter = Reporter::new(&health);
+    let reporting = reporter.clone().run(health.clone());
+    let desk = Arc::new(Desk {
+        health,
+        token,
+        events: Events::new(reporter),
+    });
     std::thread::Builder::new()
         .name("tidefeed-http".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, router(desk))))
+        .spawn(move || {
+            runtime.spawn(reporting);
+            runtime.block_on(accept(listener, router(desk)));
+        })
         .context(
             ErrorKind::Internal,
             || "cannot start the thread that answers",
         )?;
-    tracing::info!("answers at http://{at}/healthz, /readyz and /stalled");
+    tracing::info!("how the job does is at http://{at}/");
     Ok(Some(at))
 }
 
 fn router(desk: Arc<Desk>) -> Router {
-    Router::new()
+    let answers = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/stalled", get(stalled))
-        .with_state(desk)
+        .route("/status", get(status))
+        .route("/events", get(events))
+        .route("/metrics", get(metrics));
+    let guard = middleware::from_fn_with_state(Arc::clone(&desk), guard);
+    page::add(answers).layer(guard).with_state(desk)
+}
+
+/// What browsers are to know of each answer, and who may not ask at all.
+async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    let mut answer = match desk.token.is_some() || host.is_none_or(is_address) {
+        true => next.run(request).await,
+        false => {
+            let what = "ask at 127.0.0.1: a name may be anybody's\n";
+            (StatusCode::FORBIDDEN, what).into_response()
+        }
+    };
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}
+
+/// Whether a host is an address or this machine, and not a name that somebody has chosen.
+fn is_address(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    let name = host.strip_prefix("localhost").unwrap_or("no");
+    let at_port = |port: &str| port.parse::<u16>().is_ok();
+    name.is_empty()
+        || name.strip_prefix(':').is_some_and(at_port)
+        || host.parse::<SocketAddr>().is_ok()
+        || host.parse::<IpAddr>().is_ok()
+        || host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
 
 async fn healthz(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
@@ -98,14 +174,32 @@ async fn readyz(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
 }
 
 async fn stalled(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
-    match desk.knows(&headers) {
-        true => answer(StatusCode::OK, &desk.health.explain()),
-        false => {
-            let what = json!({"error": "say who you are: Authorization: Bearer TOKEN"});
-            let refused = answer(StatusCode::UNAUTHORIZED, &what);
-            ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response()
+    let found = || answer(StatusCode::OK, &desk.health.explain());
+    desk.told(&headers, found)
+}
+
+async fn status(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    desk.told(&headers, || {
+        json_answer(StatusCode::OK, desk.events.newest())
+    })
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    desk.told(&headers, || match encoded(&desk.health.look()) {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::warn!(error = error.report(), "there are no metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
-    }
+    })
+}
+
+async fn events(
+    State(desk): State<Arc<Desk>>,
+    Extension(follows): Extension<Follows>,
+    headers: HeaderMap,
+) -> Response {
+    desk.told(&headers, || desk.events.follow(&follows))
 }
 
 impl Desk {
@@ -118,6 +212,18 @@ impl Desk {
         match self.knows(headers) {
             true => answer(status, found),
             false => answer(status, &json!({"status": found.status})),
+        }
+    }
+
+    /// The answer, if whoever asks may know everything.
+    fn told(&self, headers: &HeaderMap, answered: impl FnOnce() -> Response) -> Response {
+        match self.knows(headers) {
+            true => answered(),
+            false => {
+                let what = json!({"error": "say who you are: Authorization: Bearer TOKEN"});
+                let refused = answer(StatusCode::UNAUTHORIZED, &what);
+                ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response()
+            }
         }
     }
 
@@ -134,18 +240,20 @@ impl Desk {
 
 fn answer<T: Serialize>(status: StatusCode, what: &T) -> Response {
     match serde_json::to_string(what) {
-        Ok(text) => {
-            let headers = [
-                (header::CONTENT_TYPE, "application/json"),
-                (header::CACHE_CONTROL, "no-store"),
-            ];
-            (status, headers, text + "\n").into_response()
-        }
+        Ok(text) => json_answer(status, text + "\n"),
         Err(error) => {
             tracing::warn!(%error, "an answer has no JSON form");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+fn json_answer(status: StatusCode, text: impl Into<Body>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, text.into()).into_response()
 }
 
 async fn accept(listener: TcpListener, router: Router) {
@@ -159,9 +267,9 @@ async fn accept(listener: TcpListener, router: Router) {
         let place = Arc::clone(&places).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let serving = serve_one(stream, router.clone());
+                let router = router.clone();
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+                    serve_for_a_while(stream, router).await;
                     drop(place);
                 });
             }
@@ -169,6 +277,21 @@ async fn accept(listener: TcpListener, router: Router) {
                 tracing::debug!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Serves a connection, which may last only if somebody follows on it.
+async fn serve_for_a_while(stream: TcpStream, router: Router) {
+    let follows = Follows::default();
+    let serving = serve_one(stream, router.layer(Extension(follows.clone())));
+    tokio::pin!(serving);
+    while tokio::time::timeout(CONNECTION_TIMEOUT, &mut serving)
+        .await
+        .is_err()
+    {
+        if !follows.any() {
+            return;
         }
     }
 }
@@ -186,10 +309,13 @@ async fn serve_one(stream: TcpStream, router: Router) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use serde_json::Value;
     use tidefeed_runtime::stall::Explanation;
 
     use super::*;
+    use crate::status::report::{FORM, Report};
 
     fn serving(token: Option<&str>, stuck_after_ms: u64) -> (SocketAddr, Health) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -228,7 +354,83 @@ mod tests {
         assert_eq!(status, 200);
         let found: Explanation = serde_json::from_value(found).expect("an explanation");
         assert!(!found.stalled);
-        assert_eq!(asked(at, "/", None).0, 404);
+        assert_eq!(asked(at, "/nothing", None).0, 404);
+    }
+
+    #[test]
+    fn the_page_and_reports_are_there() {
+        let (at, _health) = serving(None, 60_000);
+        let (status, page) = ask(at, "/", None).expect("answers");
+        assert_eq!(status, 200);
+        let page = String::from_utf8(page).expect("text");
+        assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"));
+        let (status, report) = asked(at, "/status", None);
+        let report: Report = serde_json::from_value(report).expect("a report");
+        assert_eq!((status, report.form), (200, FORM));
+        assert_eq!(
+            report.holds.state,
+            tidefeed_runtime::stall::RunState::Starting
+        );
+    }
+
+    #[test]
+    fn browsers_are_told_to_be_careful() {
+        let (at, _health) = serving(None, 60_000);
+        for (path, of) in [
+            ("/", "127.0.0.1"),
+            ("/status", "localhost:80"),
+            ("/healthz", "[::1]:9"),
+        ] {
+            let head = head(at, path, of);
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            assert!(
+                head.contains("content-security-policy: default-src 'none'"),
+                "{head}"
+            );
+            assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        }
+        for name in [
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:80.evil.example",
+        ] {
+            let head = head(at, "/status", name);
+            assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+        }
+        // Whoever has a token has been told it.
+        let (at, _health) = serving(Some("secret"), 60_000);
+        assert!(head(at, "/healthz", "job.example").starts_with("HTTP/1.1 "));
+        assert!(head(at, "/events", "job.example").starts_with("HTTP/1.1 401"));
+    }
+
+    #[test]
+    fn whoever_follows_gets_one_report_after_the_other() {
+        let (at, _health) = serving(None, 60_000);
+        let mut stream = request(at, "/events", "127.0.0.1");
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while text.matches("data: {").count() < 3 {
+            let read = stream.read(&mut buffer).expect("reads");
+            assert!(read > 0, "it ended after {text}");
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        assert!(text.contains("content-type: text/event-stream"), "{text}");
+    }
+
+    fn request(at: SocketAddr, path: &str, host: &str) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(at).expect("connects");
+        let timeout = Some(Duration::from_secs(30));
+        stream.set_read_timeout(timeout).expect("sets");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("writes");
+        stream
+    }
+
+    /// Of an answer that ends.
+    fn head(at: SocketAddr, path: &str, host: &str) -> String {
+        let mut text = String::new();
+        let mut stream = request(at, path, host);
+        stream.read_to_string(&mut text).expect("reads");
+        text.split("\r\n\r\n").next().unwrap_or_default().to_owned()
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidefeed_operators::cosmos::Budget;
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Resume, RunIdentity};
@@ -35,7 +36,7 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use crate::build::{Build, plan, run_dataflow};
 use crate::check::{CheckReport, RefusalReport, SourceReport};
 use crate::cluster::{Member, Position};
-use crate::config::{JobConfig, SinkConfig};
+use crate::config::{JobConfig, SinkConfig, SourceConfig};
 use crate::connect::{Connect, source};
 use crate::decision::{Asked, Before, Decisions, SinkNow};
 use crate::ending::{Writers, settle};
@@ -44,6 +45,7 @@ use crate::health::Health;
 use crate::plan::Plan;
 use crate::ranges::starts;
 use crate::running::RunningJob;
+use crate::status::JobFacts;
 use crate::trial::{sample, try_exchange};
 
 pub(crate) type Feeds = BTreeMap<String, Arc<dyn ChangeFeed>>;
@@ -159,7 +161,7 @@ impl Job {
             .member
             .as_ref()
             .map_or(Duration::ZERO, Member::word_due);
-        self.health.begin(position, word_due);
+        self.health.begin(position, word_due, self.facts());
         self.config.validate()?;
         let plan = plan(&self.build)?;
         plan.check(&self.config)?;
@@ -226,6 +228,23 @@ impl Job {
         let running = RunningJob::new(main, status);
         handle.block_on(running.fixed());
         Ok(running)
+    }
+
+    fn facts(&self) -> JobFacts {
+        let source = |(name, config): (&String, &SourceConfig)| (name.clone(), config.kind());
+        let sink = |(name, config): (&String, &SinkConfig)| {
+            let Some(Budget::RuPerSecond(budget)) = config.budget else {
+                return None;
+            };
+            Some((name.clone(), budget))
+        };
+        JobFacts {
+            name: self.name.clone(),
+            workers: u32::try_from(self.config.workers.0).unwrap_or(u32::MAX),
+            checkpoint: self.config.checkpoint.shown(),
+            sources: self.config.source.iter().map(source).collect(),
+            budgets: self.config.sink.iter().filter_map(sink).collect(),
+        }
     }
 
     async fn connect_sources(&self, plan: &Plan) -> Result<Feeds> {

@@ -5,6 +5,7 @@
 //! result. [`main`](main()) is the whole program around it; [`Job`] is the same for programs with a main of their own.
 
 mod asked;
+mod asking;
 mod build;
 mod check;
 mod checkpoints;
@@ -23,6 +24,7 @@ mod http;
 mod inspection;
 mod job;
 mod keep;
+mod letters;
 mod plan;
 mod preparing;
 mod progress;
@@ -31,6 +33,7 @@ mod rescale;
 mod rfc3339;
 mod running;
 mod starting;
+pub mod status;
 mod trial;
 mod why;
 mod wire;

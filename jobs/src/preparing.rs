@@ -136,6 +136,7 @@ impl Job {
             }
         };
         let opened = taken.start(rebuild).await?;
+        self.health.has_taken_over(opened.generation);
         let ledger = self.ledger(plan, &opened.resume, opened.lease.fence());
         let lease = LeaseKeeper::start(opened.lease, &ledger);
         // Before any other process hears that sinks may write.
@@ -191,6 +192,7 @@ impl Job {
         let store = self.open_store()?.with_failpoints(self.failpoints.clone());
         self.health.takes_over(&store);
         let (generation, process) = (begun.generation, position.process);
+        self.health.has_taken_over(generation);
         let joined = checkpoint::join(&store, identity, generation, process, &begun.fence).await?;
         let ledger = self.ledger(plan, &joined.resume, &begun.fence);
         let checkpoint = Checkpoint {

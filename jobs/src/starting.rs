@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::cluster::Position;
 use crate::flow::WorkerParts;
 use crate::job::{Feeds, Job, Targets};
+use crate::letters::Counted;
 use crate::plan::Plan;
 use crate::progress::{Beginning, Follower, Following};
 use crate::running::Shared;
@@ -219,6 +220,6 @@ impl Job {
             None => Arc::new(StoredDeadLetters::new(store.letters())),
         };
         letters.guard(fence);
-        Ok(Some(letters))
+        Ok(Some(Arc::new(Counted::new(letters, self.health.letters()))))
     }
 }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use tidefeed_runtime::stall::Explanation;
-use tidefeed_runtime::{Context, Error, ErrorKind, Result};
+use tidefeed_runtime::{Context, ErrorKind, Result};
 
-use crate::config::{HttpConfig, http_address};
-use crate::http::ask;
+use crate::asking::Asking;
+use crate::config::HttpConfig;
 
 /// The subcommand.
 pub(crate) const WHY_STALLED: &str = "why-stalled";
@@ -34,30 +34,10 @@ pub(crate) fn command() -> Command {
 /// # Errors
 /// `Config` when there is no address, `Unreachable` when nobody answers, `Denied` when the token is not the job's.
 pub(crate) fn run(matches: &ArgMatches, config: &HttpConfig) -> Result<ExitCode> {
-    let Some(listen) = &config.listen else {
-        let what = "where is the job? give --http ADDR, or http.listen in the configuration";
-        return Err(Error::new(ErrorKind::Config, what));
-    };
-    let at = http_address(listen)?;
-    let (status, body) = ask(at, "/stalled", config.token()?.as_ref())?;
-    match status {
-        200 => {}
-        401 => {
-            let what = format!(
-                "the job at {at} wants its token: give it in http.token_file or in the variable {}",
-                config.token_env
-            );
-            return Err(Error::new(ErrorKind::Denied, what));
-        }
-        _ => {
-            let what = format!("{at} answers {status}: it is no job of this version");
-            return Err(Error::new(ErrorKind::Unreachable, what));
-        }
-    }
-    let found: Explanation = serde_json::from_slice(&body)
-        .context(ErrorKind::Unreachable, || {
-            format!("what {at} answers is not understood: it is a job of another version")
-        })?;
+    let asking = Asking::new(config)?;
+    let body = asking.ask("/stalled")?;
+    let found: Explanation =
+        serde_json::from_slice(&body).context(ErrorKind::Unreachable, || asking.other_version())?;
     if matches.get_flag("json") {
         let text = serde_json::to_string_pretty(&found);
         println!("{}", text.context(ErrorKind::Internal, || "no JSON form")?);

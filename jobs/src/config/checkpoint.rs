@@ -85,6 +85,14 @@ impl CheckpointConfig {
         }
     }
 
+    /// The same as text, without secrets: a URL that has any is refused.
+    pub(crate) fn shown(&self) -> String {
+        match self.location() {
+            Ok(Some(location)) => location.to_string(),
+            _ => String::new(),
+        }
+    }
+
     /// Sets where the checkpoints are, whatever was set before: a URL if it has `://` in it, else a directory.
     pub fn set_location(&mut self, place: &OsStr) {
         let url = place.to_str().filter(|text| text.contains("://"));

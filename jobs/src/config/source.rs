@@ -203,6 +203,15 @@ fn default_poll_max_ms() -> u64 {
 }
 
 impl SourceConfig {
+    /// What it reads, in a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        match (&self.files, self.listen) {
+            (Some(_), _) => "files",
+            (None, Some(_)) => "http",
+            (None, None) => "cosmos",
+        }
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors

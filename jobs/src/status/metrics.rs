@@ -1,0 +1,431 @@
+//! What a look comes to as metrics: a table, and Prometheus's text of it.
+//!
+//! Names and units follow Prometheus: base units, `_total` at the end of what only grows. Labels are names from the configuration,
+//! feed ranges and processes, so there are so many series as the job has parts; of a source [`MAX_RANGES`] feed ranges at most have series
+//! of their own. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tidefeed_runtime::stall::Trouble;
+use tidefeed_runtime::{Error, Result};
+
+use super::look::{Look, SinkLook};
+use super::sources::SourceLook;
+
+/// The media type of the text.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Feed ranges of a source with series of their own.
+pub(crate) const MAX_RANGES: usize = 512;
+
+/// A metric with its series.
+#[derive(Debug)]
+struct Metric {
+    /// Without the `_total` of counters.
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    series: Vec<Series>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+#[derive(Debug)]
+struct Series {
+    labels: Vec<(&'static str, String)>,
+    value: f64,
+}
+
+/// The metrics of a job as Prometheus reads them.
+///
+/// # Errors
+/// `Internal` when they cannot be written, which memory takes.
+pub(crate) fn encoded(look: &Look) -> Result<String> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Table(table(look))));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)
+        .map_err(|error| Error::internal("metrics have no text").with_source(error))?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Table(Vec<Metric>);
+
+impl Collector for Table {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
+        for metric in &self.0 {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+            };
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+            for series in &metric.series {
+                let mut one = family.encode_family(&series.labels)?;
+                match metric.kind {
+                    Kind::Counter => {
+                        one.encode_counter::<NoLabelSet, _, u64>(&series.value, None)?
+                    }
+                    Kind::Gauge => one.encode_gauge(&series.value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Counter,
+        series,
+    }
+}
+
+fn gauge(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Gauge,
+        series,
+    }
+}
+
+fn one(value: f64) -> Vec<Series> {
+    vec![Series {
+        labels: Vec::new(),
+        value,
+    }]
+}
+
+fn some(value: Option<f64>) -> Vec<Series> {
+    value.map(one).unwrap_or_default()
+}
+
+fn table(look: &Look) -> Vec<Metric> {
+    let mut all = of_job(look);
+    all.extend(of_epochs(look));
+    all.extend(of_sources(&look.sources));
+    all.extend(of_ranges(&look.sources));
+    all.extend(of_sinks(look));
+    all.extend(of_process(look));
+    all
+}
+
+fn of_job(look: &Look) -> Vec<Metric> {
+    let info = Series {
+        labels: vec![
+            ("job_name", look.job.name.clone()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("process", look.position.process.to_string()),
+        ],
+        value: 1.0,
+    };
+    let state = Series {
+        labels: vec![("state", look.state())],
+        value: 1.0,
+    };
+    vec![
+        gauge(
+            "tidefeed_info",
+            "Which job and process this is.",
+            vec![info],
+        ),
+        gauge("tidefeed_state", "What the process is doing.", vec![state]),
+        gauge(
+            "tidefeed_stalled",
+            "Whether anything holds the job.",
+            one(f64::from(u8::from(look.holds.stalled))),
+        ),
+        gauge(
+            "tidefeed_generation",
+            "The number of the run that has the checkpoint.",
+            some(look.generation.map(|generation| generation as f64)),
+        ),
+    ]
+}
+
+fn of_epochs(look: &Look) -> Vec<Metric> {
+    let figures = look.epochs.map(|(figures, _)| figures);
+    let of = |value: fn(&tidefeed_runtime::EpochFigures) -> f64| some(figures.as_ref().map(value));
+    let since_commit = figures.and_then(|figures| figures.since_commit);
+    vec![
+        counter(
+            "tidefeed_commits",
+            "Commits made durable.",
+            of(|figures| figures.committed as f64),
+        ),
+        counter(
+            "tidefeed_seals",
+            "Seals made durable by this process.",
+            of(|figures| figures.sealed as f64),
+        ),
+        gauge(
+            "tidefeed_oldest_uncommitted_epoch_age_seconds",
+            "Age of the oldest epoch that is not committed; 0 when all are.",
+            of(|figures| figures.oldest_uncommitted.unwrap_or_default().as_secs_f64()),
+        ),
+        gauge(
+            "tidefeed_since_commit_seconds",
+            "Time since the last commit was durable.",
+            some(since_commit.map(|since| since.as_secs_f64())),
+        ),
+    ]
+}
+
+fn of_sources(sources: &[SourceLook]) -> Vec<Metric> {
+    let each = |value: fn(&SourceLook) -> Option<f64>| -> Vec<Series> {
+        let series = |source: &SourceLook| {
+            Some(Series {
+                labels: vec![("source", source.name.clone())],
+                value: value(source)?,
+            })
+        };
+        sources.iter().filter_map(series).collect()
+    };
+    vec![
+        counter(
+            "tidefeed_source_records",
+            "Changes read.",
+            each(|source| Some(source.records as f64)),
+        ),
+        counter(
+            "tidefeed_source_read_bytes",
+            "Bytes of keys and documents read.",
+            each(|source| Some(source.bytes as f64)),
+        ),
+        counter(
+            "tidefeed_source_request_units",
+            "Request units charged for reading.",
+            each(|source| Some(source.ru)),
+        ),
+        counter(
+            "tidefeed_source_decode_errors",
+            "Documents that did not decode and that the job goes on without.",
+            each(|source| Some(source.decode_errors as f64)),
+        ),
+        gauge(
+            "tidefeed_source_ranges",
+            "Feed ranges that are read now.",
+            each(|source| Some(source.ranges.len() as f64)),
+        ),
+        gauge(
+            "tidefeed_source_watermark_timestamp_seconds",
+            "The watermark in event time.",
+            each(|source| (source.watermark_ms > 0).then(|| source.watermark_ms as f64 / 1e3)),
+        ),
+    ]
+}
+
+fn of_ranges(sources: &[SourceLook]) -> Vec<Metric> {
+    type Value = fn(&super::sources::RangeLook) -> Option<f64>;
+    let each = |value: Value| -> Vec<Series> {
+        let of_source = |source: &SourceLook| -> Vec<Series> {
+            let ranges = source.ranges.iter().take(MAX_RANGES);
+            let series = ranges.filter_map(|(range, look)| {
+                Some(Series {
+                    labels: vec![("source", source.name.clone()), ("range", range.0.clone())],
+                    value: value(look)?,
+                })
+            });
+            series.collect()
+        };
+        sources.iter().flat_map(of_source).collect()
+    };
+    vec![
+        gauge(
+            "tidefeed_range_behind_seconds",
+            "How far the feed range is behind at most; none while it has not caught up.",
+            each(|(status, _)| Some(status.behind?.as_secs_f64())),
+        ),
+        gauge(
+            "tidefeed_range_caught_up",
+            "Whether the feed range has caught up.",
+            each(|(status, _)| Some(f64::from(u8::from(status.behind.is_some())))),
+        ),
+        gauge(
+            "tidefeed_range_remaining_records",
+            "Changes yet to be read, as the service estimates.",
+            each(|(status, _)| Some(status.remaining? as f64)),
+        ),
+        gauge(
+            "tidefeed_range_token_age_seconds",
+            "Time since the continuation token last moved.",
+            each(|(status, _)| Some(status.since_moved.as_secs_f64())),
+        ),
+        gauge(
+            "tidefeed_range_waits_for_room_seconds",
+            "How long a page has waited for room: the job is slower than the source. 0 when none does.",
+            each(|(status, _)| Some(status.waits_for_room.unwrap_or_default().as_secs_f64())),
+        ),
+        gauge(
+            "tidefeed_range_failing",
+            "Whether the present request of the feed range fails and is repeated.",
+            each(|(_, trouble)| {
+                let failing = matches!(trouble, Some(Trouble::Failing { .. }));
+                Some(f64::from(u8::from(failing)))
+            }),
+        ),
+    ]
+}
+
+fn of_sinks(look: &Look) -> Vec<Metric> {
+    let each = |value: fn(&SinkLook) -> Option<f64>| -> Vec<Series> {
+        let series = |(name, sink): (&String, &SinkLook)| {
+            Some(Series {
+                labels: vec![("sink", name.clone())],
+                value: value(sink)?,
+            })
+        };
+        look.sinks.iter().filter_map(series).collect()
+    };
+    let budgets = look.job.budgets.iter().map(|(name, budget)| Series {
+        labels: vec![("sink", name.clone())],
+        value: *budget,
+    });
+    vec![
+        counter(
+            "tidefeed_sink_upserts",
+            "Documents upserted, created, replaced or patched.",
+            each(|sink| Some(sink.upserts as f64)),
+        ),
+        counter(
+            "tidefeed_sink_deletes",
+            "Documents deleted.",
+            each(|sink| Some(sink.deletes as f64)),
+        ),
+        counter(
+            "tidefeed_sink_ignored",
+            "Writes that their own condition turned away.",
+            each(|sink| Some(sink.ignored as f64)),
+        ),
+        counter(
+            "tidefeed_sink_requests",
+            "Requests sent, retries included.",
+            each(|sink| Some(sink.requests as f64)),
+        ),
+        counter(
+            "tidefeed_sink_throttled_requests",
+            "Requests answered with throttling.",
+            each(|sink| Some(sink.throttled as f64)),
+        ),
+        counter(
+            "tidefeed_sink_request_units",
+            "Request units charged for writing.",
+            each(|sink| Some(sink.ru)),
+        ),
+        counter(
+            "tidefeed_sink_dead_letters",
+            "Documents that went to the dead letters.",
+            each(|sink| Some(sink.dead_letters as f64)),
+        ),
+        gauge(
+            "tidefeed_sink_batch_age_seconds",
+            "How long the oldest batch has been at the target; 0 when none is.",
+            each(|sink| Some(sink.writing.unwrap_or_default().as_secs_f64())),
+        ),
+        gauge(
+            "tidefeed_sink_budget_request_units",
+            "Request units a second that the configuration lets the sink use.",
+            budgets.collect(),
+        ),
+    ]
+}
+
+/// The names that every Prometheus client has.
+fn of_process(look: &Look) -> Vec<Metric> {
+    let process = look.process;
+    let started = look.started_at.duration_since(std::time::UNIX_EPOCH);
+    vec![
+        counter(
+            "process_cpu_seconds",
+            "Processor time, of all cores.",
+            one(process.cpu.as_secs_f64()),
+        ),
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            one(process.memory_bytes as f64),
+        ),
+        gauge(
+            "process_open_fds",
+            "Open files and connections.",
+            one(process.open_files as f64),
+        ),
+        gauge(
+            "process_start_time_seconds",
+            "When the process began, since the UNIX epoch.",
+            some(started.ok().map(|started| started.as_secs_f64())),
+        ),
+        gauge(
+            "tidefeed_tokio_tasks",
+            "Tasks of the I/O runtime.",
+            one(look.tokio_tasks as f64),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::HttpConfig;
+    use crate::health::Health;
+
+    #[test]
+    fn names_say_what_prometheus_expects() {
+        let table = table(&Health::new(HttpConfig::default()).look());
+        let names: BTreeSet<_> = table.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), table.len(), "a name is there twice");
+        for metric in &table {
+            let Metric {
+                name, help, kind, ..
+            } = metric;
+            assert!(help.ends_with('.'), "{name}: {help}");
+            assert!(!name.ends_with("_total") && !name.contains("_ms"), "{name}");
+            assert!(*kind == Kind::Counter || !help.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn text_ends_as_openmetrics_does() {
+        let text = encoded(&Health::new(HttpConfig::default()).look()).expect("text");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        assert!(
+            text.contains("# TYPE process_cpu_seconds counter"),
+            "{text}"
+        );
+        assert!(text.contains("process_cpu_seconds_total "), "{text}");
+        assert!(
+            text.contains("tidefeed_state{state=\"starting\"} 1"),
+            "{text}"
+        );
+    }
+
+    /// Every metric has its line in the documentation, and there are no others.
+    #[test]
+    fn the_documentation_has_all_of_them() {
+        let table = table(&Health::new(HttpConfig::default()).look());
+        let names = table.iter().map(|metric| match metric.kind {
+            Kind::Counter => format!("{}_total", metric.name),
+            Kind::Gauge => metric.name.to_owned(),
+        });
+        let names: BTreeSet<_> = names.collect();
+        let page = include_str!("../../../docs/metrics.md");
+        let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let told: BTreeSet<_> = lines
+            .filter_map(|line| Some(line.split_once('`')?.0.to_owned()))
+            .collect();
+        assert_eq!(names, told);
+    }
+}

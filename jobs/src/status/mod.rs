@@ -1,0 +1,20 @@
+//! How a job does: one report of it, each second, for its page, for `status` and for scripts.
+//!
+//! 1. Operators, readers and sinks count what they do in any case, in atomics. Each second somebody looks at the counters
+//!    ([`look`]), and rates come from two looks, one after the other. So it costs the same whoever watches, and nothing for a record.
+//! 2. A report is of one process. That of process 0 names the others, with when they were heard of last.
+//! 3. It has no document, no key and no secret in it ([`report`]).
+
+mod look;
+pub(crate) mod metrics;
+mod process;
+pub mod report;
+mod reporter;
+mod show;
+mod sources;
+pub(crate) mod watch;
+
+pub(crate) use look::{EpochNumbers, JobFacts, Look, SinkLook};
+pub(crate) use process::ProcessFigures;
+pub(crate) use reporter::Reporter;
+pub(crate) use sources::SourceLook;
