@@ -74,7 +74,10 @@ fn main() -> Outcome {
     std::fs::write(&file, lines()?)?;
     for (name, fields) in [
         ("read_all", None),
-        ("read_two", Some(vec!["region".to_owned(), "amount".to_owned()])),
+        (
+            "read_two",
+            Some(vec!["region".to_owned(), "amount".to_owned()]),
+        ),
     ] {
         let feed = feed(&file, fields)?;
         criterion.bench_function(name, |bencher| {
@@ -161,13 +164,18 @@ async fn seal(times: u64) -> tidefeed_runtime::Result<Duration> {
         processes: 1,
         workers_per_process: 1,
     };
-    let mut seals = checkpoint::open(&store, &identity, Options::default()).await?.seals;
+    let mut seals = checkpoint::open(&store, &identity, Options::default())
+        .await?
+        .seals;
     let records = records();
     let begun = Instant::now();
     for epoch in 1..=times {
         let part = SealPart {
             source: "orders".to_owned(),
-            ranges: vec![(FeedRangeId("-FF".to_owned()), ContinuationToken(epoch.to_string()))],
+            ranges: vec![(
+                FeedRangeId("-FF".to_owned()),
+                ContinuationToken(epoch.to_string()),
+            )],
             records: records.clone(),
             marks: Default::default(),
         };

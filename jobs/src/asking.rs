@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tidefeed_runtime::{Error, ErrorKind, Result};
 
-use crate::config::{HttpConfig, Token, http_address};
+use crate::config::{HttpConfig, Token};
 use crate::http;
 
 /// Where a job is, and what it wants to hear.
@@ -16,14 +16,10 @@ pub(crate) struct Asking {
 
 impl Asking {
     /// # Errors
-    /// `Config` when there is no address, or the token cannot be read.
+    /// `Config` when the job is not to be asked, or the token cannot be read.
     pub(crate) fn new(config: &HttpConfig) -> Result<Self> {
-        let Some(listen) = &config.listen else {
-            let what = "where is the job? give --http ADDR, or http.listen in the configuration";
-            return Err(Error::new(ErrorKind::Config, what));
-        };
         Ok(Asking {
-            at: http_address(listen)?,
+            at: config.asked()?,
             token: config.token()?,
             token_env: config.token_env.clone(),
         })

@@ -157,8 +157,8 @@ fn command(name: &'static str) -> Command {
         ))
         .arg(Arg::new("http").long("http").global(true).value_name("ADDR").help(
             "Show a page of how the job does at this address and port, and answer there at /healthz, /readyz, /stalled and /status; of \
-             the processes that --processes starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token \
-             [default: http.listen in the configuration, else nowhere]",
+             the processes that --processes starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token; \
+             \"off\" for nowhere [default: http.listen in the configuration, else 127.0.0.1:9191, or any free port where that is taken]",
         ))
         // Given by the supervisor: which of its processes this is.
         .arg(Arg::new("http-offset").long("http-offset").hide(true).value_name("N").value_parser(value_parser!(u16)))

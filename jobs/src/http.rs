@@ -37,7 +37,7 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::config::{HttpConfig, Token};
+use crate::config::{HttpConfig, Place, Token};
 use crate::health::{Answer, Health};
 use crate::status::Reporter;
 use crate::status::metrics::{CONTENT_TYPE, encoded};
@@ -83,11 +83,16 @@ struct Desk {
 /// # Errors
 /// `Config` when it cannot listen there, or others could ask without a token.
 pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Option<SocketAddr>> {
-    let Some((at, token)) = config.place(port)? else {
+    let Some(Place { at, token, or_any }) = config.place(port)? else {
         return Ok(None);
     };
-    let listener = TcpListener::bind(at)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    let listener = match TcpListener::bind(at) {
+        Err(error) if or_any && error.kind() == std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(SocketAddr::new(at.ip(), 0))
+        }
+        bound => bound,
+    };
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     let listener = listener.context(ErrorKind::Config, || format!("cannot listen at {at}"))?;
     let at = listener.local_addr();
     let at = at.context(ErrorKind::Internal, || "a listener has no address")?;

@@ -19,7 +19,7 @@ pub(crate) fn command() -> Command {
     Command::new(WHY_STALLED)
         .about(
             "Ask a running job what holds it, and print that; exit with 0 when it is not stalled, with 20 when it is, \
-             and with 4 when nobody answers. The job is found at --http, else at http.listen in the configuration",
+             and with 4 when nobody answers. The job is found at --http, else at http.listen in the configuration, else at 127.0.0.1:9191",
         )
         .arg(
             Arg::new("json")

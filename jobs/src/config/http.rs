@@ -16,8 +16,9 @@ pub const TOKEN_VARIABLE: &str = "TIDEFEED_HTTP_TOKEN";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address and port, as `127.0.0.1:9191`; default none: nothing listens. Any other address than one of the loopback needs a
-    /// token. Port 0 is any that is free. Processes that `--processes` starts on one machine take this port and those after it, by their numbers.
+    /// Address and port, or `off`; default `127.0.0.1:9191`, or where something listens there already, any port that is free, which the
+    /// log says. Any other address than one of the loopback needs a token. Port 0 is any that is free. Processes that `--processes` starts
+    /// on one machine take this port and those after it, by their numbers.
     pub listen: Option<String>,
     /// How long something may take before it is named as what holds the run, milliseconds; default 2000, 1 to 3600000. Larger
     /// keeps slow stores and garbage collections of a service out of the answer; smaller names a stall sooner. Default: a guess, twice the
@@ -34,6 +35,19 @@ pub struct HttpConfig {
     pub token_file: Option<PathBuf>,
     /// The environment variable with the bearer token; default `TIDEFEED_HTTP_TOKEN`. Nothing else is asked for where neither is set.
     pub token_env: String,
+}
+
+/// Where a job listens of which nobody has said anything.
+const DEFAULT_LISTEN: &str = "127.0.0.1:9191";
+/// Nothing listens.
+const OFF: &str = "off";
+
+/// Where to listen.
+pub(crate) struct Place {
+    pub(crate) at: SocketAddr,
+    pub(crate) token: Option<Token>,
+    /// Nobody has asked for this port, so another is as good.
+    pub(crate) or_any: bool,
 }
 
 impl Default for HttpConfig {
@@ -72,10 +86,28 @@ impl HttpConfig {
         if let Some(lag) = self.ready_lag_ms {
             within("http.ready_lag_ms", lag, 1, day, ms)?;
         }
-        match &self.listen {
+        match self.listens() {
             Some(listen) => address(listen).map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// What is configured, or the default; `None` if nothing is to listen.
+    fn listens(&self) -> Option<&str> {
+        let listen = self.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        (listen != OFF).then_some(listen)
+    }
+
+    /// Where a job of this configuration is to be asked.
+    ///
+    /// # Errors
+    /// `Config` when nothing listens, or the address means nothing.
+    pub(crate) fn asked(&self) -> Result<SocketAddr> {
+        let listen = self.listens().ok_or_else(|| {
+            let what = "http.listen is \"off\", so the job cannot be asked: give --http ADDR if it listens elsewhere";
+            Error::new(ErrorKind::Config, what)
+        })?;
+        address(listen)
     }
 
     /// From when on something is named.
@@ -108,8 +140,8 @@ impl HttpConfig {
     ///
     /// # Errors
     /// `Config` when the address means nothing, or needs a token and there is none.
-    pub(crate) fn place(&self, port: u16) -> Result<Option<(SocketAddr, Option<Token>)>> {
-        let Some(listen) = &self.listen else {
+    pub(crate) fn place(&self, port: u16) -> Result<Option<Place>> {
+        let Some(listen) = self.listens() else {
             return Ok(None);
         };
         let mut at = address(listen)?;
@@ -131,7 +163,11 @@ impl HttpConfig {
                 ),
             ));
         }
-        Ok(Some((at, token)))
+        Ok(Some(Place {
+            at,
+            token,
+            or_any: self.listen.is_none(),
+        }))
     }
 }
 
@@ -139,7 +175,7 @@ impl HttpConfig {
 ///
 /// # Errors
 /// `Config` when it means none.
-pub(crate) fn address(listen: &str) -> Result<SocketAddr> {
+fn address(listen: &str) -> Result<SocketAddr> {
     let wrong =
         || format!("http.listen is {listen:?}: write an address and a port, as in 127.0.0.1:9191");
     let mut found = listen.to_socket_addrs().context(ErrorKind::Config, wrong)?;
@@ -164,9 +200,9 @@ mod tests {
     fn what_others_can_reach_needs_a_token() {
         let place = |config: &HttpConfig, process| config.place(process);
         let loopback = config("127.0.0.1:9000");
-        let (at, token) = place(&loopback, 2).expect("allowed").expect("on");
-        assert_eq!(at.to_string(), "127.0.0.1:9002");
-        assert!(token.is_none());
+        let found = place(&loopback, 2).expect("allowed").expect("on");
+        assert_eq!(found.at.to_string(), "127.0.0.1:9002");
+        assert!(found.token.is_none() && !found.or_any);
         let open = config("0.0.0.0:9000");
         let report = place(&open, 0).err().expect("refused").report();
         assert!(report.contains("give a token"), "{report}");
@@ -177,11 +213,16 @@ mod tests {
             token_file: Some(file.clone()),
             ..open
         };
-        let (_, token) = place(&open, 0).expect("allowed").expect("on");
-        assert_eq!(token.map(|token| token.0).as_deref(), Some("secret"));
+        let found = place(&open, 0).expect("allowed").expect("on");
+        assert_eq!(found.token.map(|token| token.0).as_deref(), Some("secret"));
         std::fs::write(&file, "\n").expect("written");
         assert!(place(&open, 0).is_err(), "an empty token is none");
-        assert!(place(&HttpConfig::default(), 0).expect("off").is_none());
+        let default = place(&HttpConfig::default(), 1);
+        let default = default.expect("allowed").expect("on");
+        assert_eq!(default.at.to_string(), "127.0.0.1:9192");
+        assert!(default.or_any);
+        assert!(place(&config("off"), 0).expect("off").is_none());
+        assert!(config("off").asked().is_err());
         assert!(place(&config("127.0.0.1:65535"), 1).is_err());
     }
 

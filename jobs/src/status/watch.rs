@@ -25,7 +25,7 @@ pub(crate) fn command() -> Command {
     Command::new(STATUS)
         .about(
             "Ask a running job how it does, and print it: epochs, sources and their feed ranges, sinks, processes. The job is found \
-             at --http, else at http.listen in the configuration; it exits with 4 when nobody answers",
+             at --http, else at http.listen in the configuration, else at 127.0.0.1:9191; it exits with 4 when nobody answers",
         )
         .arg(flag("watch").help("Ask each second, until it is interrupted"))
         .arg(flag("json").help("Print the report as JSON, on one line"))
@@ -34,7 +34,7 @@ pub(crate) fn command() -> Command {
 /// Asks and prints.
 ///
 /// # Errors
-/// `Config` when there is no address, `Unreachable` when nobody answers, `Denied` when the token is not the job's.
+/// `Config` when the job is not to be asked, `Unreachable` when nobody answers, `Denied` when the token is not the job's.
 pub(crate) fn run(matches: &ArgMatches, config: &HttpConfig) -> Result<ExitCode> {
     let asking = Asking::new(config)?;
     let (json, watch) = (matches.get_flag("json"), matches.get_flag("watch"));
