@@ -154,10 +154,7 @@ async fn measure(
             while !log.ended.load(Ordering::Relaxed) {
                 let page = pages.next_page().await?;
                 let now = Instant::now();
-                let bodies = page
-                    .records
-                    .iter()
-                    .filter_map(|record| record.body.as_ref());
+                let bodies = page.records.iter().filter_map(|record| record.body);
                 let numbers = bodies.map(|body| serde_json::from_slice::<Reading>(body));
                 let numbers: Vec<_> = numbers
                     .map_while(Result::ok)

@@ -56,8 +56,8 @@ use tidefeed_runtime::{Context, EpochConfig, Error, ErrorKind, LoadConfig, Resul
 
 pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
-pub(crate) use http::Token;
 pub use http::{HttpConfig, TOKEN_VARIABLE};
+pub(crate) use http::{ListenAt, Token};
 pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;

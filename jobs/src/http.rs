@@ -37,7 +37,7 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use crate::config::{HttpConfig, Place, Token};
+use crate::config::{HttpConfig, ListenAt, Token};
 use crate::health::{Answer, Health};
 use crate::status::Reporter;
 use crate::status::metrics::{CONTENT_TYPE, encoded};
@@ -83,7 +83,7 @@ struct Desk {
 /// # Errors
 /// `Config` when it cannot listen there, or others could ask without a token.
 pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Option<SocketAddr>> {
-    let Some(Place { at, token, or_any }) = config.place(port)? else {
+    let Some(ListenAt { at, token, or_any }) = config.place(port)? else {
         return Ok(None);
     };
     let listener = match TcpListener::bind(at) {

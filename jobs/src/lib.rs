@@ -33,7 +33,7 @@ mod rescale;
 mod rfc3339;
 mod running;
 mod starting;
-pub mod status;
+mod status;
 mod trial;
 mod why;
 mod wire;

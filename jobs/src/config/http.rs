@@ -43,7 +43,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:9191";
 const OFF: &str = "off";
 
 /// Where to listen.
-pub(crate) struct Place {
+pub(crate) struct ListenAt {
     pub(crate) at: SocketAddr,
     pub(crate) token: Option<Token>,
     /// Nobody has asked for this port, so another is as good.
@@ -140,7 +140,7 @@ impl HttpConfig {
     ///
     /// # Errors
     /// `Config` when the address means nothing, or needs a token and there is none.
-    pub(crate) fn place(&self, port: u16) -> Result<Option<Place>> {
+    pub(crate) fn place(&self, port: u16) -> Result<Option<ListenAt>> {
         let Some(listen) = self.listens() else {
             return Ok(None);
         };
@@ -163,7 +163,7 @@ impl HttpConfig {
                 ),
             ));
         }
-        Ok(Some(Place {
+        Ok(Some(ListenAt {
             at,
             token,
             or_any: self.listen.is_none(),

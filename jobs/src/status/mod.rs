@@ -8,7 +8,7 @@
 mod look;
 pub(crate) mod metrics;
 mod process;
-pub mod report;
+pub(crate) mod report;
 mod reporter;
 mod show;
 mod sources;
