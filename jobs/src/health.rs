@@ -24,9 +24,8 @@ use tidefeed_runtime::{FeedRangeId, Generation, Result};
 use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
-use crate::letters::LetterCounts;
 use crate::running::Shared;
-use crate::status::{EpochNumbers, JobFacts, Look, ProcessFigures, SinkLook, SourceLook};
+use crate::status::{EpochLook, JobFacts, LetterCounts, Look, ProcessFigures, Totals};
 
 /// How often a member looks for what holds it, to tell process 0: less than the time after which a word is due by default.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -57,6 +56,8 @@ struct State {
     /// Dead letters of each sink and source, by the name that they have there.
     letters: LetterCounts,
     tasks: Option<tokio::runtime::Handle>,
+    /// Of the runs that have ended.
+    past: Totals,
 }
 
 /// What a probe is told.
@@ -124,9 +125,12 @@ impl Health {
     ///
     /// Processes of a cluster say something at least every `word_due`.
     pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
-        *self.state.lock() = State {
+        let mut state = self.state.lock();
+        let past = state.totals().ended();
+        *state = State {
             word_due,
             job,
+            past,
             ..State::new(position)
         };
     }
@@ -144,6 +148,7 @@ impl Health {
         *state = State {
             phase: Phase::Ended,
             failure,
+            past: state.totals().ended(),
             job: std::mem::take(&mut state.job),
             generation: state.generation,
             ..State::new(state.position)
@@ -286,10 +291,6 @@ impl Health {
         let facts = self.facts();
         let holds = explain(&facts);
         let state = self.state.lock();
-        let shared = state.shared.as_ref();
-        let letters = |of: &str| state.letters.of(of);
-        let sources = shared.iter().flat_map(|shared| &shared.sources);
-        let sinks = shared.iter().flat_map(|shared| &shared.sinks);
         Look {
             at: SystemTime::now(),
             job: state.job.clone(),
@@ -298,23 +299,12 @@ impl Health {
             started_at: self.started_at,
             state_for: facts.phase.1,
             holds,
-            epochs: shared.map(|shared| {
-                let ledger = &shared.ledger;
-                let numbers = EpochNumbers {
-                    sealed: ledger.sealed_through(),
-                    committed: ledger.committed_through(),
-                };
-                (ledger.figures(), numbers)
+            epochs: state.shared.as_ref().map(|shared| EpochLook {
+                sealed: shared.ledger.sealed_through(),
+                committed: shared.ledger.committed_through(),
+                figures: shared.ledger.figures(),
             }),
-            sources: sources
-                .map(|(name, counters)| {
-                    let kind = state.job.sources.get(name).copied().unwrap_or("custom");
-                    SourceLook::of(name, kind, counters)
-                })
-                .collect(),
-            sinks: sinks
-                .map(|(name, counters)| (name.clone(), SinkLook::of(counters, letters(name))))
-                .collect(),
+            totals: state.totals(),
             process: ProcessFigures::now(),
             tokio_tasks: state
                 .tasks
@@ -352,6 +342,15 @@ impl Health {
 }
 
 impl State {
+    /// What was counted since the process began.
+    fn totals(&self) -> Totals {
+        let run = self.shared.as_ref();
+        run.map_or_else(
+            || self.past.clone(),
+            |run| self.past.with(run, &self.job, &self.letters),
+        )
+    }
+
     fn new(position: Position) -> Self {
         State {
             phase: Phase::Starting,
@@ -368,6 +367,7 @@ impl State {
             generation: None,
             letters: LetterCounts::default(),
             tasks: None,
+            past: Totals::default(),
         }
     }
 }

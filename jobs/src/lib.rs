@@ -24,7 +24,6 @@ mod http;
 mod inspection;
 mod job;
 mod keep;
-mod letters;
 mod plan;
 mod preparing;
 mod progress;

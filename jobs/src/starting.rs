@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 use crate::cluster::Position;
 use crate::flow::WorkerParts;
 use crate::job::{Feeds, Job, Targets};
-use crate::letters::Counted;
 use crate::plan::Plan;
 use crate::progress::{Beginning, Follower, Following};
 use crate::running::Shared;
+use crate::status::Counted;
 use crate::wire::Wiring;
 
 /// Everything that a start has made.

@@ -10,7 +10,8 @@ use tidefeed_runtime::{Epoch, EpochFigures};
 
 use super::process::ProcessFigures;
 use super::report::{Checkpoint, Epochs, FORM, Graph, Job, Process, Report, Sink, Worker};
-use super::sources::{self, SourceLook};
+use super::sources;
+use super::totals::Totals;
 use crate::cluster::Position;
 
 /// What a job is, from its start on.
@@ -38,19 +39,35 @@ pub(crate) struct Look {
     pub(crate) state_for: Duration,
     pub(crate) holds: Explanation,
     /// From when there is a ledger.
-    pub(crate) epochs: Option<(EpochFigures, EpochNumbers)>,
+    pub(crate) epochs: Option<EpochLook>,
     pub(crate) facts: Option<LedgerFacts>,
-    pub(crate) sources: Vec<SourceLook>,
-    pub(crate) sinks: BTreeMap<String, SinkLook>,
+    pub(crate) totals: Totals,
     pub(crate) process: ProcessFigures,
     pub(crate) tokio_tasks: u64,
 }
 
 /// How far the epochs are.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct EpochNumbers {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EpochLook {
     pub(crate) sealed: Epoch,
     pub(crate) committed: Epoch,
+    pub(crate) figures: EpochFigures,
+}
+
+impl EpochLook {
+    fn report(&self, minted: Option<Epoch>) -> Epochs {
+        let figures = self.figures;
+        Epochs {
+            // What is sealed elsewhere may be newer than what is minted here.
+            minted: minted.unwrap_or(self.sealed).max(self.sealed).0,
+            sealed: self.sealed.0,
+            committed: self.committed.0,
+            oldest_ms: figures.oldest_uncommitted.map(millis),
+            latency_p50_ms: figures.commit_latency_p50_ms,
+            latency_p99_ms: figures.commit_latency_p99_ms,
+            recent: Vec::new(),
+        }
+    }
 }
 
 /// What a sink has counted.
@@ -81,7 +98,7 @@ pub(super) fn word(state: RunState) -> String {
 }
 
 impl SinkLook {
-    pub(crate) fn of(counters: &SinkCounters, dead_letters: u64) -> Self {
+    pub(super) fn of(counters: &SinkCounters, dead_letters: u64) -> Self {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SinkLook {
             upserts: read(&counters.upserts),
@@ -93,6 +110,19 @@ impl SinkLook {
             dead_letters,
             writing: counters.writing().map(|(_, since)| since),
         }
+    }
+
+    /// With what it counted in earlier runs of this process, so that nothing goes back.
+    pub(super) fn after(mut self, past: Option<&SinkLook>) -> Self {
+        let Some(past) = past else { return self };
+        self.upserts += past.upserts;
+        self.deletes += past.deletes;
+        self.ignored += past.ignored;
+        self.requests += past.requests;
+        self.throttled += past.throttled;
+        self.ru += past.ru;
+        self.dead_letters += past.dead_letters;
+        self
     }
 
     fn report(&self, name: &str, budget: Option<f64>, before: Option<&Sink>, rate: Rate) -> Sink {
@@ -167,7 +197,6 @@ impl Report {
     pub(crate) fn of(look: Look, before: Option<&Report>) -> Report {
         let at_ms = unix_ms(look.at);
         let rate = Rate::between(before.map(|report| report.at_ms), at_ms);
-        let (figures, numbers) = look.epochs.unwrap_or_default();
         let source_before = |name: &str| before?.sources.iter().find(|one| one.name == name);
         let sink_before = |name: &str| before?.sinks.iter().find(|one| one.name == name);
         let own = before.and_then(|report| report.processes.first());
@@ -175,31 +204,24 @@ impl Report {
             form: FORM,
             at_ms,
             job: job(&look),
-            epochs: Epochs {
-                minted: look
-                    .facts
-                    .as_ref()
-                    .and_then(|facts| facts.oldest)
-                    .map_or(numbers.sealed.0, |(epoch, _)| epoch.0.max(numbers.sealed.0)),
-                sealed: numbers.sealed.0,
-                committed: numbers.committed.0,
-                oldest_ms: figures.oldest_uncommitted.map(millis),
-                latency_p50_ms: figures.commit_latency_p50_ms,
-                latency_p99_ms: figures.commit_latency_p99_ms,
-                recent: Vec::new(),
-            },
+            epochs: look.epochs.map_or_else(Epochs::default, |epochs| {
+                let oldest = look.facts.as_ref().and_then(|facts| facts.oldest);
+                epochs.report(oldest.map(|(epoch, _)| epoch))
+            }),
             checkpoint: Checkpoint {
                 location: look.job.checkpoint.clone(),
-                last_commit_at_ms: figures
-                    .since_commit
+                last_commit_at_ms: look
+                    .epochs
+                    .and_then(|epochs| epochs.figures.since_commit)
                     .map(|since| at_ms.saturating_sub(millis(since))),
-                commits: figures.committed,
-                seals: figures.sealed,
+                commits: look.totals.commits,
+                seals: look.totals.seals,
                 ..Checkpoint::default()
             },
             sources: look
+                .totals
                 .sources
-                .iter()
+                .values()
                 .map(|source| {
                     sources::report(
                         source,
@@ -210,6 +232,7 @@ impl Report {
                 })
                 .collect(),
             sinks: look
+                .totals
                 .sinks
                 .iter()
                 .map(|(name, sink)| {

@@ -4,10 +4,11 @@
 //! feed ranges and processes, so there are so many series as the job has parts; of a source [`MAX_RANGES`] feed ranges at most have series
 //! of their own. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidefeed_runtime::stall::Trouble;
@@ -82,6 +83,15 @@ impl Collector for Table {
     }
 }
 
+impl Kind {
+    fn encode(self, to: &mut MetricEncoder<'_>, value: f64) -> std::result::Result<(), fmt::Error> {
+        match self {
+            Kind::Counter => to.encode_counter::<NoLabelSet, _, u64>(&value, None),
+            Kind::Gauge => to.encode_gauge(&value),
+        }
+    }
+}
+
 fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
     Metric {
         name,
@@ -114,8 +124,8 @@ fn some(value: Option<f64>) -> Vec<Series> {
 fn table(look: &Look) -> Vec<Metric> {
     let mut all = of_job(look);
     all.extend(of_epochs(look));
-    all.extend(of_sources(&look.sources));
-    all.extend(of_ranges(&look.sources));
+    all.extend(of_sources(&look.totals.sources));
+    all.extend(of_ranges(&look.totals.sources));
     all.extend(of_sinks(look));
     all.extend(of_process(look));
     all
@@ -155,24 +165,24 @@ fn of_job(look: &Look) -> Vec<Metric> {
 }
 
 fn of_epochs(look: &Look) -> Vec<Metric> {
-    let figures = look.epochs.map(|(figures, _)| figures);
-    let of = |value: fn(&tidefeed_runtime::EpochFigures) -> f64| some(figures.as_ref().map(value));
+    let figures = look.epochs.map(|epochs| epochs.figures);
+    let oldest = figures.map(|figures| figures.oldest_uncommitted.unwrap_or_default());
     let since_commit = figures.and_then(|figures| figures.since_commit);
     vec![
         counter(
             "tidefeed_commits",
             "Commits made durable.",
-            of(|figures| figures.committed as f64),
+            one(look.totals.commits as f64),
         ),
         counter(
             "tidefeed_seals",
             "Seals made durable by this process.",
-            of(|figures| figures.sealed as f64),
+            one(look.totals.seals as f64),
         ),
         gauge(
             "tidefeed_oldest_uncommitted_epoch_age_seconds",
             "Age of the oldest epoch that is not committed; 0 when all are.",
-            of(|figures| figures.oldest_uncommitted.unwrap_or_default().as_secs_f64()),
+            some(oldest.map(|age| age.as_secs_f64())),
         ),
         gauge(
             "tidefeed_since_commit_seconds",
@@ -182,7 +192,7 @@ fn of_epochs(look: &Look) -> Vec<Metric> {
     ]
 }
 
-fn of_sources(sources: &[SourceLook]) -> Vec<Metric> {
+fn of_sources(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
     let each = |value: fn(&SourceLook) -> Option<f64>| -> Vec<Series> {
         let series = |source: &SourceLook| {
             Some(Series {
@@ -190,7 +200,7 @@ fn of_sources(sources: &[SourceLook]) -> Vec<Metric> {
                 value: value(source)?,
             })
         };
-        sources.iter().filter_map(series).collect()
+        sources.values().filter_map(series).collect()
     };
     vec![
         counter(
@@ -226,7 +236,7 @@ fn of_sources(sources: &[SourceLook]) -> Vec<Metric> {
     ]
 }
 
-fn of_ranges(sources: &[SourceLook]) -> Vec<Metric> {
+fn of_ranges(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
     type Value = fn(&super::sources::RangeLook) -> Option<f64>;
     let each = |value: Value| -> Vec<Series> {
         let of_source = |source: &SourceLook| -> Vec<Series> {
@@ -239,7 +249,7 @@ fn of_ranges(sources: &[SourceLook]) -> Vec<Metric> {
             });
             series.collect()
         };
-        sources.iter().flat_map(of_source).collect()
+        sources.values().flat_map(of_source).collect()
     };
     vec![
         gauge(
@@ -286,7 +296,7 @@ fn of_sinks(look: &Look) -> Vec<Metric> {
                 value: value(sink)?,
             })
         };
-        look.sinks.iter().filter_map(series).collect()
+        look.totals.sinks.iter().filter_map(series).collect()
     };
     let budgets = look.job.budgets.iter().map(|(name, budget)| Series {
         labels: vec![("sink", name.clone())],

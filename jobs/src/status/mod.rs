@@ -5,6 +5,7 @@
 //! 2. A report is of one process. That of process 0 names the others, with when they were heard of last.
 //! 3. It has no document, no key and no secret in it ([`report`]).
 
+mod letters;
 mod look;
 pub(crate) mod metrics;
 mod process;
@@ -12,9 +13,11 @@ pub(crate) mod report;
 mod reporter;
 mod show;
 mod sources;
+mod totals;
 pub(crate) mod watch;
 
-pub(crate) use look::{EpochNumbers, JobFacts, Look, SinkLook};
+pub(crate) use letters::{Counted, LetterCounts};
+pub(crate) use look::{EpochLook, JobFacts, Look};
 pub(crate) use process::ProcessFigures;
 pub(crate) use reporter::Reporter;
-pub(crate) use sources::SourceLook;
+pub(crate) use totals::Totals;

@@ -11,6 +11,7 @@ use super::look::{Rate, millis};
 use super::report::{Range, RangeState, Source};
 
 /// What a source has counted.
+#[derive(Clone)]
 pub(crate) struct SourceLook {
     pub(crate) name: String,
     kind: &'static str,
@@ -45,6 +46,16 @@ impl SourceLook {
                 })
                 .collect(),
         }
+    }
+
+    /// With what it counted in earlier runs of this process, so that nothing goes back.
+    pub(super) fn after(mut self, past: Option<&SourceLook>) -> Self {
+        let Some(past) = past else { return self };
+        self.records += past.records;
+        self.bytes += past.bytes;
+        self.ru += past.ru;
+        self.decode_errors += past.decode_errors;
+        self
     }
 }
 
