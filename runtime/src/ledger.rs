@@ -18,17 +18,21 @@ use tokio::sync::{Notify, watch};
 use crate::bridge::Waker;
 use crate::checkpoint::SealRef;
 use crate::failpoint::Failpoints;
+use crate::observe::Figures;
 use crate::ticker::Observed;
 use crate::{Epoch, Error, Fence};
 
 mod cluster;
 mod holds;
 mod ranges;
+mod stages;
 
 use cluster::Cluster;
 pub use holds::AtWork;
 use holds::Holds;
 use ranges::Ranges;
+use stages::Watched;
+pub use stages::{EpochStages, StageHistograms};
 
 /// The shared record of a process's epochs. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ struct Shared {
     completed: AtomicBool,
     cluster: Cluster,
     holds: Holds,
+    stages: Watched,
+    figures: Figures,
     fence: Fence,
     failure: Mutex<Option<Error>>,
     ticker: Waker,
@@ -132,6 +138,8 @@ impl Ledger {
             completed: AtomicBool::new(false),
             cluster: Cluster::default(),
             holds: Holds::default(),
+            stages: Watched::default(),
+            figures: Figures::default(),
             fence,
             failure: Mutex::new(None),
             ticker: Waker::default(),
@@ -236,6 +244,8 @@ impl Ledger {
         let mut epochs = self.0.epochs.lock();
         epochs.in_flight.insert(epoch, 0);
         epochs.minted_at.insert(epoch, at);
+        drop(epochs);
+        self.0.stages.minted(epoch, at);
     }
 
     /// Everything through `epoch` is durable in this process's seals; `seal` is the object, if one was needed.
@@ -246,6 +256,7 @@ impl Ledger {
             epochs.seal_refs.extend(seal);
         }
         self.0.sealed_through.store(epoch.0, Ordering::Release);
+        self.0.stages.sealed(epoch);
         self.0.sealed.lock().iter().for_each(Waker::wake);
         self.changed();
     }
@@ -275,6 +286,7 @@ impl Ledger {
         let passed = std::mem::replace(&mut epochs.in_flight, kept);
         drop(epochs);
         let newest = *passed.keys().next_back()?;
+        self.0.stages.written(bound);
         self.0.ticker.wake();
         Some(newest)
     }
@@ -293,6 +305,7 @@ impl Ledger {
         epochs.last_commit_at = Some(at);
         self.0.committed_through.store(epoch.0, Ordering::Release);
         drop(epochs);
+        self.0.stages.committed(epoch, at);
         self.0.follower.notify_one();
         self.tell();
     }
@@ -314,6 +327,8 @@ impl Ledger {
         epochs
             .minted_at
             .retain(|epoch, _| *epoch <= after || *epoch > through);
+        drop(epochs);
+        self.0.stages.forget(after, through);
     }
 
     /// The resumed views equal what their commit recorded (I8).
@@ -416,6 +431,11 @@ impl Ledger {
     /// The failure that ended the run, if any.
     pub fn take_failure(&self) -> Option<Error> {
         self.0.failure.lock().take()
+    }
+
+    /// What the operators of this process are at.
+    pub fn operator_figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// Figures so far.

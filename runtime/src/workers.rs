@@ -10,7 +10,7 @@ use timely::worker::{Config as WorkerConfig, Worker};
 
 use crate::bridge::panic_message;
 use crate::cluster::Mesh;
-use crate::{Error, Ledger, Result};
+use crate::{Error, Ledger, Result, observe};
 
 /// How long a worker with nothing to do sleeps before it looks whether the run has ended. Everything that makes work wakes
 /// it sooner.
@@ -63,13 +63,13 @@ fn run_on<F>(allocators: Vec<AllocatorBuilder>, ledger: &Ledger, build: F)
 where
     F: Fn(&mut Worker) -> Result<()> + Send + Sync + 'static,
 {
-    let shared = ledger.clone();
+    let (shared, here) = (ledger.clone(), allocators.len());
     let started = execute_from(
         allocators,
         Box::new(()),
         WorkerConfig::default(),
         move |worker| {
-            let run = AssertUnwindSafe(|| step_to_end(worker, &shared, &build));
+            let run = AssertUnwindSafe(|| step_to_end(worker, here, &shared, &build));
             match catch_unwind(run) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => shared.fail(error),
@@ -126,12 +126,14 @@ fn panicked(worker: usize, message: &str) -> Error {
     Error::internal(format!("worker {worker} panicked: {message}{advice}"))
 }
 
-fn step_to_end<F>(worker: &mut Worker, ledger: &Ledger, build: &F) -> Result<()>
+fn step_to_end<F>(worker: &mut Worker, here: usize, ledger: &Ledger, build: &F) -> Result<()>
 where
     F: Fn(&mut Worker) -> Result<()>,
 {
     let marks = ledger.worker(worker.index());
     marks.build();
+    // Before anything is built: what is built before is in no log.
+    observe::register(worker, here, ledger.operator_figures());
     build(worker)?;
     while worker.has_dataflows() && !ledger.stopped() {
         marks.step();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -144,6 +145,11 @@ impl Ledger {
     pub fn hear_run(&self, peer: &str, facts: RunFacts) {
         let committed = &self.0.committed_through;
         committed.fetch_max(facts.committed_through.0, Ordering::AcqRel);
+        // What is not in flight any more is written, and so is what is committed.
+        let through = facts.committed_through;
+        let stages = &self.0.stages;
+        stages.written(facts.oldest_in_flight.max(Epoch(through.0 + 1)));
+        stages.committed(through, Instant::now());
         {
             let mut attached = self.0.cluster.attached.lock();
             *attached = attached.split_off(&facts.oldest_in_flight);
@@ -199,6 +205,7 @@ impl Ledger {
     pub(super) fn attached_elsewhere(&self, epoch: Epoch, bytes: u64) {
         if self.following() {
             *self.0.cluster.attached.lock().entry(epoch).or_default() += bytes;
+            self.0.stages.minted(epoch, Instant::now());
             self.tell();
         }
     }
