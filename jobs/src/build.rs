@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidefeed_operators::arranged::watch_arrangements;
 use tidefeed_runtime::cluster::Mesh;
 use tidefeed_runtime::committer::CommitSender;
 use tidefeed_runtime::dataflow::{commit, ticks};
@@ -57,6 +58,7 @@ pub(crate) fn run_dataflow(
         let mine = here.and_then(|here| parts.get_mut(here)?.take());
         drop(parts);
         let mine = mine.ok_or_else(|| Error::internal("a worker was built twice"))?;
+        watch_arrangements(worker, &ledger);
         worker.dataflow::<u64, _, _>(|scope| {
             let ticks = ticks(scope, &epoch, resumed.replayed_through, ledger.clone());
             let mut flow = Flow::run(scope, ticks, mine);

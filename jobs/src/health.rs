@@ -303,8 +303,12 @@ impl Health {
                 sealed: shared.ledger.sealed_through(),
                 committed: shared.ledger.committed_through(),
                 figures: shared.ledger.figures(),
+                stages: shared.ledger.stages(),
             }),
             totals: state.totals(),
+            workers: state.shared.as_ref().map_or_else(Vec::new, |shared| {
+                shared.ledger.operator_figures().snapshot()
+            }),
             process: ProcessFigures::now(),
             tokio_tasks: state
                 .tasks

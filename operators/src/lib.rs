@@ -23,6 +23,7 @@
 //! the first three in memory, for tests. [`files`] and [`ingest`] bring in what is in no container: lines of files, and documents that
 //! producers post.
 
+pub mod arranged;
 mod by_epoch;
 pub mod cosmos;
 pub mod dead_letter;

@@ -100,6 +100,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
             let scan = parts.rebuild.clone();
             let operator = format!("Upsert: {}", parts.name);
             let mark = parts.ledger.operator(scope.index(), &operator);
+            let gauge = parts.ledger.sink_gauge(scope.index(), info.global_id);
             let mut sink = Sink {
                 parts,
                 sender,
@@ -135,6 +136,7 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 }
                 // 3. Report complete epochs, and start the next batch.
                 let bound = frontier.frontier().as_option().copied();
+                gauge.frontier(bound);
                 sink.report(bound, |cap, report| output.session(cap).give(report));
                 sink.hold(bound);
                 sink.start_batch(bound);

@@ -45,6 +45,13 @@ impl Durations {
         self.sum = self.sum.saturating_add(duration);
     }
 
+    /// All of another.
+    pub fn merge(&mut self, other: &Durations) {
+        // They are of the same bounds, so this cannot fail.
+        let _ = self.micros.add(&other.micros);
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.micros.len()

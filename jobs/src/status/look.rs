@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidefeed_operators::sink::SinkCounters;
+use tidefeed_runtime::observe::WorkerFigures;
 use tidefeed_runtime::stall::{Explanation, LedgerFacts, RunState};
-use tidefeed_runtime::{Epoch, EpochFigures};
+use tidefeed_runtime::{Epoch, EpochFigures, EpochStages};
 
+use super::graph::Snapshots;
 use super::process::ProcessFigures;
-use super::report::{Checkpoint, Epochs, FORM, Graph, Job, Process, Report, Sink, Worker};
-use super::sources;
+use super::report::{Checkpoint, Epochs, FORM, Job, Process, Report, Sink};
+use super::sources::{self, SourceLook};
 use super::totals::Totals;
 use crate::cluster::Position;
 
@@ -42,32 +44,18 @@ pub(crate) struct Look {
     pub(crate) epochs: Option<EpochLook>,
     pub(crate) facts: Option<LedgerFacts>,
     pub(crate) totals: Totals,
+    pub(crate) workers: Vec<WorkerFigures>,
     pub(crate) process: ProcessFigures,
     pub(crate) tokio_tasks: u64,
 }
 
 /// How far the epochs are.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct EpochLook {
     pub(crate) sealed: Epoch,
     pub(crate) committed: Epoch,
     pub(crate) figures: EpochFigures,
-}
-
-impl EpochLook {
-    fn report(&self, minted: Option<Epoch>) -> Epochs {
-        let figures = self.figures;
-        Epochs {
-            // What is sealed elsewhere may be newer than what is minted here.
-            minted: minted.unwrap_or(self.sealed).max(self.sealed).0,
-            sealed: self.sealed.0,
-            committed: self.committed.0,
-            oldest_ms: figures.oldest_uncommitted.map(millis),
-            latency_p50_ms: figures.commit_latency_p50_ms,
-            latency_p99_ms: figures.commit_latency_p99_ms,
-            recent: Vec::new(),
-        }
-    }
+    /// Of the last of them.
+    pub(crate) stages: Vec<EpochStages>,
 }
 
 /// What a sink has counted.
@@ -125,25 +113,24 @@ impl SinkLook {
         self
     }
 
-    fn report(&self, name: &str, budget: Option<f64>, before: Option<&Sink>, rate: Rate) -> Sink {
-        let was = |of: fn(&Sink) -> u64| before.map(of);
-        let requests = self.requests
-            - was(|sink| sink.requests)
-                .unwrap_or(self.requests)
-                .min(self.requests);
-        let throttled = self.throttled
-            - was(|sink| sink.throttled)
-                .unwrap_or(self.throttled)
-                .min(self.throttled);
+    fn report(
+        &self,
+        name: &str,
+        budget: Option<f64>,
+        before: Option<&SinkLook>,
+        rate: Rate,
+    ) -> Sink {
+        let was = |of: fn(&SinkLook) -> u64| before.map(of);
+        let since = |of: fn(&SinkLook) -> u64| of(self).saturating_sub(was(of).unwrap_or(of(self)));
+        let requests = since(|sink| sink.requests);
+        let throttled = since(|sink| sink.throttled);
+        let documents = |sink: &SinkLook| sink.upserts + sink.deletes;
         Sink {
             name: name.to_owned(),
             kind: "cosmos".to_owned(),
             upserts: self.upserts,
             deletes: self.deletes,
-            documents_per_s: rate.of(
-                self.upserts + self.deletes,
-                was(|sink| sink.upserts + sink.deletes),
-            ),
+            documents_per_s: rate.of(documents(self), was(documents)),
             ignored: self.ignored,
             ru: self.ru,
             ru_per_s: rate.of_f64(self.ru, before.map(|sink| sink.ru)),
@@ -152,11 +139,7 @@ impl SinkLook {
             requests_per_s: rate.of(self.requests, was(|sink| sink.requests)),
             in_flight: None,
             throttled: self.throttled,
-            throttled_share: if requests == 0 {
-                0.0
-            } else {
-                throttled as f64 / requests as f64
-            },
+            throttled_share: throttled as f64 / requests.max(1) as f64,
             dead_letters: self.dead_letters,
             writing_ms: self.writing.map(millis),
             partitions: Vec::new(),
@@ -172,7 +155,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// Between two moments. Without a former one, or when the clock was set back, there are none.
-    fn between(before: Option<u64>, now: u64) -> Self {
+    pub(super) fn between(before: Option<u64>, now: u64) -> Self {
         let past = before.and_then(|before| now.checked_sub(before));
         Rate {
             seconds: past.unwrap_or(0) as f64 / 1000.0,
@@ -193,57 +176,81 @@ impl Rate {
 }
 
 impl Report {
-    /// What a look comes to, after a former report of the same process.
-    pub(crate) fn of(look: Look, before: Option<&Report>) -> Report {
+    /// What a look comes to, after a former one at the same process.
+    pub(crate) fn of(look: &Look, before: Option<&Look>) -> Report {
         let at_ms = unix_ms(look.at);
-        let rate = Rate::between(before.map(|report| report.at_ms), at_ms);
-        let source_before = |name: &str| before?.sources.iter().find(|one| one.name == name);
-        let sink_before = |name: &str| before?.sinks.iter().find(|one| one.name == name);
-        let own = before.and_then(|report| report.processes.first());
+        let rate = Rate::between(before.map(|before| unix_ms(before.at)), at_ms);
+        let past = before.map(|before| &before.totals);
+        let snapshots = Snapshots {
+            now: &look.workers,
+            before: before.map_or(&[], |before| &before.workers),
+            at_ms,
+            rate,
+        };
+        let source = |(name, source): (&String, &SourceLook)| {
+            let before = past.and_then(|past| past.sources.get(name));
+            sources::report(source, look.position.process, before, rate)
+        };
+        let sink = |(name, sink): (&String, &SinkLook)| {
+            let before = past.and_then(|past| past.sinks.get(name));
+            sink.report(name, look.job.budgets.get(name).copied(), before, rate)
+        };
         Report {
             form: FORM,
             at_ms,
-            job: job(&look),
-            epochs: look.epochs.map_or_else(Epochs::default, |epochs| {
-                let oldest = look.facts.as_ref().and_then(|facts| facts.oldest);
-                epochs.report(oldest.map(|(epoch, _)| epoch))
-            }),
-            checkpoint: Checkpoint {
-                location: look.job.checkpoint.clone(),
-                last_commit_at_ms: look
-                    .epochs
-                    .and_then(|epochs| epochs.figures.since_commit)
-                    .map(|since| at_ms.saturating_sub(millis(since))),
-                commits: look.totals.commits,
-                seals: look.totals.seals,
-                ..Checkpoint::default()
-            },
-            sources: look
-                .totals
-                .sources
-                .values()
-                .map(|source| {
-                    sources::report(
-                        source,
-                        look.position.process,
-                        source_before(&source.name),
-                        rate,
-                    )
-                })
-                .collect(),
-            sinks: look
-                .totals
-                .sinks
-                .iter()
-                .map(|(name, sink)| {
-                    let budget = look.job.budgets.get(name).copied();
-                    sink.report(name, budget, sink_before(name), rate)
-                })
-                .collect(),
-            graph: Graph::default(),
-            processes: processes(&look, own, rate),
-            holds: look.holds,
+            job: job(look),
+            holds: look.holds.clone(),
+            epochs: epochs(look),
+            checkpoint: checkpoint(look, at_ms),
+            sources: look.totals.sources.iter().map(source).collect(),
+            sinks: look.totals.sinks.iter().map(sink).collect(),
+            graph: snapshots.graph(&look.totals),
+            processes: processes(look, before, &snapshots),
         }
+    }
+}
+
+fn epochs(look: &Look) -> Epochs {
+    let Some(epochs) = &look.epochs else {
+        return Epochs::default();
+    };
+    let figures = epochs.figures;
+    let newest = epochs
+        .stages
+        .last()
+        .map_or(epochs.sealed, |newest| newest.epoch);
+    let now = Instant::now();
+    let recent = epochs.stages.iter().map(|stages| {
+        let after = |stage: Option<Duration>| stage.map(|after| after.as_secs_f64() * 1000.0);
+        super::report::Epoch {
+            epoch: stages.epoch.0,
+            minted_at_ms: unix_ms(look.at - now.saturating_duration_since(stages.minted_at)),
+            sealed_ms: after(stages.sealed),
+            frontier_ms: after(stages.frontier),
+            written_ms: after(stages.written),
+            committed_ms: after(stages.committed),
+        }
+    });
+    Epochs {
+        minted: newest.max(epochs.sealed).0,
+        sealed: epochs.sealed.0,
+        committed: epochs.committed.0,
+        oldest_ms: figures.oldest_uncommitted.map(millis),
+        latency_p50_ms: figures.commit_latency_p50_ms,
+        latency_p99_ms: figures.commit_latency_p99_ms,
+        recent: recent.collect(),
+    }
+}
+
+fn checkpoint(look: &Look, at_ms: u64) -> Checkpoint {
+    let figures = look.epochs.as_ref().map(|epochs| epochs.figures);
+    let since_commit = figures.and_then(|figures| figures.since_commit);
+    Checkpoint {
+        location: look.job.checkpoint.clone(),
+        last_commit_at_ms: since_commit.map(|since| at_ms.saturating_sub(millis(since))),
+        commits: look.totals.commits,
+        seals: look.totals.seals,
+        ..Checkpoint::default()
     }
 }
 
@@ -261,24 +268,17 @@ fn job(look: &Look) -> Job {
 }
 
 /// This one first, then those that it has heard of.
-fn processes(look: &Look, own_before: Option<&Process>, rate: Rate) -> Vec<Process> {
-    let workers = look.facts.iter().flat_map(|facts| &facts.workers);
-    let cpu_ms = look.process.cpu.as_secs_f64() * 1000.0;
+fn processes(look: &Look, before: Option<&Look>, snapshots: &Snapshots<'_>) -> Vec<Process> {
+    let cpu = |look: &Look| look.process.cpu.as_secs_f64();
     let own = Process {
         process: look.position.process,
         state: Some(look.state()),
         heard_ms: Some(0),
         memory_bytes: look.process.memory_bytes,
-        cpu: rate.of_f64(cpu_ms, own_before.map(|own| own.cpu_ms)) / 1000.0,
-        cpu_ms,
+        cpu: snapshots.rate.of_f64(cpu(look), before.map(cpu)),
         open_files: look.process.open_files,
         tokio_tasks: look.tokio_tasks,
-        workers: workers
-            .map(|fact| Worker {
-                worker: u32::try_from(fact.worker).unwrap_or(u32::MAX),
-                ..Worker::default()
-            })
-            .collect(),
+        workers: snapshots.workers(),
         ..Process::default()
     };
     let members = look.facts.iter().flat_map(|facts| &facts.members);
@@ -289,6 +289,14 @@ fn processes(look: &Look, own_before: Option<&Process>, rate: Rate) -> Vec<Proce
         ..Process::default()
     });
     std::iter::once(own).chain(members).collect()
+}
+
+/// The share that one time is of another, at most 1: two clocks may differ a little.
+pub(super) fn share(of: Duration, all: Duration) -> f64 {
+    match all.is_zero() {
+        true => 0.0,
+        false => (of.as_secs_f64() / all.as_secs_f64()).min(1.0),
+    }
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -326,9 +334,9 @@ mod tests {
             (first.throttled_share, first.ru_budget_per_s),
             (0.0, Some(400.0))
         );
-        let then = look(200, 115).report("v", None, Some(&first), rate);
+        let then = look(200, 115).report("v", None, Some(&look(100, 90)), rate);
         assert_eq!((then.throttled_share, then.requests_per_s), (0.25, 100.0));
-        let anew = look(0, 0).report("v", None, Some(&then), rate);
+        let anew = look(0, 0).report("v", None, Some(&look(200, 115)), rate);
         assert_eq!((anew.throttled_share, anew.requests_per_s), (0.0, 0.0));
     }
 }

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use tidefeed_runtime::observe::WorkerFigures;
 use tidefeed_runtime::stall::Trouble;
-use tidefeed_runtime::{Error, Result};
+use tidefeed_runtime::{Durations, Error, Result, StageHistograms};
 
 use super::look::{Look, SinkLook};
 use super::sources::SourceLook;
@@ -37,13 +39,25 @@ struct Metric {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 #[derive(Debug)]
 struct Series {
     labels: Vec<(&'static str, String)>,
-    value: f64,
+    value: Value,
 }
+
+#[derive(Debug)]
+enum Value {
+    Number(f64),
+    Durations(Durations),
+}
+
+/// Upper bounds of buckets, seconds: from an epoch in memory to a store that is slow.
+const BUCKETS_S: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
 /// The metrics of a job as Prometheus reads them.
 ///
@@ -67,15 +81,16 @@ impl Collector for Table {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
             for series in &metric.series {
-                let mut one = family.encode_family(&series.labels)?;
-                match metric.kind {
-                    Kind::Counter => {
-                        one.encode_counter::<NoLabelSet, _, u64>(&series.value, None)?
-                    }
-                    Kind::Gauge => one.encode_gauge(&series.value)?,
+                // Without labels there are no braces.
+                if series.labels.is_empty() {
+                    series.value.encode(metric.kind, &mut family)?;
+                } else {
+                    let mut one = family.encode_family(&series.labels)?;
+                    series.value.encode(metric.kind, &mut one)?;
                 }
             }
         }
@@ -83,13 +98,36 @@ impl Collector for Table {
     }
 }
 
-impl Kind {
-    fn encode(self, to: &mut MetricEncoder<'_>, value: f64) -> std::result::Result<(), fmt::Error> {
+impl Value {
+    fn encode(
+        &self,
+        kind: Kind,
+        to: &mut MetricEncoder<'_>,
+    ) -> std::result::Result<(), fmt::Error> {
         match self {
-            Kind::Counter => to.encode_counter::<NoLabelSet, _, u64>(&value, None),
-            Kind::Gauge => to.encode_gauge(&value),
+            Value::Number(number) if kind == Kind::Counter => {
+                to.encode_counter::<NoLabelSet, _, u64>(number, None)
+            }
+            Value::Number(number) => to.encode_gauge(number),
+            Value::Durations(durations) => {
+                let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
+                to.encode_histogram::<NoLabelSet>(sum, count, &buckets(durations), None)
+            }
         }
     }
+}
+
+/// How many are in each bucket, without those in smaller ones.
+fn buckets(durations: &Durations) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    let mut all: Vec<_> = Vec::with_capacity(BUCKETS_S.len() + 1);
+    for bound in BUCKETS_S {
+        let up_to = durations.at_most(Duration::from_secs_f64(bound)).max(below);
+        all.push((bound, up_to - below));
+        below = up_to;
+    }
+    all.push((f64::MAX, durations.count().saturating_sub(below)));
+    all
 }
 
 fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
@@ -110,10 +148,19 @@ fn gauge(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric 
     }
 }
 
+fn histogram(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Histogram,
+        series,
+    }
+}
+
 fn one(value: f64) -> Vec<Series> {
     vec![Series {
         labels: Vec::new(),
-        value,
+        value: Value::Number(value),
     }]
 }
 
@@ -127,6 +174,7 @@ fn table(look: &Look) -> Vec<Metric> {
     all.extend(of_sources(&look.totals.sources));
     all.extend(of_ranges(&look.totals.sources));
     all.extend(of_sinks(look));
+    all.extend(of_workers(&look.workers));
     all.extend(of_process(look));
     all
 }
@@ -138,11 +186,11 @@ fn of_job(look: &Look) -> Vec<Metric> {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("process", look.position.process.to_string()),
         ],
-        value: 1.0,
+        value: Value::Number(1.0),
     };
     let state = Series {
         labels: vec![("state", look.state())],
-        value: 1.0,
+        value: Value::Number(1.0),
     };
     vec![
         gauge(
@@ -165,7 +213,7 @@ fn of_job(look: &Look) -> Vec<Metric> {
 }
 
 fn of_epochs(look: &Look) -> Vec<Metric> {
-    let figures = look.epochs.map(|epochs| epochs.figures);
+    let figures = look.epochs.as_ref().map(|epochs| epochs.figures);
     let oldest = figures.map(|figures| figures.oldest_uncommitted.unwrap_or_default());
     let since_commit = figures.and_then(|figures| figures.since_commit);
     vec![
@@ -178,6 +226,11 @@ fn of_epochs(look: &Look) -> Vec<Metric> {
             "tidefeed_seals",
             "Seals made durable by this process.",
             one(look.totals.seals as f64),
+        ),
+        histogram(
+            "tidefeed_epoch_stage_seconds",
+            "Time from minting an epoch until it came to a stage, of committed ones.",
+            of_stages(&look.totals.stages),
         ),
         gauge(
             "tidefeed_oldest_uncommitted_epoch_age_seconds",
@@ -192,12 +245,72 @@ fn of_epochs(look: &Look) -> Vec<Metric> {
     ]
 }
 
+/// From minted to each stage.
+fn of_stages(stages: &StageHistograms) -> Vec<Series> {
+    let all = [
+        ("sealed", &stages.sealed),
+        ("frontier", &stages.frontier),
+        ("written", &stages.written),
+        ("committed", &stages.committed),
+    ];
+    let series = all.map(|(stage, durations)| Series {
+        labels: vec![("stage", stage.to_owned())],
+        value: Value::Durations(durations.clone()),
+    });
+    series.into()
+}
+
+fn of_workers(workers: &[WorkerFigures]) -> Vec<Metric> {
+    let each = |value: fn(&WorkerFigures) -> f64| -> Vec<Series> {
+        let series = |worker: &WorkerFigures| Series {
+            labels: vec![("worker", worker.worker.to_string())],
+            value: Value::Number(value(worker)),
+        };
+        workers.iter().map(series).collect()
+    };
+    let mut arranged: BTreeMap<(usize, &str), u64> = BTreeMap::new();
+    for operator in workers.iter().flat_map(|worker| &worker.operators) {
+        if let Some(rows) = operator.arranged_rows {
+            *arranged.entry((operator.id, &*operator.name)).or_default() += rows;
+        }
+    }
+    let arranged = arranged.into_iter().map(|((id, name), rows)| Series {
+        labels: vec![("operator", id.to_string()), ("name", name.to_owned())],
+        value: Value::Number(rows as f64),
+    });
+    vec![
+        gauge(
+            "tidefeed_worker_busy_seconds",
+            "Time in operators since the run began.",
+            each(|worker| worker.busy.as_secs_f64()),
+        ),
+        gauge(
+            "tidefeed_worker_parked_seconds",
+            "Time without work since the run began.",
+            each(|worker| worker.parked.as_secs_f64()),
+        ),
+        gauge(
+            "tidefeed_worker_queued_records",
+            "Records that wait for operators of the worker.",
+            each(|worker| {
+                let queued = worker.operators.iter().map(|one| one.queued);
+                queued.sum::<u64>() as f64
+            }),
+        ),
+        gauge(
+            "tidefeed_arrangement_rows",
+            "Rows that an operator keeps arranged, on all workers of the process.",
+            arranged.collect(),
+        ),
+    ]
+}
+
 fn of_sources(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
     let each = |value: fn(&SourceLook) -> Option<f64>| -> Vec<Series> {
         let series = |source: &SourceLook| {
             Some(Series {
                 labels: vec![("source", source.name.clone())],
-                value: value(source)?,
+                value: Value::Number(value(source)?),
             })
         };
         sources.values().filter_map(series).collect()
@@ -237,14 +350,14 @@ fn of_sources(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
 }
 
 fn of_ranges(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
-    type Value = fn(&super::sources::RangeLook) -> Option<f64>;
-    let each = |value: Value| -> Vec<Series> {
+    type Of = fn(&super::sources::RangeLook) -> Option<f64>;
+    let each = |value: Of| -> Vec<Series> {
         let of_source = |source: &SourceLook| -> Vec<Series> {
             let ranges = source.ranges.iter().take(MAX_RANGES);
             let series = ranges.filter_map(|(range, look)| {
                 Some(Series {
                     labels: vec![("source", source.name.clone()), ("range", range.0.clone())],
-                    value: value(look)?,
+                    value: Value::Number(value(look)?),
                 })
             });
             series.collect()
@@ -293,14 +406,14 @@ fn of_sinks(look: &Look) -> Vec<Metric> {
         let series = |(name, sink): (&String, &SinkLook)| {
             Some(Series {
                 labels: vec![("sink", name.clone())],
-                value: value(sink)?,
+                value: Value::Number(value(sink)?),
             })
         };
         look.totals.sinks.iter().filter_map(series).collect()
     };
     let budgets = look.job.budgets.iter().map(|(name, budget)| Series {
         labels: vec![("sink", name.clone())],
-        value: *budget,
+        value: Value::Number(*budget),
     });
     vec![
         counter(
@@ -422,13 +535,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn buckets_add_up() {
+        let mut durations = Durations::default();
+        for ms in [1, 2, 7, 7, 400, 90_000] {
+            durations.add(Duration::from_millis(ms));
+        }
+        let buckets = buckets(&durations);
+        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
+        let of = |bound: f64| {
+            buckets
+                .iter()
+                .find(|(upper, _)| *upper == bound)
+                .map(|(_, count)| *count)
+        };
+        assert_eq!(
+            (of(0.01), of(0.5), of(f64::MAX)),
+            (Some(2), Some(1), Some(1))
+        );
+        let mut health = Health::new(HttpConfig::default()).look();
+        health.totals.stages.committed = durations;
+        let text = encoded(&health).expect("text");
+        let line = "tidefeed_epoch_stage_seconds_bucket{le=\"+Inf\",stage=\"committed\"} 6";
+        assert!(text.contains(line), "{text}");
+    }
+
     /// Every metric has its line in the documentation, and there are no others.
     #[test]
     fn the_documentation_has_all_of_them() {
         let table = table(&Health::new(HttpConfig::default()).look());
         let names = table.iter().map(|metric| match metric.kind {
             Kind::Counter => format!("{}_total", metric.name),
-            Kind::Gauge => metric.name.to_owned(),
+            Kind::Gauge | Kind::Histogram => metric.name.to_owned(),
         });
         let names: BTreeSet<_> = names.collect();
         let page = include_str!("../../../docs/metrics.md");

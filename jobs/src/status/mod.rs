@@ -5,6 +5,7 @@
 //! 2. A report is of one process. That of process 0 names the others, with when they were heard of last.
 //! 3. It has no document, no key and no secret in it ([`report`]).
 
+mod graph;
 mod letters;
 mod look;
 pub(crate) mod metrics;

@@ -254,8 +254,6 @@ pub struct Process {
     pub memory_bytes: u64,
     /// Of one core: 2.0 is two of them.
     pub cpu: f64,
-    /// Processor time since the process began.
-    pub cpu_ms: f64,
     pub open_files: u64,
     pub tokio_tasks: u64,
     pub workers: Vec<Worker>,

@@ -18,7 +18,7 @@ pub(crate) struct Reporter(Arc<watch::Sender<Bytes>>);
 
 impl Reporter {
     pub(crate) fn new(health: &Health) -> Self {
-        let first = Report::of(health.look(), None);
+        let first = Report::of(&health.look(), None);
         Reporter(Arc::new(watch::Sender::new(json(&first))))
     }
 
@@ -26,12 +26,13 @@ impl Reporter {
     pub(crate) async fn run(self, health: Health) {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut before: Option<Report> = None;
+        let mut before = None;
         loop {
             every.tick().await;
-            let report = Report::of(health.look(), before.as_ref());
+            let look = health.look();
+            let report = Report::of(&look, before.as_ref());
             self.0.send_replace(json(&report));
-            before = Some(report);
+            before = Some(look);
         }
     }
 

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_shown_first() {
-        let mut report = Report::of(Health::new(HttpConfig::default()).look(), None);
+        let mut report = Report::of(&Health::new(HttpConfig::default()).look(), None);
         let range = |number: u64, state| Range {
             range: format!("range {number}"),
             state,

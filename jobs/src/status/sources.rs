@@ -62,10 +62,10 @@ impl SourceLook {
 pub(super) fn report(
     look: &SourceLook,
     process: u32,
-    before: Option<&Source>,
+    before: Option<&SourceLook>,
     rate: Rate,
 ) -> Source {
-    let range_before = |range: &FeedRangeId| before?.ranges.iter().find(|one| one.range == range.0);
+    let range_before = |range: &FeedRangeId| before?.ranges.get(range).map(|(status, _)| status);
     let ranges = look.ranges.iter().map(|(range, (status, trouble))| {
         of_range(
             range,
@@ -96,7 +96,7 @@ fn of_range(
     process: u32,
     status: &RangeStatus,
     trouble: Option<&Trouble>,
-    before: Option<&Range>,
+    before: Option<&RangeStatus>,
     rate: Rate,
 ) -> Range {
     Range {
@@ -106,9 +106,12 @@ fn of_range(
         state: state(status, trouble),
         trouble: trouble.map(told),
         records: status.changes,
-        records_per_s: rate.of(status.changes, before.map(|one| one.records)),
+        records_per_s: rate.of(status.changes, before.map(|one| one.changes)),
         ru: status.spent.charge_ru,
-        ru_per_s: rate.of_f64(status.spent.charge_ru, before.map(|one| one.ru)),
+        ru_per_s: rate.of_f64(
+            status.spent.charge_ru,
+            before.map(|one| one.spent.charge_ru),
+        ),
         behind_ms: status.behind.map(millis),
         remaining: status.remaining,
         token_age_ms: millis(status.since_moved),

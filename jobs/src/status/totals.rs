@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tidefeed_runtime::StageHistograms;
+
 use super::look::SinkLook;
 use super::sources::SourceLook;
 use super::{JobFacts, LetterCounts};
@@ -14,6 +16,8 @@ pub(crate) struct Totals {
     pub(super) sinks: BTreeMap<String, SinkLook>,
     pub(super) commits: u64,
     pub(super) seals: u64,
+    /// How long epochs took to each stage.
+    pub(super) stages: StageHistograms,
 }
 
 impl Totals {
@@ -34,6 +38,7 @@ impl Totals {
         let figures = run.ledger.figures();
         all.commits += figures.committed;
         all.seals += figures.sealed;
+        all.stages.merge(&run.ledger.stage_histograms());
         all
     }
 

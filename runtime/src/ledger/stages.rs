@@ -63,6 +63,16 @@ pub struct StageHistograms {
     pub committed: Durations,
 }
 
+impl StageHistograms {
+    /// All of another run.
+    pub fn merge(&mut self, other: &StageHistograms) {
+        self.sealed.merge(&other.sealed);
+        self.frontier.merge(&other.frontier);
+        self.written.merge(&other.written);
+        self.committed.merge(&other.committed);
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Stage {
     Sealed,
