@@ -22,6 +22,7 @@
 //!    it back, and neither does one that was killed: then the next run lets the time pass that a request may take.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ use crate::decision::{Asked, Before, Decisions, SinkNow};
 use crate::ending::{Writers, settle};
 use crate::flow::Flow;
 use crate::health::Health;
+use crate::http;
 use crate::plan::Plan;
 use crate::ranges::starts;
 use crate::running::RunningJob;
@@ -117,6 +119,15 @@ impl Job {
     /// How the job is, from now on until it has ended; also while [`start`](Job::start) has not returned.
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Shows its page and answers how it is at the address of `[http]`, from now on until the process ends; returns the address, or `None` if
+    /// that is `off`. A program with [`main`](crate::main()) does so by itself.
+    ///
+    /// # Errors
+    /// `Config` when it cannot listen there, or others could ask without a token.
+    pub fn listen(&self) -> Result<Option<SocketAddr>> {
+        http::serve(&self.config.http, 0, self.health.clone())
     }
 
     /// Tells there how it is, where others ask already.

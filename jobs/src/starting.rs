@@ -113,6 +113,8 @@ impl Job {
             resumed,
             asked: Arc::default(),
         };
+        // Of what nobody can ask for nothing is kept.
+        ledger.operator_figures().switch(self.config.http.is_on());
         let mut wiring = Wiring::new(&self.config, &shared, parts, position);
         let tasks = Tasks::new(tokio::runtime::Handle::current(), ledger.clone());
         let letters = self.dead_letters(&store, ledger.fence()).await?;

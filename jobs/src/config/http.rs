@@ -98,6 +98,11 @@ impl HttpConfig {
         (listen != OFF).then_some(listen)
     }
 
+    /// Whether anything is to listen.
+    pub(crate) fn is_on(&self) -> bool {
+        self.listens().is_some()
+    }
+
     /// Where a job of this configuration is to be asked.
     ///
     /// # Errors

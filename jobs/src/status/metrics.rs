@@ -4,23 +4,18 @@
 //! feed ranges and processes, so there are so many series as the job has parts; of a source [`MAX_RANGES`] feed ranges at most have series
 //! of their own. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
+mod text;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+
 use tidefeed_runtime::observe::WorkerFigures;
 use tidefeed_runtime::stall::Trouble;
-use tidefeed_runtime::{Durations, Error, Result, StageHistograms};
+use tidefeed_runtime::{Durations, Result, StageHistograms};
 
 use super::look::{Look, SinkLook};
 use super::sources::SourceLook;
-
-/// The media type of the text.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) use text::CONTENT_TYPE;
+use text::text_of;
 
 /// Feed ranges of a source with series of their own.
 pub(crate) const MAX_RANGES: usize = 512;
@@ -54,80 +49,12 @@ enum Value {
     Durations(Durations),
 }
 
-/// Upper bounds of buckets, seconds: from an epoch in memory to a store that is slow.
-const BUCKETS_S: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-
 /// The metrics of a job as Prometheus reads them.
 ///
 /// # Errors
 /// `Internal` when they cannot be written, which memory takes.
 pub(crate) fn encoded(look: &Look) -> Result<String> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Table(table(look))));
-    let mut out = String::new();
-    text::encode(&mut out, &registry)
-        .map_err(|error| Error::internal("metrics have no text").with_source(error))?;
-    Ok(out)
-}
-
-#[derive(Debug)]
-struct Table(Vec<Metric>);
-
-impl Collector for Table {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
-        for metric in &self.0 {
-            let kind = match metric.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
-            };
-            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
-            for series in &metric.series {
-                // Without labels there are no braces.
-                if series.labels.is_empty() {
-                    series.value.encode(metric.kind, &mut family)?;
-                } else {
-                    let mut one = family.encode_family(&series.labels)?;
-                    series.value.encode(metric.kind, &mut one)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Value {
-    fn encode(
-        &self,
-        kind: Kind,
-        to: &mut MetricEncoder<'_>,
-    ) -> std::result::Result<(), fmt::Error> {
-        match self {
-            Value::Number(number) if kind == Kind::Counter => {
-                to.encode_counter::<NoLabelSet, _, u64>(number, None)
-            }
-            Value::Number(number) => to.encode_gauge(number),
-            Value::Durations(durations) => {
-                let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
-                to.encode_histogram::<NoLabelSet>(sum, count, &buckets(durations), None)
-            }
-        }
-    }
-}
-
-/// How many are in each bucket, without those in smaller ones.
-fn buckets(durations: &Durations) -> Vec<(f64, u64)> {
-    let mut below = 0;
-    let mut all: Vec<_> = Vec::with_capacity(BUCKETS_S.len() + 1);
-    for bound in BUCKETS_S {
-        let up_to = durations.at_most(Duration::from_secs_f64(bound)).max(below);
-        all.push((bound, up_to - below));
-        below = up_to;
-    }
-    all.push((f64::MAX, durations.count().saturating_sub(below)));
-    all
+    text_of(table(look))
 }
 
 fn counter(name: &'static str, help: &'static str, series: Vec<Series>) -> Metric {
@@ -500,6 +427,7 @@ fn of_process(look: &Look) -> Vec<Metric> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::HttpConfig;
@@ -536,27 +464,11 @@ mod tests {
     }
 
     #[test]
-    fn buckets_add_up() {
-        let mut durations = Durations::default();
-        for ms in [1, 2, 7, 7, 400, 90_000] {
-            durations.add(Duration::from_millis(ms));
-        }
-        let buckets = buckets(&durations);
-        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
-        let of = |bound: f64| {
-            buckets
-                .iter()
-                .find(|(upper, _)| *upper == bound)
-                .map(|(_, count)| *count)
-        };
-        assert_eq!(
-            (of(0.01), of(0.5), of(f64::MAX)),
-            (Some(2), Some(1), Some(1))
-        );
-        let mut health = Health::new(HttpConfig::default()).look();
-        health.totals.stages.committed = durations;
-        let text = encoded(&health).expect("text");
-        let line = "tidefeed_epoch_stage_seconds_bucket{le=\"+Inf\",stage=\"committed\"} 6";
+    fn stages_of_epochs_are_a_histogram() {
+        let mut look = Health::new(HttpConfig::default()).look();
+        look.totals.stages.committed.add(Duration::from_millis(3));
+        let text = encoded(&look).expect("text");
+        let line = "tidefeed_epoch_stage_seconds_bucket{le=\"+Inf\",stage=\"committed\"} 1";
         assert!(text.contains(line), "{text}");
     }
 
