@@ -1,5 +1,5 @@
 //! What has become of each epoch: the state that ticker, sources, sealer, sinks and committer of one process share, and what
-//! the processes of a cluster tell each other (`ledger/cluster.rs`).
+//! the processes of a cluster tell each other (`ledger/cluster.rs`); and when it came to be so (`ledger/stages.rs`).
 //!
 //! An epoch goes through `minted -> sealed -> acknowledged -> committed`, in this order and each in epoch order. The
 //! ledger records the steps, wakes whoever waits for one, and keeps the first failure of the process. It decides nothing:

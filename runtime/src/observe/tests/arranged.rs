@@ -49,11 +49,11 @@ fn replaced_rows(worker: &mut Worker, figures: &Figures) {
     register(worker, worker.peers(), figures);
     watch_arrangements(worker, figures);
     let (index, peers) = (worker.index() as u64, worker.peers() as u64);
-    let mut probe = ProbeHandle::new();
+    let probe = ProbeHandle::new();
     let (mut input, mut trace) = worker.dataflow::<u64, _, _>(|scope| {
         let (input, rows) = scope.new_collection::<(u64, u64), isize>();
         let arranged = rows.arrange_by_key_named("Rows");
-        arranged.stream.clone().probe_with(&mut probe);
+        arranged.stream.clone().probe_with(&probe);
         (input, arranged.trace)
     });
     let mine = |key: &u64| key % peers == index;
@@ -83,7 +83,10 @@ fn replaced_rows(worker: &mut Worker, figures: &Figures) {
     trace.map_batches(|batch| held += batch.len() as u64);
     let told = rows(figures, worker.index());
     let all = told.arranged_rows.expect("it was told of");
-    assert_eq!(all, held, "as many as its batches have");
+    assert!(
+        all >= held,
+        "as many as its batches have, or had before a merge"
+    );
     let live = KEYS / peers;
     assert!((live..=2 * live).contains(&all), "{all} rows for {live}");
     assert_eq!(told.batching_rows, Some(0));
