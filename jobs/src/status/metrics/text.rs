@@ -86,7 +86,7 @@ fn buckets(durations: &Durations) -> Vec<(f64, u64)> {
         all.push((bound, up_to - below));
         below = up_to;
     }
-    all.push((f64::MAX, durations.count().saturating_sub(below)));
+    all.push((f64::INFINITY, durations.count().saturating_sub(below)));
     all
 }
 
@@ -106,7 +106,7 @@ mod tests {
             let found = buckets.iter().find(|(upper, _)| *upper == bound);
             found.map(|(_, count)| *count)
         };
-        let some = (of(0.01), of(0.5), of(f64::MAX));
+        let some = (of(0.01), of(0.5), of(f64::INFINITY));
         assert_eq!(some, (Some(2), Some(1), Some(1)));
     }
 }
