@@ -155,7 +155,7 @@ async fn measure(
                 let page = pages.next_page().await?;
                 let now = Instant::now();
                 let bodies = page.records.iter().filter_map(|record| record.body);
-                let numbers = bodies.map(|body| serde_json::from_slice::<Reading>(body));
+                let numbers = bodies.map(serde_json::from_slice::<Reading>);
                 let numbers: Vec<_> = numbers
                     .map_while(Result::ok)
                     .map(|row| (row.number, now))

@@ -295,7 +295,7 @@ impl Health {
             at: SystemTime::now(),
             job: state.job.clone(),
             position: state.position,
-            generation: state.generation.map(|generation| u64::from(generation.0)),
+            generation: state.generation.map(|generation| generation.0),
             started_at: self.started_at,
             state_for: facts.phase.1,
             holds,

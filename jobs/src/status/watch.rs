@@ -49,7 +49,8 @@ pub(crate) fn run(matches: &ArgMatches, config: &HttpConfig) -> Result<ExitCode>
         if !watch {
             return Ok(ExitCode::SUCCESS);
         }
-        std::thread::sleep(EVERY);
+        // Nobody wakes it.
+        std::thread::park_timeout(EVERY);
     }
 }
 
