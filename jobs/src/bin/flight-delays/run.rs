@@ -226,7 +226,7 @@ fn start_job(
         }
     }
     let tables = tables.clone();
-    Job::new(
+    let job = Job::new(
         JOB,
         config,
         Cosmos::new(endpoint, key)?,
@@ -252,8 +252,11 @@ fn start_job(
         },
     )
     .fresh(args.fresh)
-    .rebuild(args.rebuild.iter().cloned())
-    .start()
+    .rebuild(args.rebuild.iter().cloned());
+    if let Some(at) = job.listen()? {
+        println!("the page of the job: http://{at}/");
+    }
+    job.start()
 }
 
 fn configuration(workers: u16) -> String {
