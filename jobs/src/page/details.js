@@ -32,7 +32,7 @@ export class Details {
     set("Frontier lag", duration(now.lag), "no frontier is known, or it is empty");
     this.values["Frontier lag"].dataset.level = now.lag > lagging_ms ? "bad" : "";
     set("Arranged rows", count(now.rows), "it arranges nothing");
-    set("Arranged", bytes(now.bytes), "it arranges nothing");
+    set("Arranged", bytes(now.bytes), "it arranges nothing, or does not say how large that is");
     this.links.forEach(([node_, channel]) => put(node_, rate(flow.channels[channel].records_per_s)));
   }
 

@@ -2,7 +2,7 @@
 
 import { within } from "./dataflow.js";
 import { byId, el, put } from "./dom.js";
-import { bytes, count, duration, rate, share } from "./format.js";
+import { count, duration, rate, share } from "./format.js";
 import { Table } from "./table.js";
 
 export function operatorTable(graph) {
@@ -44,11 +44,11 @@ export function operatorTable(graph) {
       title: () => "records that came and were not taken yet",
     },
     {
-      name: "Arranged",
-      value: ({ op }) => op.arranged_bytes ?? null,
-      text: ({ op }) => bytes(op.arranged_bytes),
+      name: "Arranged rows",
+      value: ({ op }) => op.arranged_rows ?? null,
+      text: ({ op }) => count(op.arranged_rows),
       unknown: "it arranges nothing",
-      title: ({ op }) => `${count(op.arranged_rows)} rows`,
+      title: () => "rows in its batches; what cancels out counts until they are merged",
     },
     {
       name: "In",
