@@ -6,7 +6,7 @@
 //!    what a service answered.
 //! 3. Where there is a token, only its bearer learns more than "ok" and "ready": the probes of an orchestrator have no secret, and
 //!    look at the status alone. The page itself holds nothing of the job, and asks for the token.
-//! 4. Where there is none, whoever asks must have asked for this machine by an address or as `localhost`: else a web site could have its
+//! 4. Where there is none, only whoever asks for this machine by an address or as `localhost` learns more: else a web site could have its
 //!    own name lead here, and read what a browser on this machine may read.
 //!
 //! Limits: no TLS; so many connections at a time, of which each has some time to say what it wants. Only those that follow the reports
@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -132,20 +132,12 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/status", get(status))
         .route("/events", get(events))
         .route("/metrics", get(metrics));
-    let guard = middleware::from_fn_with_state(Arc::clone(&desk), guard);
-    page::add(answers).layer(guard).with_state(desk)
+    let told = middleware::map_response(with_headers);
+    page::add(answers).layer(told).with_state(desk)
 }
 
-/// What browsers are to know of each answer, and who may not ask at all.
-async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST);
-    let mut answer = match desk.token.is_some() || host.is_none_or(is_address) {
-        true => next.run(request).await,
-        false => {
-            let what = "ask at 127.0.0.1: a name may be anybody's\n";
-            (StatusCode::FORBIDDEN, what).into_response()
-        }
-    };
+/// What browsers are to know of each answer.
+async fn with_headers(mut answer: Response) -> Response {
     for (name, value) in HEADERS {
         let value = HeaderValue::from_static(value);
         answer.headers_mut().insert(name, value);
@@ -224,6 +216,10 @@ impl Desk {
     fn told(&self, headers: &HeaderMap, answered: impl FnOnce() -> Response) -> Response {
         match self.knows(headers) {
             true => answered(),
+            false if self.token.is_none() => {
+                let what = json!({"error": "ask at 127.0.0.1: a name may be anybody's"});
+                answer(StatusCode::FORBIDDEN, &what)
+            }
             false => {
                 let what = json!({"error": "say who you are: Authorization: Bearer TOKEN"});
                 let refused = answer(StatusCode::UNAUTHORIZED, &what);
@@ -235,7 +231,7 @@ impl Desk {
     /// Whether whoever asks may know everything.
     fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else {
-            return true;
+            return headers.get(header::HOST).is_none_or(is_address);
         };
         let given = headers.get(header::AUTHORIZATION);
         let given = given.and_then(|given| given.as_bytes().strip_prefix(b"Bearer "));
@@ -402,6 +398,12 @@ mod tests {
             let head = head(at, "/status", name);
             assert!(head.starts_with("HTTP/1.1 403"), "{head}");
         }
+        let probe = "GET /healthz HTTP/1.1\r\nHost: a.name\r\nConnection: close\r\n\r\n";
+        let mut text = String::new();
+        let mut stream = std::net::TcpStream::connect(at).expect("connects");
+        stream.write_all(probe.as_bytes()).expect("writes");
+        stream.read_to_string(&mut text).expect("reads");
+        assert!(text.ends_with("{\"status\":\"ok\"}\n"), "{text}");
         // Whoever has a token has been told it.
         let (at, _health) = serving(Some("secret"), 60_000);
         assert!(head(at, "/healthz", "job.example").starts_with("HTTP/1.1 "));

@@ -28,7 +28,12 @@ pub fn event_time(out_of_orderness_ms: u64, idle_after_ms: u64) -> String {
 
 /// Orders that move the watermark to this moment, in every feed range.
 pub fn ticks(at_ms: u64) -> impl Iterator<Item = Order> {
-    (0..TICK_REGIONS).map(move |region| Order {
+    ticks_in(TICK_REGIONS, at_ms)
+}
+
+/// The same in so many regions: where feed ranges are split again and again, it takes more for one in each.
+pub fn ticks_in(regions: u32, at_ms: u64) -> impl Iterator<Item = Order> {
+    (0..regions).map(move |region| Order {
         id: format!("tick{region}"),
         region: format!("t{region}"),
         customer: TICKER.to_owned(),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tidefeed::config::JobConfig;
 use tidefeed::{CheckpointStore, ErrorKind, Job, JobStatus, Result, RunningJob};
-use tidefeed_tests::billed::{Bill, billed, billed_in, bills, event_time, ticks, with_late};
+use tidefeed_tests::billed::{
+    Bill, billed, billed_in, bills, event_time, ticks, ticks_in, with_late,
+};
 use tidefeed_tests::{Order, Shop, config_text, until};
 
 fn order(id: &str, at_ms: u64) -> Order {
@@ -21,8 +23,12 @@ fn order_of(id: &str, customer: &str, at_ms: u64) -> Order {
     }
 }
 
+/// One in each feed range, however they are split: at most [`MAX_SPLITS`] times here.
+const REGIONS: u32 = 512;
+const MAX_SPLITS: usize = 3;
+
 fn tick(shop: &Shop, at_ms: u64) {
-    ticks(at_ms).for_each(|order| shop.put(&order));
+    ticks_in(REGIONS, at_ms).for_each(|order| shop.put(&order));
 }
 
 fn start(shop: &Shop, store: &CheckpointStore, workers: usize, time: &str) -> Result<RunningJob> {
@@ -197,7 +203,7 @@ fn results_never_change_through_any_number_of_failed_runs() {
             }
             seen = now;
         };
-        let mut now_ms = 1_000;
+        let (mut now_ms, mut splits) = (1_000, 0);
         for life in 0..8 {
             let job = run(random.usize(1..=3));
             for _ in 0..random.u8(1..4) {
@@ -215,8 +221,10 @@ fn results_never_change_through_any_number_of_failed_runs() {
                 tick(&shop, now_ms);
                 look();
             }
-            if random.u8(..4) == 0 && shop.orders.contents().len() > 70 {
+            let (enough, splits_now) = (REGIONS as usize + 6, random.u8(..4) == 0);
+            if splits_now && splits < MAX_SPLITS && shop.orders.contents().len() > enough {
                 shop.orders.split(random.usize(..4));
+                splits += 1;
             }
             match random.u8(..4) {
                 0 => shop.orders.fail_next_page(ErrorKind::Unreachable),

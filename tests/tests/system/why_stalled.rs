@@ -452,7 +452,7 @@ fn ask(at: SocketAddr, path: &str) -> Option<(u16, Value)> {
         .ok()?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
     )
     .ok()?;
     let mut answer = String::new();
