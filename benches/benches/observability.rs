@@ -41,8 +41,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const FILES: u64 = 2;
 const LINES: u64 = 1_500_000;
 const TURNS: usize = 9;
-/// Feed ranges, each with six series.
-const RANGES: u64 = 170;
+/// Feed ranges, each with five series.
+const RANGES: u64 = 220;
 const SCRAPES: usize = 100;
 
 const RATIO_MIN: f64 = 0.98;
