@@ -23,7 +23,8 @@ use tidefeed_benches::Outcome;
 use tidefeed_benches::flights::{Flight, flight, mixed};
 use tidefeed_benches::stats::{median, rounded};
 use tidefeed_operators::portable::Portable;
-use tidefeed_operators::source::{DocumentKey, Upsert};
+use tidefeed_operators::source::DocumentKey;
+use tidefeed_operators::source::rows::Upsert;
 use timely::bytes::arc::BytesMut;
 use timely::dataflow::channels::ContainerBytes;
 

@@ -12,7 +12,7 @@ use tidefeed_operators::decode::DecodeErrors;
 use tidefeed_operators::enumerator::{Assignment, EnumeratorParts, ReaderParts, enumerate};
 use tidefeed_operators::feed::{ChangeFeed, Start};
 use tidefeed_operators::reader::{PollDelay, RangeStart, Readers, SourceCounters};
-use tidefeed_operators::source::{SourceParts, source};
+use tidefeed_operators::source::{SourceParts, rows, source};
 use tidefeed_operators::upsert::UpsertToCollection;
 use tidefeed_runtime::bridge::{ByteBudget, Inbox, Tasks};
 use tidefeed_runtime::checkpoint::{self, CheckpointStore, Options, Resume, RunIdentity};
@@ -212,7 +212,6 @@ impl Pipeline {
             parts,
             max_bytes: epoch.max_bytes_per_worker,
             max_load_bytes: epoch.load_bytes,
-            elsewhere: None,
             reports_seals: true,
             ledger: ledger.clone(),
         };
@@ -328,9 +327,9 @@ impl Dataflow {
             let decode = |body: &[u8]| {
                 serde_json::from_slice::<Flight>(body).context(ErrorKind::Data, || "no flight")
             };
-            let source = source(ticks, parts, decode);
+            let source = source(ticks, parts, decode, rows::upserts(None));
             enumerate(source.released, readers);
-            let (mut upserts, sealed) = (source.upserts, source.reports);
+            let (mut upserts, sealed) = (source.rows, source.reports);
             let epochs = Arc::clone(&self.epochs);
             upserts.records = upserts.records.inspect_container(move |event| {
                 if let Ok((time, upserts)) = event {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tidefeed_operators::document::DocumentEncoder;
 use tidefeed_operators::enumerator::ReaderParts;
 use tidefeed_operators::letters::LetterParts;
+use tidefeed_operators::portable::Elsewhere;
 use tidefeed_operators::sink::SinkParts;
 use tidefeed_operators::source::SourceParts;
 use tidefeed_operators::stateful::{Stateful, StatefulParts};
@@ -52,6 +53,8 @@ pub(crate) struct WorkerParts {
 pub(crate) struct SourceWorker {
     pub(crate) parts: SourceParts,
     pub(crate) readers: ReaderParts,
+    /// The workers of other processes, if there are any.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// Set when its event time is read.
     pub(crate) watermark: Option<WatermarkParts>,
     /// Set when documents that do not decode are dead letters.

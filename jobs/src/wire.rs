@@ -228,6 +228,11 @@ impl<'a> Wiring<'a> {
         let timed = readers.event_time.is_some();
         let begins = enumerator.as_ref().filter(|_| timed);
         let mut begun = begins.and_then(|enumerator| self.begun(name, enumerator));
+        let elsewhere = (self.position.processes > 1).then(|| Elsewhere {
+            first,
+            here,
+            peers: self.position.all_workers(here),
+        });
         let mut outlets = Vec::new();
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let (pages, inbox) = Inbox::within(&self.budget);
@@ -243,11 +248,6 @@ impl<'a> Wiring<'a> {
                 parts: self.parts.clone(),
                 max_bytes: self.config.epoch.max_bytes_per_worker,
                 max_load_bytes: self.config.epoch.load_bytes,
-                elsewhere: (self.position.processes > 1).then(|| Elsewhere {
-                    first,
-                    here,
-                    peers: self.position.all_workers(here),
-                }),
                 reports_seals: index == 0 && worker.sources.is_empty(),
                 ledger: self.shared.ledger.clone(),
             };
@@ -262,6 +262,7 @@ impl<'a> Wiring<'a> {
             };
             let source = SourceWorker {
                 parts,
+                elsewhere,
                 readers,
                 watermark: timed.then(|| self.shared.watermark(name)),
                 letters: letters.cloned(),

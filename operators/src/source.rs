@@ -18,10 +18,11 @@
 //! 4. The records flow downstream at once. When all of an epoch are, their stream passes it, so that the collection can go on to
 //!    the next epoch at once. But a second stream, which never carries anything, is kept at the epoch until the epoch is sealed;
 //!    then the positions are reported to the committer, ranges that were handed over to the [enumerator](crate::enumerator), and its
-//!    capability is dropped. Whoever reads [`Upserts`] has both as
+//!    capability is dropped. Whoever reads [`Unsealed`] has both as
 //!    inputs, so no frontier behind it passes an epoch before that is sealed (I1).
 
 mod attach;
+pub mod rows;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -47,9 +48,9 @@ use crate::decode::DecodeErrors;
 use crate::enumerator::Released;
 use crate::feed::Receipt;
 use crate::letters::{Undelivered, UndeliveredUpdate};
-use crate::portable::{Elsewhere, Portable};
 use crate::reader::{Arrival, SourceCounters};
 use attach::{Attached, Attacher, Progress};
+use rows::Unsealed;
 
 /// A document's identity within its source: partition key and id, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,20 +100,6 @@ impl<'de> Deserialize<'de> for DocumentKey {
     }
 }
 
-/// One change of a document at an epoch: its new value, or its removal.
-pub type Upsert<V> = (DocumentKey, Option<Portable<V>>, u64);
-
-/// The upserts of a source, as they come; and what holds back the frontier of whatever is made from them (I1).
-///
-/// Read them with [`UpsertToCollection`](crate::upsert::UpsertToCollection), or make both streams inputs of one operator:
-/// the frontier of `records` alone runs ahead of what is durable.
-pub struct Upserts<'scope, V> {
-    /// The upserts. Its frontier says which epochs are complete, sealed or not.
-    pub records: StreamVec<'scope, u64, Upsert<V>>,
-    /// Never carries anything. Its frontier does not pass an epoch before that is sealed.
-    pub unsealed: StreamVec<'scope, u64, ()>,
-}
-
 /// What a source operator works with, on one worker.
 pub struct SourceParts {
     /// The source's name, as in the configuration.
@@ -133,8 +120,6 @@ pub struct SourceParts {
     pub max_bytes: u64,
     /// The same until every range has caught up for the first time.
     pub max_load_bytes: u64,
-    /// The workers of other processes; `None` when there are none, or when the upserts stay on their worker.
-    pub elsewhere: Option<Elsewhere>,
     /// True on exactly one source operator of a process: it reports the process's seals.
     pub reports_seals: bool,
     /// The process's ledger.
@@ -158,9 +143,9 @@ struct Held {
 }
 
 /// What a source operator gives.
-pub struct Source<'scope, V> {
-    /// The changes.
-    pub upserts: Upserts<'scope, V>,
+pub struct Source<'scope, T> {
+    /// The records, in the form that was asked for.
+    pub rows: Unsealed<'scope, T>,
     /// What the committer is to know.
     pub reports: StreamVec<'scope, u64, Report>,
     /// Feed ranges that others are to go on with, for [`enumerate`](crate::enumerator::enumerate).
@@ -171,15 +156,17 @@ pub struct Source<'scope, V> {
     pub undecodable: StreamVec<'scope, u64, UndeliveredUpdate>,
 }
 
-/// Turns pages into upserts. `decode` reads a document; see the module for the rules.
-pub fn source<'scope, V, D>(
+/// Attaches pages to epochs. `decode` reads a document, and `form` says what becomes of a record and its value at an epoch, as in
+/// [`rows`]; see the module for the rules.
+pub fn source<'scope, V, T>(
     ticks: StreamVec<'scope, u64, u64>,
     parts: SourceParts,
-    decode: D,
-) -> Source<'scope, V>
+    decode: impl Fn(&[u8]) -> Result<V> + 'static,
+    form: impl Fn(RecordRef<'_>, Option<V>, u64) -> Option<T> + 'static,
+) -> Source<'scope, T>
 where
-    V: Clone + 'static,
-    D: Fn(&[u8]) -> Result<V> + 'static,
+    V: 'static,
+    T: Clone + 'static,
 {
     let scope = ticks.scope();
     let mut builder = OperatorBuilder::new(format!("Source: {}", parts.name), scope);
@@ -213,7 +200,11 @@ where
         let mut load_caps = Some((caps.swap_remove(0), caps.swap_remove(0)));
         drop(caps);
         let ledger = parts.ledger.clone();
-        let mut attacher = Attacher { parts, decode };
+        let mut attacher = Attacher {
+            parts,
+            decode,
+            form,
+        };
         let mut ticked: VecDeque<Attaching> = VecDeque::new();
         let mut held: VecDeque<Held> = VecDeque::new();
         let mut failed = false;
@@ -233,7 +224,7 @@ where
                         cap.downgrade(&epoch);
                         undecodable_cap.downgrade(&epoch);
                         let mut session = records_out.session(cap);
-                        let give = |upsert| session.give(upsert);
+                        let give = |row| session.give(row);
                         let records = chunk.records.iter().map(RecordRef::from);
                         let decoded = attacher.decode_all(records, chunk.epoch, give);
                         match decoded {
@@ -309,7 +300,7 @@ where
             while let Some(epoch) = ticked.front_mut() {
                 let attached = {
                     let mut session = records_out.session(&epoch.records_cap);
-                    attacher.attach_some(&mut epoch.attached, |upsert| session.give(upsert))
+                    attacher.attach_some(&mut epoch.attached, |row| session.give(row))
                 };
                 match attached {
                     Ok(Progress::Complete) => {}
@@ -333,7 +324,7 @@ where
         }
     });
     Source {
-        upserts: Upserts { records, unsealed },
+        rows: Unsealed { records, unsealed },
         reports,
         released,
         marks,

@@ -21,14 +21,13 @@ use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::portable::Portable;
-use crate::source::{DocumentKey, Upsert, Upserts};
+use crate::source::DocumentKey;
+use crate::source::rows::{Upsert, Upserts};
 
 /// Turns a stream of upserts into the collection of current values.
 pub trait UpsertToCollection<'scope, V> {
@@ -78,60 +77,6 @@ impl<'scope, V: ExchangeData> UpsertToCollection<'scope, V> for Upserts<'scope, 
                     }
                 });
         updates.as_collection()
-    }
-}
-
-/// A change of a document.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Change<V> {
-    /// The document.
-    pub key: DocumentKey,
-    /// Its new value; `None` when it is gone.
-    pub value: Option<V>,
-}
-
-impl<'scope, V: Clone + DeserializeOwned + 'static> Upserts<'scope, V> {
-    /// The collection of all documents, each of which is written once: nothing is kept of them, so nothing is ever retracted. Of a
-    /// document that is written again both versions are in the collection, until the run ends.
-    pub fn append_only(self, name: &str) -> VecCollection<'scope, u64, V, isize> {
-        let name = format!("AppendOnly: {name}");
-        let rows = self
-            .records
-            .binary(self.unsealed, Pipeline, Pipeline, &name, |_cap, _info| {
-                move |input, unsealed, output| {
-                    // It carries nothing, but an input must be read.
-                    unsealed.for_each(|_, _| {});
-                    input.for_each(|cap, upserts| {
-                        let row = |(_, value, epoch): Upsert<V>| {
-                            value.map(|value| (value.into_value(), epoch, 1))
-                        };
-                        output
-                            .session(&cap)
-                            .give_iterator(upserts.drain(..).filter_map(row));
-                    });
-                }
-            });
-        rows.as_collection()
-    }
-
-    /// The changes as a plain stream, in the order of their feed ranges, each in its epoch. The stream's frontier does not pass an
-    /// epoch before that is sealed (I1).
-    pub fn changes(self, name: &str) -> StreamVec<'scope, u64, Change<V>> {
-        let name = format!("Changes: {name}");
-        self.records
-            .binary(self.unsealed, Pipeline, Pipeline, &name, |_cap, _info| {
-                move |input, unsealed, output| {
-                    // It carries nothing, but an input must be read.
-                    unsealed.for_each(|_, _| {});
-                    input.for_each(|cap, upserts| {
-                        let changes = upserts.drain(..).map(|(key, value, _epoch)| Change {
-                            key,
-                            value: value.map(Portable::into_value),
-                        });
-                        output.session(&cap).give_iterator(changes);
-                    });
-                }
-            })
     }
 }
 
@@ -307,41 +252,6 @@ mod tests {
             let found = captured.flat_map(|(_, updates)| updates).collect();
             assert_eq!(consolidated(found), expected, "{workers} workers");
         }
-    }
-
-    /// Nothing is kept, so a document that comes again is there twice; and nothing is ahead of the seal (I1).
-    #[test]
-    fn an_append_only_collection_has_every_document() {
-        timely::execute_directly(|worker| {
-            let (mut inputs, probe, rows) = worker.dataflow::<u64, _, _>(|scope| {
-                let (input, records) = scope.new_unordered_input();
-                let (other, unsealed) =
-                    scope.new_unordered_input::<CapacityContainerBuilder<Vec<()>>>();
-                let rows = Upserts { records, unsealed }.append_only("test");
-                let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
-                let into = std::rc::Rc::clone(&seen);
-                let rows = rows.inspect(move |update| into.borrow_mut().push(*update));
-                let (probe, _) = rows.probe();
-                ((input, other), probe, seen)
-            });
-            let ((input, cap), (_, unsealed_cap)) = (&mut inputs.0, &mut inputs.1);
-            for (epoch, value) in [(1, Some(7u8)), (2, Some(8)), (2, None)] {
-                let key = DocumentKey::from([1].as_slice());
-                cap.downgrade(&epoch);
-                let upsert = (key, value.map(Portable::Here), epoch);
-                input.activate().session(cap).give(upsert);
-            }
-            cap.downgrade(&3);
-            unsealed_cap.downgrade(&2);
-            for _ in 0..100 {
-                worker.step();
-            }
-            assert_eq!(*rows.borrow(), [(7, 1, 1), (8, 2, 1)]);
-            assert!(
-                !probe.less_equal(&1) && probe.less_equal(&2),
-                "one is sealed"
-            );
-        });
     }
 
     /// The stream of records runs ahead of what is durable; the collection must not (I1).

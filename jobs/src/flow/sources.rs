@@ -5,10 +5,12 @@ use serde::de::DeserializeOwned;
 use tidefeed_operators::enumerator::enumerate;
 use tidefeed_operators::json;
 use tidefeed_operators::letters::KeepLetters;
-use tidefeed_operators::source::{DocumentKey, Upserts, source};
+use tidefeed_operators::portable::Elsewhere;
+use tidefeed_operators::source::rows::{Change, Unsealed, changes, insertions, upserts};
+use tidefeed_operators::source::{DocumentKey, source};
 use tidefeed_operators::time::watermark::watermark;
-use tidefeed_operators::upsert::{Change, UpsertToCollection};
-use tidefeed_runtime::{Error, ErrorKind, Result};
+use tidefeed_operators::upsert::UpsertToCollection;
+use tidefeed_runtime::{Error, ErrorKind, RecordRef, Result};
 use timely::dataflow::operators::vec::ToStream;
 use timely::dataflow::{Scope, StreamVec};
 
@@ -30,7 +32,7 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<View<'scope, T>> {
-        let source = self.source::<T>(name)?;
+        let source = self.source::<T, _, _>(name, upserts)?;
         Ok(match source {
             Sourced::Planned => planned(self.scope, &source_name(name)),
             Sourced::Tried(rows) => tried(self.scope, rows),
@@ -51,12 +53,12 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<View<'scope, T>> {
-        self.stays_where_it_is_read(name);
-        let source = self.source::<T>(name)?;
+        // Each on the worker that reads it.
+        let source = self.source::<T, _, _>(name, |_| insertions())?;
         Ok(match source {
             Sourced::Planned => planned(self.scope, &source_name(name)),
             Sourced::Tried(rows) => tried(self.scope, rows),
-            Sourced::Running(upserts) => upserts.append_only(name),
+            Sourced::Running(rows) => rows.sealed(name).as_collection(),
         })
     }
 
@@ -101,8 +103,8 @@ impl<'scope> Flow<'scope> {
         &mut self,
         name: &str,
     ) -> Result<StreamVec<'scope, u64, Change<T>>> {
-        self.stays_where_it_is_read(name);
-        let source = self.source::<T>(name)?;
+        // Each on the worker that reads it.
+        let source = self.source::<T, _, _>(name, |_| changes())?;
         Ok(match source {
             Sourced::Planned => planned_stream(self.scope, &source_name(name)),
             Sourced::Tried(rows) => {
@@ -112,23 +114,21 @@ impl<'scope> Flow<'scope> {
                 });
                 changes.to_stream(self.scope)
             }
-            Sourced::Running(upserts) => upserts.changes(name),
+            Sourced::Running(changes) => changes.sealed(name),
         })
     }
 
-    /// The job sees the documents of a source on the worker that reads them, and not on one that keeps them.
-    fn stays_where_it_is_read(&mut self, name: &str) {
-        if let Mode::Run { parts, .. } = &mut self.mode
-            && let Some(source) = parts.sources.get_mut(name)
-        {
-            source.parts.elsewhere = None;
-        }
-    }
-
-    fn source<T: DeserializeOwned + ExchangeData>(
+    /// What is read from a source, in the form that is made for the workers of other processes.
+    fn source<T, U, F>(
         &mut self,
         name: &str,
-    ) -> Result<Sourced<'scope, T>> {
+        form: impl FnOnce(Option<Elsewhere>) -> F,
+    ) -> Result<Sourced<'scope, T, U>>
+    where
+        T: DeserializeOwned + ExchangeData,
+        U: Clone + 'static,
+        F: Fn(RecordRef<'_>, Option<T>, u64) -> Option<U> + 'static,
+    {
         let decode = |body: &[u8]| {
             json::from_slice::<T>(body).map_err(|error| {
                 let what = format!("it is no {}", short_type_name::<T>());
@@ -158,10 +158,11 @@ impl<'scope> Flow<'scope> {
             } => {
                 let worker = parts.sources.remove(name);
                 let worker = worker.ok_or_else(|| differs("source", name))?;
-                let source = source(ticks.clone(), worker.parts, decode);
+                let form = form(worker.elsewhere);
+                let source = source(ticks.clone(), worker.parts, decode, form);
                 enumerate(source.released, worker.readers);
                 if let Some(parts) = worker.watermark {
-                    let unsealed = source.upserts.unsealed.clone();
+                    let unsealed = source.rows.unsealed.clone();
                     let moves = watermark(source.marks, unsealed, parts);
                     watermarks.insert(name.to_owned(), moves);
                 }
@@ -171,7 +172,7 @@ impl<'scope> Flow<'scope> {
                         .letters
                         .map(|parts| source.undecodable.keep_letters(parts)),
                 );
-                Ok(Sourced::Running(source.upserts))
+                Ok(Sourced::Running(source.rows))
             }
         }
     }
@@ -184,12 +185,12 @@ fn tried<'scope, T: Clone + 'static>(scope: Scope<'scope, u64>, rows: Vec<T>) ->
 }
 
 /// What the job's code gets of a source.
-enum Sourced<'scope, T> {
+enum Sourced<'scope, T, U> {
     /// The job is planned: there is nothing to read.
     Planned,
     /// The job's code is tried: documents to begin with.
     Tried(Vec<T>),
-    Running(Upserts<'scope, T>),
+    Running(Unsealed<'scope, U>),
 }
 
 /// A type's name without its module path.
