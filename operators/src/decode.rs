@@ -24,30 +24,14 @@ pub enum DecodeErrors {
     DeadLetters,
 }
 
-/// A record, decoded.
-pub(crate) enum Decoded<V> {
-    /// A value, or a removal.
-    Value(Option<V>),
-    /// As if it were not there, because of this error.
-    Undecodable(Error),
-}
-
 impl DecodeErrors {
-    /// Decodes a record.
+    /// What a record that does not decode is told as, if the run goes on without it.
     ///
     /// # Errors
-    /// When it does not decode and that ends the run.
-    pub(crate) fn decode<V>(
-        self,
-        record: RecordRef<'_>,
-        decode: impl Fn(&[u8]) -> Result<V>,
-    ) -> Result<Decoded<V>> {
-        let error = match record.body.map(decode).transpose() {
-            Ok(value) => return Ok(Decoded::Value(value)),
-            Err(error) => error,
-        };
+    /// When that ends the run.
+    pub(crate) fn tell(self, record: RecordRef<'_>, error: Error) -> Result<Undelivered> {
         if self != DecodeErrors::Fail {
-            return Ok(Decoded::Undecodable(error));
+            return Ok(undelivered(record, &error));
         }
         let key = String::from_utf8_lossy(record.key);
         Err(error.wrap(format!(
@@ -57,7 +41,7 @@ impl DecodeErrors {
 }
 
 /// The record as a letter says it.
-pub(crate) fn undelivered(record: RecordRef<'_>, error: &Error) -> Undelivered {
+fn undelivered(record: RecordRef<'_>, error: &Error) -> Undelivered {
     // A key of another form is worth showing all the same.
     let (partition_key, id) = split_key(record.key).unwrap_or_else(|_| {
         (

@@ -16,6 +16,7 @@ use crate::scan::{Cursor, Kind};
 ///
 /// # Errors
 /// Those of [`serde_json::from_slice`], word for word.
+#[inline]
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     match plain(text) {
         Some(value) => Ok(value),
@@ -23,6 +24,7 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     }
 }
 
+#[inline]
 fn plain<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     T::deserialize(Object(std::str::from_utf8(text).ok()?)).ok()
 }

@@ -9,12 +9,10 @@ use tidefeed_runtime::sealer::Part;
 use tidefeed_runtime::watermarks::Marks;
 use tidefeed_runtime::{ContinuationToken, Epoch, FeedRangeId, RecordRef, Records, Result};
 
-use super::{Attaching, DocumentKey, Held, SourceParts, Upsert};
-use crate::decode::{Decoded, undelivered};
+use super::{Attaching, Held, SourceParts};
 use crate::enumerator::Released;
 use crate::feed::Receipt;
 use crate::letters::Undelivered;
-use crate::portable::Portable;
 use crate::reader::HandedOver;
 
 /// Bytes that are attached in one activation, a few milliseconds of work; the page that crosses it still goes. Measured: with 8 MiB
@@ -43,9 +41,11 @@ pub(super) enum Progress {
 }
 
 /// Attaches what has arrived to epochs.
-pub(super) struct Attacher<D> {
+pub(super) struct Attacher<D, F> {
     pub(super) parts: SourceParts,
     pub(super) decode: D,
+    /// What becomes of a record.
+    pub(super) form: F,
 }
 
 impl Attached {
@@ -96,15 +96,16 @@ impl Attached {
     }
 }
 
-impl<D> Attacher<D> {
-    /// Takes pages of about [`BYTES_AT_ONCE`] and gives their upserts.
-    pub(super) fn attach_some<V>(
+impl<D, F> Attacher<D, F> {
+    /// Takes pages of about [`BYTES_AT_ONCE`] and gives what becomes of their records.
+    pub(super) fn attach_some<V, T>(
         &mut self,
         to: &mut Attached,
-        mut give: impl FnMut(Upsert<V>),
+        mut give: impl FnMut(T),
     ) -> Result<Progress>
     where
         D: Fn(&[u8]) -> Result<V>,
+        F: Fn(RecordRef<'_>, Option<V>, u64) -> Option<T>,
     {
         let max_bytes = *to.max_bytes.get_or_insert_with(|| {
             self.parts.ledger.failpoints().before(Step::Attach);
@@ -186,35 +187,31 @@ impl<D> Attacher<D> {
         }
     }
 
-    /// Gives the upserts of records, and returns those that do not decode, if the run goes on without them.
-    pub(super) fn decode_all<'r, V>(
+    /// Gives what becomes of records, and returns those that do not decode, if the run goes on without them.
+    pub(super) fn decode_all<'r, V, T>(
         &self,
         mut records: impl Iterator<Item = RecordRef<'r>>,
         epoch: Epoch,
-        mut give: impl FnMut(Upsert<V>),
+        mut give: impl FnMut(T),
     ) -> Result<Vec<Undelivered>>
     where
         D: Fn(&[u8]) -> Result<V>,
+        F: Fn(RecordRef<'_>, Option<V>, u64) -> Option<T>,
     {
         let mut undecodable = Vec::new();
         records.try_for_each(|record| {
-            let decoded = self.parts.on_decode_error.decode(record, &self.decode)?;
-            let value = match decoded {
-                Decoded::Value(value) => value,
-                Decoded::Undecodable(error) => {
+            let value = match record.body.map(&self.decode).transpose() {
+                Ok(value) => value,
+                Err(error) => {
+                    undecodable.push(self.parts.on_decode_error.tell(record, error)?);
                     let counters = &self.parts.counters;
                     counters.decode_errors.fetch_add(1, Ordering::Relaxed);
-                    undecodable.push(undelivered(record, &error));
                     None
                 }
             };
-            let key = DocumentKey::from(record.key);
-            let elsewhere = self.parts.elsewhere.as_ref().is_some_and(|at| at.has(&key));
-            let value = value.map(|value| match elsewhere.then(|| record.shared_body()) {
-                Some(Some(body)) => Portable::Body(body),
-                _ => Portable::Here(value),
-            });
-            give((key, value, epoch.0));
+            if let Some(row) = (self.form)(record, value, epoch.0) {
+                give(row);
+            }
             Ok(())
         })?;
         Ok(undecodable)
