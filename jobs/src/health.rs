@@ -80,7 +80,7 @@ impl Health {
     /// Processes of a cluster say something at least every `word_due`.
     pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
         let mut state = self.state.lock();
-        let past = state.totals().ended();
+        let past = state.totals(state.figures().as_ref()).ended();
         *state = State {
             word_due,
             job,
@@ -102,7 +102,7 @@ impl Health {
         *state = State {
             phase: Phase::Ended,
             failure,
-            past: state.totals().ended(),
+            past: state.totals(state.figures().as_ref()).ended(),
             job: std::mem::take(&mut state.job),
             generation: state.generation,
             ..State::new(state.position)

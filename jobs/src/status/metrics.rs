@@ -1,8 +1,8 @@
 //! What a look comes to as metrics: a table, and Prometheus's text of it.
 //!
 //! Names and units follow Prometheus: base units, `_total` at the end of what only grows. Labels are names from the configuration,
-//! feed ranges and processes, so there are so many series as the job has parts; of a source [`MAX_RANGES`] feed ranges at most have series
-//! of their own. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
+//! feed ranges, physical partitions, operators and processes, so there are so many series as the job has parts; of a source
+//! [`MAX_RANGES`] feed ranges at most have series of their own, of a sink [`MAX_PARTITIONS`] partitions, and [`MAX_OPERATORS`] operators. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
 
 mod job;
 mod sinks;
@@ -17,7 +17,13 @@ pub(crate) use text::CONTENT_TYPE;
 use text::text_of;
 
 /// Feed ranges of a source with series of their own.
-pub(crate) const MAX_RANGES: usize = 512;
+const MAX_RANGES: usize = 512;
+
+/// Physical partitions of a sink with series of their own.
+const MAX_PARTITIONS: usize = 512;
+
+/// Operators with series of their own, those with the lowest numbers.
+const MAX_OPERATORS: usize = 200;
 
 /// A metric with its series.
 #[derive(Debug)]
@@ -97,10 +103,13 @@ fn some(value: Option<f64>) -> Vec<Series> {
 fn table(look: &Look) -> Vec<Metric> {
     let mut all = job::of_job(look);
     all.extend(job::of_epochs(look));
+    all.extend(job::of_store(look));
     all.extend(sources::of_sources(&look.totals.sources));
     all.extend(sources::of_ranges(&look.totals.sources));
     all.extend(sinks::of_sinks(look));
+    all.extend(sinks::of_partitions(&look.totals.sinks));
     all.extend(workers::of_workers(&look.workers));
+    all.extend(workers::of_operators(look));
     all.extend(job::of_process(look));
     all
 }
@@ -110,6 +119,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use tidefeed_operators::traffic::PartitionTraffic;
+
+    use super::super::sinks::SinkLook;
     use super::*;
     use crate::config::HttpConfig;
     use crate::health::Health;
@@ -142,6 +154,51 @@ mod tests {
             text.contains("tidefeed_state{state=\"starting\"} 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_the_store_did_is_counted_and_timed() {
+        let mut look = Health::new(HttpConfig::default()).look();
+        let store = &mut look.totals.store;
+        (store.objects_written, store.bytes_written) = (2, 700);
+        store.writes.add(Duration::from_millis(3));
+        store.writes.add(Duration::from_millis(30));
+        let text = encoded(&look).expect("text");
+        for line in [
+            "tidefeed_checkpoint_written_objects_total 2",
+            "tidefeed_checkpoint_written_bytes_total 700",
+            "tidefeed_checkpoint_write_seconds_bucket{le=\"0.005\"} 1",
+            "tidefeed_checkpoint_write_seconds_count 2",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn partitions_have_series_and_not_too_many() {
+        let mut look = Health::new(HttpConfig::default()).look();
+        let traffic = PartitionTraffic {
+            documents: 7,
+            in_flight: 2,
+            ..PartitionTraffic::default()
+        };
+        let named = |number: usize| (format!("{number:04}"), traffic);
+        let sink = SinkLook {
+            traffic: Some((0..MAX_PARTITIONS + 10).map(named).collect()),
+            ..SinkLook::default()
+        };
+        look.totals.sinks.insert("view".to_owned(), sink);
+        let text = encoded(&look).expect("text");
+        let name = "tidefeed_sink_partition_documents_total{";
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        assert_eq!(lines.count(), MAX_PARTITIONS);
+        let all = 2 * (MAX_PARTITIONS + 10);
+        for line in [
+            format!("{name}sink=\"view\",partition=\"0511\"}} 7"),
+            format!("tidefeed_sink_requests_in_flight{{sink=\"view\"}} {all}"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
     }
 
     #[test]

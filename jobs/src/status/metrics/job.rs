@@ -1,5 +1,7 @@
 //! Metrics of the job as a whole, of its epochs and of the process.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tidefeed_runtime::StageHistograms;
 
 use super::{Metric, Series, Value, counter, gauge, histogram, one, some};
@@ -71,6 +73,49 @@ pub(super) fn of_epochs(look: &Look) -> Vec<Metric> {
     ]
 }
 
+/// What this process does with the checkpoint store.
+pub(super) fn of_store(look: &Look) -> Vec<Metric> {
+    let store = &look.totals.store;
+    let since_epoch = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok();
+    let last_base = store.last_base_at.and_then(since_epoch);
+    let writes = Series {
+        labels: Vec::new(),
+        value: Value::Durations(store.writes.clone()),
+    };
+    vec![
+        counter(
+            "tidefeed_checkpoint_written_objects",
+            "Objects written to the checkpoint store.",
+            one(store.objects_written as f64),
+        ),
+        counter(
+            "tidefeed_checkpoint_written_bytes",
+            "Bytes of those objects.",
+            one(store.bytes_written as f64),
+        ),
+        counter(
+            "tidefeed_checkpoint_deleted_objects",
+            "Objects deleted from the checkpoint store.",
+            one(store.objects_deleted as f64),
+        ),
+        histogram(
+            "tidefeed_checkpoint_write_seconds",
+            "Time until an object was durable in the checkpoint store.",
+            vec![writes],
+        ),
+        counter(
+            "tidefeed_checkpoint_bases",
+            "Commits that name a new base.",
+            one(store.bases as f64),
+        ),
+        gauge(
+            "tidefeed_checkpoint_last_base_timestamp_seconds",
+            "When the last of those was durable, since the UNIX epoch.",
+            some(last_base.map(|at| at.as_secs_f64())),
+        ),
+    ]
+}
+
 /// From minted to each stage.
 fn of_stages(stages: &StageHistograms) -> Vec<Series> {
     let all = [
@@ -89,7 +134,7 @@ fn of_stages(stages: &StageHistograms) -> Vec<Series> {
 /// The names that every Prometheus client has.
 pub(super) fn of_process(look: &Look) -> Vec<Metric> {
     let process = look.process;
-    let started = look.started_at.duration_since(std::time::UNIX_EPOCH);
+    let started = look.started_at.duration_since(UNIX_EPOCH);
     vec![
         counter(
             "process_cpu_seconds",

@@ -38,6 +38,11 @@ pub(super) fn of_sources(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> 
             "Documents that did not decode and that the job goes on without.",
             each(|source| Some(source.decode_errors as f64)),
         ),
+        counter(
+            "tidefeed_source_dead_letters",
+            "Documents of the source that went to the dead letters.",
+            each(|source| Some(source.dead_letters as f64)),
+        ),
         gauge(
             "tidefeed_source_ranges",
             "Feed ranges that are read now.",
