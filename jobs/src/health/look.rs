@@ -176,7 +176,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_written_stays_counted_when_the_run_ends() {
         let health = Health::new(HttpConfig::default());
-        let written = || health.look().totals.store.objects_written;
+        let report = || Report::of(&health.look(), None);
+        let written = || report().checkpoint.objects_written.expect("counted");
         let store = CheckpointStore::in_memory("job");
         let identity = RunIdentity {
             job: "job".into(),

@@ -686,7 +686,7 @@ async fn traffic_is_what_the_server_holds_and_has_answered() {
         .unwrap();
     let writes = (0..40).map(|n| upsert(&format!("pk{n}"), "1", n)).collect();
     let receipt = writer.submit_last(writes).await.unwrap();
-    let in_flight = || traffic.traffic().values().map(|one| one.in_flight).sum();
+    let in_flight = || -> u64 { traffic.traffic().values().map(|one| one.in_flight).sum() };
     let held = async {
         // Four partitions get a request each at least. What is sent is with the server a little later.
         while emulator.fault_hits()[0] < 4 || emulator.fault_hits() != [in_flight()] {
