@@ -44,8 +44,9 @@ def known():
 
 
 def named(text):
-    """The metrics that are named in an expression or a whole file."""
-    return set(re.findall(r"\b((?:tidefeed|process)_[a-z_]+)\b", text))
+    """The metrics that are named in an expression or a whole file; of a histogram, its own name."""
+    found = re.findall(r"\b((?:tidefeed|process)_[a-z_]+)\b", text)
+    return {re.sub(r"_seconds_(bucket|sum|count)$", "_seconds", name) for name in found}
 
 
 def check_names(what, names):

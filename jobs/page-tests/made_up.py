@@ -155,6 +155,7 @@ def source(name, kind, ranges):
         "ru": total("ru"),
         "ru_per_s": total("ru_per_s"),
         "decode_errors": 0,
+        "dead_letters": 0,
         "watermark_at_ms": None,
         "ranges": ranges,
     }
@@ -320,6 +321,9 @@ def stalled(tick):
         "reader", "feed range 30-40 of flights is not answered: connection refused", name="flights", range="30-40", worker=3, process=1
     )
     report["holds"] = holds("feed range 30-40 of source flights fails on process 1: connection refused (for 12.4 s)", found=found)
+    report["sources"][0] |= {"decode_errors": 2, "dead_letters": 2}
+    # Of a target that does not count its requests.
+    report["sinks"][1] |= {"in_flight": None, "partitions": []}
     report["sources"][0]["ranges"][3] |= {
         "state": "failing",
         "trouble": "503, then: connection refused (7 times)",

@@ -235,6 +235,12 @@ def test_stalled(test):
     test.so("its trouble", "connection refused" in test.column("Feed ranges of flights", "Trouble")[0])
     test.same("it has not caught up", test.column("Feed ranges of flights", "Behind")[0], "–")
     test.so("catching up", "catching up" in test.figure("Behind the sources") and "812k changes left" in test.figure("Behind the sources"))
+    test.says("#source-list", "2 decode errors · 2 dead letters")
+    test.so("dead letters of sources count", "\n2" in test.figure("Dead letters"))
+    test.says("#sink-list article:first-child", "6 requests")
+    routes = "[...document.querySelectorAll('#sink-list article:last-child dl div')].find((one) => one.firstChild.textContent === 'In flight')"
+    test.same("requests that nobody counts", test.page.evaluate(f"{routes}.lastChild.textContent"), "–")
+    test.so("and why", "does not count" in test.page.evaluate(f"{routes}.lastChild.title"))
     test.page.evaluate("document.querySelector('#source-list thead th:nth-child(4) button').click()")
     rates = test.column("Feed ranges of flights", "Records")
     test.same("sorted by records", rates[-1], "0/s")

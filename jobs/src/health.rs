@@ -4,28 +4,28 @@
 //! while the job ends. The job's start notes in it how far it has come; everything else is looked at when somebody asks, through what
 //! counters and ledger have anyway.
 
+mod look;
+mod probes;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use serde::Serialize;
-use tidefeed_operators::reader::{RangeStatus, SourceCounters};
-use tidefeed_operators::sink::SinkCounters;
 use tidefeed_operators::target::Target;
 use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::CheckpointStore;
 use tidefeed_runtime::cluster::{Awaited, Told};
-use tidefeed_runtime::stall::{
-    Culprit, Explanation, Facts, Kind, Phase, RangeFact, RunState, SinkFact, explain,
-};
-use tidefeed_runtime::{FeedRangeId, Generation, Result};
+use tidefeed_runtime::stall::{Culprit, Explanation, Kind, Phase, explain};
+use tidefeed_runtime::{Generation, Result};
 
 use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
 use crate::running::Shared;
-use crate::status::{EpochLook, JobFacts, LetterCounts, Look, ProcessFigures, Totals};
+use crate::status::{JobFacts, LetterCounts, Totals};
+
+pub(crate) use probes::Answer;
 
 /// How often a member looks for what holds it, to tell process 0: less than the time after which a word is due by default.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -60,52 +60,6 @@ struct State {
     past: Totals,
 }
 
-/// What a probe is told.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Answer<T> {
-    /// Whether it is as the probe wants it.
-    #[serde(skip)]
-    pub(crate) well: bool,
-    /// The same in a word.
-    pub(crate) status: &'static str,
-    pub(crate) state: RunState,
-    /// For how long the state has been what it is.
-    pub(crate) since_ms: u64,
-    /// Why it is not well, in one sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
-    #[serde(flatten)]
-    pub(crate) rest: T,
-}
-
-/// What `/healthz` says beside: `ok` or `stuck`.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Liveness {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) culprit: Option<Culprit>,
-}
-
-/// What `/readyz` says beside: `ready` or `not-ready`.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Readiness {
-    /// The processes that have not come.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) waiting_for: Vec<WaitingFor>,
-    /// How far it is behind, milliseconds, if that was asked for and is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) lag_ms: Option<u64>,
-}
-
-/// A process that has not come.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct WaitingFor {
-    pub(crate) process: u32,
-    pub(crate) name: String,
-    pub(crate) since_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) why: Option<String>,
-}
-
 impl Health {
     /// Of a job that has not begun to start.
     pub(crate) fn new(limits: HttpConfig) -> Self {
@@ -126,7 +80,7 @@ impl Health {
     /// Processes of a cluster say something at least every `word_due`.
     pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
         let mut state = self.state.lock();
-        let past = state.totals().ended();
+        let past = state.totals(state.figures().as_ref()).ended();
         *state = State {
             word_due,
             job,
@@ -148,7 +102,7 @@ impl Health {
         *state = State {
             phase: Phase::Ended,
             failure,
-            past: state.totals().ended(),
+            past: state.totals(state.figures().as_ref()).ended(),
             job: std::mem::take(&mut state.job),
             generation: state.generation,
             ..State::new(state.position)
@@ -212,149 +166,9 @@ impl Health {
             }
         });
     }
-
-    /// Whether the process makes progress, or is right to wait.
-    pub(crate) fn liveness(&self) -> Answer<Liveness> {
-        let facts = self.facts();
-        let found = explain(&facts);
-        let stuck = found.stuck(self.limits.stuck_after_ms);
-        Answer {
-            well: stuck.is_none(),
-            status: if stuck.is_some() { "stuck" } else { "ok" },
-            state: found.state,
-            since_ms: millis(facts.phase.1),
-            reason: stuck.map(ToString::to_string),
-            rest: Liveness {
-                culprit: stuck.cloned(),
-            },
-        }
-    }
-
-    /// Whether the process is part of a run that does its work.
-    pub(crate) fn readiness(&self) -> Answer<Readiness> {
-        let facts = self.facts();
-        let found = explain(&facts);
-        let runs = matches!(found.state, RunState::Running | RunState::Idle);
-        let failed = facts
-            .ledger
-            .as_ref()
-            .and_then(|known| known.failure.clone());
-        let lag = self
-            .limits
-            .ready_lag_ms
-            .map(|most| (most, self.lag(&facts)));
-        let behind = lag.filter(|(most, lag)| lag.is_none_or(|lag| millis(lag) > *most));
-        let ready = runs && failed.is_none() && behind.is_none();
-        let reason = match behind {
-            Some((most, lag)) if runs && failed.is_none() => {
-                let by = lag.map_or("an unknown time".to_owned(), |lag| {
-                    format!("{} ms", millis(lag))
-                });
-                format!("it is behind by {by}, and may be by {most} ms")
-            }
-            _ => failed.unwrap_or_else(|| found.sentence.clone()),
-        };
-        let waiting_for = facts.awaited.iter().map(|awaited| WaitingFor {
-            process: awaited.process,
-            name: awaited.name.clone(),
-            since_ms: millis(awaited.since),
-            why: awaited.why.clone(),
-        });
-        Answer {
-            well: ready,
-            status: if ready { "ready" } else { "not-ready" },
-            state: found.state,
-            since_ms: millis(facts.phase.1),
-            reason: (!ready).then_some(reason),
-            rest: Readiness {
-                waiting_for: waiting_for.collect(),
-                lag_ms: lag.and_then(|(_, lag)| lag).map(millis),
-            },
-        }
-    }
-
-    /// How far the process is behind; `None` while a feed range has not caught up.
-    fn lag(&self, facts: &Facts) -> Option<Duration> {
-        let shared = self.state.lock().shared.clone()?;
-        let oldest = facts.ledger.as_ref().and_then(|known| known.oldest);
-        let mut lag = oldest.map_or(Duration::ZERO, |(_, age)| age);
-        for counters in shared.sources.values() {
-            for status in counters.ranges().into_values() {
-                lag = lag.max(status.behind?);
-            }
-        }
-        Some(lag)
-    }
-
-    /// Everything that there is to know now.
-    pub(crate) fn look(&self) -> Look {
-        let facts = self.facts();
-        let holds = explain(&facts);
-        let state = self.state.lock();
-        Look {
-            at: SystemTime::now(),
-            job: state.job.clone(),
-            position: state.position,
-            generation: state.generation.map(|generation| generation.0),
-            started_at: self.started_at,
-            state_for: facts.phase.1,
-            holds,
-            epochs: state.shared.as_ref().map(|shared| EpochLook {
-                sealed: shared.ledger.sealed_through(),
-                committed: shared.ledger.committed_through(),
-                figures: shared.ledger.figures(),
-                stages: shared.ledger.stages(),
-            }),
-            totals: state.totals(),
-            workers: state.shared.as_ref().map_or_else(Vec::new, |shared| {
-                shared.ledger.operator_figures().snapshot()
-            }),
-            process: ProcessFigures::now(),
-            tokio_tasks: state
-                .tasks
-                .as_ref()
-                .map_or(0, |handle| handle.metrics().num_alive_tasks() as u64),
-            facts: facts.ledger,
-        }
-    }
-
-    fn facts(&self) -> Facts {
-        let state = self.state.lock();
-        let mut facts = Facts {
-            process: state.position.process,
-            notice: self.limits.notice(),
-            word_due: state.word_due,
-            phase: (state.phase, state.since.elapsed()),
-            awaited: state.awaited.facts(),
-            lease: state
-                .store
-                .as_ref()
-                .and_then(CheckpointStore::lease_waited_out),
-            follows: !state.position.leads(),
-            code: state.code.clone(),
-            ..Facts::default()
-        };
-        if let Some(shared) = &state.shared {
-            facts.ledger = Some(shared.ledger.stall_facts());
-            facts.ranges = ranges(shared);
-            facts.sinks = sinks(shared, &state.targets);
-        } else if let Some(failure) = &state.failure {
-            facts.ledger.get_or_insert_default().failure = Some(failure.clone());
-        }
-        facts
-    }
 }
 
 impl State {
-    /// What was counted since the process began.
-    fn totals(&self) -> Totals {
-        let run = self.shared.as_ref();
-        run.map_or_else(
-            || self.past.clone(),
-            |run| self.past.with(run, &self.job, &self.letters),
-        )
-    }
-
     fn new(position: Position) -> Self {
         State {
             phase: Phase::Starting,
@@ -382,45 +196,13 @@ fn to_tell(found: Explanation) -> Option<Culprit> {
     all.find(|one| one.kind != Kind::Verifying)
 }
 
-fn ranges(shared: &Shared) -> Vec<RangeFact> {
-    let of_source = |(source, counters): (&String, &Arc<SourceCounters>)| {
-        let mut troubles = counters.troubles();
-        let fact = |(range, status): (FeedRangeId, RangeStatus)| RangeFact {
-            source: source.clone(),
-            worker: status.worker,
-            // Whoever waits for room has nothing under way.
-            asked: status.asked.filter(|_| status.waits_for_room.is_none()),
-            answered: status.answered,
-            trouble: troubles.remove(&range),
-            waits_for_room: status.waits_for_room,
-            range,
-        };
-        let ranges = counters.ranges().into_iter();
-        ranges.map(fact).collect::<Vec<_>>()
-    };
-    shared.sources.iter().flat_map(of_source).collect()
-}
-
-fn sinks(shared: &Shared, targets: &BTreeMap<String, Weak<dyn Target>>) -> Vec<SinkFact> {
-    let fact = |(name, counters): (&String, &Arc<SinkCounters>)| {
-        let target = targets.get(name).and_then(Weak::upgrade);
-        SinkFact {
-            name: name.clone(),
-            writing: counters.writing(),
-            scanning: counters.scanning(),
-            target: target.and_then(|target| target.waits()),
-        }
-    };
-    shared.sinks.iter().map(fact).collect()
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use tidefeed_runtime::stall::LedgerFacts;
+    use tidefeed_runtime::stall::{Facts, LedgerFacts, RunState};
     use tidefeed_runtime::{Error, ErrorKind};
 
     use super::*;

@@ -385,7 +385,7 @@ impl Job {
 
     pub(crate) fn open_store(&self) -> Result<CheckpointStore> {
         match &self.store {
-            Some(store) => Ok(store.clone()),
+            Some(store) => Ok(store.clone().counted_anew()),
             None => self.config.checkpoint.open(&self.name),
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidefeed_operators::reader::{RangeStatus, SourceCounters};
 use tidefeed_operators::sink::SinkCounters;
 use tidefeed_operators::time::watermark::WatermarkParts;
+use tidefeed_operators::traffic::TrafficCounters;
 use tidefeed_runtime::checkpoint::request::Shape;
 use tidefeed_runtime::dataflow::Resumed;
 use tidefeed_runtime::{EpochFigures, Error, FeedRangeId, Ledger, Result};
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) sources: BTreeMap<String, Arc<SourceCounters>>,
     pub(crate) sinks: BTreeMap<String, Arc<SinkCounters>>,
+    /// Of the sinks whose targets count their requests.
+    pub(crate) traffic: BTreeMap<String, Arc<dyn TrafficCounters>>,
     pub(crate) resumed: Resumed,
     /// In which other shape the job is to go on after this run.
     pub(crate) asked: Arc<OnceLock<Shape>>,
@@ -78,6 +81,31 @@ pub struct SinkStatus {
     pub charge_ru: f64,
 }
 
+impl SinkStatus {
+    pub(crate) fn of(counters: &SinkCounters) -> Self {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SinkStatus {
+            upserts: read(&counters.upserts),
+            deletes: read(&counters.deletes),
+            ignored: read(&counters.ignored),
+            requests: read(&counters.requests),
+            throttled: read(&counters.throttled),
+            charge_ru: read(&counters.charge_milli_ru) as f64 / 1000.0,
+        }
+    }
+}
+
+impl std::ops::AddAssign for SinkStatus {
+    fn add_assign(&mut self, other: Self) {
+        self.upserts += other.upserts;
+        self.deletes += other.deletes;
+        self.ignored += other.ignored;
+        self.requests += other.requests;
+        self.throttled += other.throttled;
+        self.charge_ru += other.charge_ru;
+    }
+}
+
 impl Shared {
     /// What the watermark of a source is made from, on one worker.
     pub(crate) fn watermark(&self, source: &str) -> WatermarkParts {
@@ -87,6 +115,24 @@ impl Shared {
             resumed: self.ledger.committed_through(),
             history: history.unwrap_or_default(),
             counters: Arc::clone(&self.sources[source]),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// A run of a source `orders` and a sink `view` that have counted so much.
+    pub(crate) fn counted(records: u64, upserts: u64) -> Shared {
+        let (source, sink) = (SourceCounters::default(), SinkCounters::default());
+        source.changes.store(records, Ordering::Relaxed);
+        sink.upserts.store(upserts, Ordering::Relaxed);
+        Shared {
+            ledger: Ledger::new(tidefeed_runtime::Epoch(0), tidefeed_runtime::Epoch(0)),
+            sources: [("orders".to_owned(), Arc::new(source))].into(),
+            sinks: [("view".to_owned(), Arc::new(sink))].into(),
+            traffic: BTreeMap::new(),
+            resumed: Resumed::default(),
+            asked: Arc::default(),
         }
     }
 }
@@ -159,14 +205,6 @@ impl RunningJob {
                 .map(|counters| read(of(counters)))
                 .sum()
         };
-        let sink = |counters: &SinkCounters| SinkStatus {
-            upserts: read(&counters.upserts),
-            deletes: read(&counters.deletes),
-            ignored: read(&counters.ignored),
-            requests: read(&counters.requests),
-            throttled: read(&counters.throttled),
-            charge_ru: read(&counters.charge_milli_ru) as f64 / 1000.0,
-        };
         JobStatus {
             changes_read: sum(|counters| &counters.changes),
             bytes_read: sum(|counters| &counters.bytes),
@@ -183,7 +221,7 @@ impl RunningJob {
                 .status
                 .sinks
                 .iter()
-                .map(|(name, counters)| (name.clone(), sink(counters)))
+                .map(|(name, counters)| (name.clone(), SinkStatus::of(counters)))
                 .collect(),
             epochs: self.status.ledger.figures(),
         }

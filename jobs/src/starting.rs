@@ -110,6 +110,10 @@ impl Job {
                 .keys()
                 .map(|name| (name.clone(), Arc::default()))
                 .collect(),
+            traffic: targets
+                .iter()
+                .filter_map(|(name, target)| Some((name.clone(), target.traffic()?)))
+                .collect(),
             resumed,
             asked: Arc::default(),
         };

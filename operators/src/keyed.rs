@@ -69,6 +69,8 @@ pub struct KeyedState<K, S, O, F> {
     name: String,
     step: F,
     keys: HashMap<KeyBytes, Slot<K, S, O>>,
+    /// Of all keys and their bodies.
+    bytes: usize,
     /// Keys that are to be woken up, by when.
     wakes: BTreeSet<(u64, KeyBytes)>,
     /// Keys that the checkpoint holds of an earlier life of this name, which ended.
@@ -82,6 +84,8 @@ struct Slot<K, S, O> {
     wake_ms: Option<u64>,
     /// Hash of the body that is durable or on its way; `None` before there is one.
     saved: Option<u128>,
+    /// Of that body.
+    bytes: usize,
 }
 
 /// The body of a record. `Some` of something that is `null` in JSON, such as `()`, must come back as that.
@@ -122,6 +126,7 @@ where
             name: name.to_owned(),
             step,
             keys: HashMap::new(),
+            bytes: 0,
             wakes: BTreeSet::new(),
             stale: Vec::new(),
         }
@@ -147,13 +152,36 @@ where
                 output,
                 wake_ms,
                 saved: Some(xxh3_128(&body)),
+                bytes: body.len(),
             };
             rows.extend(slot.output.clone().map(|output| (key, output)));
             let key: KeyBytes = record.key.as_ref().into();
             self.wakes.extend(wake_ms.map(|at| (at, key.clone())));
-            self.keys.insert(key, slot);
+            self.take(&key);
+            self.keep(key, slot);
         }
         Ok(rows)
+    }
+
+    /// How many keys have a state, an output or a time to wake up.
+    pub fn rows(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Those keys and what they have, as JSON, as the checkpoint keeps it. In memory it is more or less, as the types are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn keep(&mut self, key: KeyBytes, slot: Slot<K, S, O>) {
+        self.bytes += key.len() + slot.bytes;
+        self.keys.insert(key, slot);
+    }
+
+    fn take(&mut self, key: &KeyBytes) -> Option<Slot<K, S, O>> {
+        let slot = self.keys.remove(key)?;
+        self.bytes -= key.len() + slot.bytes;
+        Some(slot)
     }
 
     /// Takes note of what a checkpoint holds under this name from an earlier life: the next epoch removes it.
@@ -253,7 +281,7 @@ where
     where
         F: Fn(&K, &mut Option<S>, Option<&O>, Vec<(V, isize)>, Moment) -> Stepped<O>,
     {
-        let mut slot = match self.keys.remove(&key) {
+        let mut slot = match self.take(&key) {
             Some(slot) => slot,
             None => Slot {
                 key: self.decode("key", &key, &key)?,
@@ -261,6 +289,7 @@ where
                 output: None,
                 wake_ms: None,
                 saved: None,
+                bytes: 0,
             },
         };
         let Stepped { output, wake_ms } = (self.step)(
@@ -291,6 +320,7 @@ where
             false => None,
         };
         let saved = body.as_deref().map(xxh3_128);
+        slot.bytes = body.as_ref().map_or(0, Vec::len);
         if saved != slot.saved {
             let record = Record {
                 key: Bytes::copy_from_slice(&key),
@@ -300,7 +330,7 @@ where
         }
         if saved.is_some() {
             slot.saved = saved;
-            self.keys.insert(key, slot);
+            self.keep(key, slot);
         }
         Ok(())
     }

@@ -58,5 +58,6 @@ pub mod target;
 mod test_support;
 pub mod time;
 pub mod top_k;
+pub mod traffic;
 pub mod unique;
 pub mod upsert;

@@ -13,10 +13,21 @@ use crate::scan::{Name, Scanned};
 pub(crate) struct Projection(Option<Vec<Name>>);
 
 impl Projection {
-    /// Keeps these, or with `None` everything.
-    pub(crate) fn new(fields: Option<&[String]>) -> Self {
+    /// Keeps these, or with `None` everything. `what` is what they are called where they are wrong.
+    ///
+    /// # Errors
+    /// `Config` when there are some and none is named: then nothing of any document would be kept.
+    pub(crate) fn new(what: &str, fields: Option<&[String]>) -> Result<Self> {
+        if fields.is_some_and(<[String]>::is_empty) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{what} is empty: name the properties to keep, or leave it out to keep all"
+                ),
+            ));
+        }
         let names = |fields: &[String]| fields.iter().map(|field| Name::new(field)).collect();
-        Projection(fields.map(names))
+        Ok(Projection(fields.map(names)))
     }
 
     /// Whether a property is kept.
@@ -105,7 +116,17 @@ mod tests {
 
     fn projection(fields: &[&str]) -> Projection {
         let fields: Vec<_> = fields.iter().map(|field| (*field).to_owned()).collect();
-        Projection::new(Some(&fields))
+        Projection::new("fields", Some(&fields)).expect("some are named")
+    }
+
+    #[test]
+    fn keeping_nothing_is_refused() {
+        let error = Projection::new("source.orders.fields", Some(&[])).expect_err("none");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let text = error.to_string();
+        assert!(text.starts_with("source.orders.fields is empty"), "{text}");
+        let all = Projection::new("source.orders.fields", None).expect("all");
+        assert!(all.keeps("anything"));
     }
 
     fn scanned(projection: &Projection, document: &[u8]) -> Option<Vec<u8>> {

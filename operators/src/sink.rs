@@ -138,6 +138,10 @@ impl<'scope> UpsertDocuments<'scope> for StreamVec<'scope, u64, ViewUpdate> {
                 let bound = frontier.frontier().as_option().copied();
                 gauge.frontier(bound);
                 sink.report(bound, |cap, report| output.session(cap).give(report));
+                if matches!(sink.parts.rule.rows, RowKind::Collection) {
+                    gauge.rows(sink.live.rows() as u64);
+                    gauge.bytes(sink.live.bytes() as u64);
+                }
                 sink.hold(bound);
                 sink.start_batch(bound);
             }

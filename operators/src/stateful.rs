@@ -162,6 +162,7 @@ where
     parts.load.attach(wakes());
     let operator = format!("Stateful: {}", parts.name);
     let mark = parts.ledger.operator(scope.index(), &operator);
+    let gauge = parts.ledger.operator_gauge(scope.index(), info.global_id);
     builder.build(move |caps| {
         let mut state = KeyedState::new(&parts.name, step);
         let mut driver = Driver::new(parts, caps);
@@ -245,8 +246,11 @@ where
                     driver.write(waiting.reports_cap, outcome.records);
                 }
             }
-            // 5. Tell the writer how far this is.
+            // 5. Tell the writer how far this is, and whoever looks what it keeps.
             driver.passed(bound);
+            gauge.frontier(bound);
+            gauge.rows(state.rows() as u64);
+            gauge.bytes(state.bytes() as u64);
         }
     });
     (rows.as_collection(), reports)

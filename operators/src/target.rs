@@ -19,6 +19,7 @@ use tidefeed_runtime::{Error, ErrorKind, Fence, Result};
 use crate::dead_letter::DeadLetters;
 use crate::reconcile::StoredDocument;
 use crate::strategy::PatchWrite;
+use crate::traffic::TrafficCounters;
 
 /// Properties that a service adds to the documents it keeps. They are no part of what a job wrote.
 pub const SERVICE_PROPERTIES: [&str; 6] = ["_rid", "_self", "_etag", "_attachments", "_ts", "_lsn"];
@@ -190,6 +191,13 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// The default says nothing, for targets that cannot tell.
     fn waits(&self) -> Option<TargetWait> {
+        None
+    }
+
+    /// Where it counts its requests, for whoever watches the job; asked when a run begins.
+    ///
+    /// The default says nothing, for targets that do not count them.
+    fn traffic(&self) -> Option<Arc<dyn TrafficCounters>> {
         None
     }
 

@@ -23,6 +23,16 @@ pub struct LiveRows {
 }
 
 impl LiveRows {
+    /// How many keys have a live row.
+    pub fn rows(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// What they take in memory, about: a hash, a count and a byte of the table's own for each that there is room for.
+    pub fn bytes(&self) -> usize {
+        self.counts.capacity() * (size_of::<(u128, isize)>() + 1)
+    }
+
     /// Takes in all updates of one epoch.
     ///
     /// # Errors
@@ -144,7 +154,8 @@ mod tests {
             .expect("one row each");
         rows.apply(&[row("a", "2", 1), row("a", "1", -1), row("b", "1", -1)])
             .expect("replaced");
-        assert_eq!(rows.counts.len(), 1, "a document that is gone is forgotten");
+        assert_eq!(rows.rows(), 1, "a document that is gone is forgotten");
+        assert!(rows.bytes() >= 24, "{}", rows.bytes());
     }
 
     #[test]

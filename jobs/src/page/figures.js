@@ -79,8 +79,8 @@ function throttled({ sinks }) {
   return { value, text: share(value), unit: "", level, note: "of the requests to sinks" };
 }
 
-function dead({ sinks }) {
-  const value = sum(sinks, (sink) => sink.dead_letters);
+function dead({ sinks, sources }) {
+  const value = sum([...sinks, ...sources], (one) => one.dead_letters);
   return { value, text: count(value), unit: "", level: value > 0 ? "bad" : null, note: "since the process began" };
 }
 
@@ -106,7 +106,7 @@ const FIGURES = [
   ["Read", ruRead, "no source is known"],
   ["Written", ruWritten, "no sink is known"],
   ["Throttled", throttled, "no sink is known"],
-  ["Dead letters", dead, "no sink is known"],
+  ["Dead letters", dead, "no sink or source is known"],
 ];
 
 class Figure {

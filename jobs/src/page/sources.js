@@ -108,6 +108,7 @@ class SourcePart {
       `${ru(source.ru_per_s)}`,
       `${count(source.records)} records in all`,
       source.decode_errors > 0 && plural(source.decode_errors, "decode error"),
+      source.dead_letters > 0 && plural(source.dead_letters, "dead letter"),
       source.watermark_at_ms && `watermark ${moment(source.watermark_at_ms)}`,
     ];
     put(this.facts, facts.filter(Boolean).join(" · "));

@@ -1,17 +1,16 @@
 //! One look at a job's counters, and the report that two of them make.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidefeed_operators::sink::SinkCounters;
 use tidefeed_runtime::observe::WorkerFigures;
 use tidefeed_runtime::stall::{Explanation, LedgerFacts, RunState};
 use tidefeed_runtime::{Epoch, EpochFigures, EpochStages};
 
 use super::graph::Snapshots;
 use super::process::ProcessFigures;
-use super::report::{Checkpoint, Epochs, FORM, Job, Process, Report, Sink};
+use super::report::{Checkpoint, Epochs, FORM, Job, Process, Report};
+use super::sinks::SinkLook;
 use super::sources::{self, SourceLook};
 use super::totals::Totals;
 use crate::cluster::Position;
@@ -58,19 +57,6 @@ pub(crate) struct EpochLook {
     pub(crate) stages: Vec<EpochStages>,
 }
 
-/// What a sink has counted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SinkLook {
-    pub(super) upserts: u64,
-    pub(super) deletes: u64,
-    pub(super) ignored: u64,
-    pub(super) requests: u64,
-    pub(super) throttled: u64,
-    pub(super) ru: f64,
-    pub(super) dead_letters: u64,
-    pub(super) writing: Option<Duration>,
-}
-
 impl Look {
     /// What the process is doing, in a word.
     pub(super) fn state(&self) -> String {
@@ -83,68 +69,6 @@ pub(super) fn word(state: RunState) -> String {
     let text = serde_json::to_value(state).ok();
     let text = text.as_ref().and_then(serde_json::Value::as_str);
     text.unwrap_or_default().to_owned()
-}
-
-impl SinkLook {
-    pub(super) fn of(counters: &SinkCounters, dead_letters: u64) -> Self {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SinkLook {
-            upserts: read(&counters.upserts),
-            deletes: read(&counters.deletes),
-            ignored: read(&counters.ignored),
-            requests: read(&counters.requests),
-            throttled: read(&counters.throttled),
-            ru: read(&counters.charge_milli_ru) as f64 / 1000.0,
-            dead_letters,
-            writing: counters.writing().map(|(_, since)| since),
-        }
-    }
-
-    /// With what it counted in earlier runs of this process, so that nothing goes back.
-    pub(super) fn after(mut self, past: Option<&SinkLook>) -> Self {
-        let Some(past) = past else { return self };
-        self.upserts += past.upserts;
-        self.deletes += past.deletes;
-        self.ignored += past.ignored;
-        self.requests += past.requests;
-        self.throttled += past.throttled;
-        self.ru += past.ru;
-        self.dead_letters += past.dead_letters;
-        self
-    }
-
-    fn report(
-        &self,
-        name: &str,
-        budget: Option<f64>,
-        before: Option<&SinkLook>,
-        rate: Rate,
-    ) -> Sink {
-        let was = |of: fn(&SinkLook) -> u64| before.map(of);
-        let since = |of: fn(&SinkLook) -> u64| of(self).saturating_sub(was(of).unwrap_or(of(self)));
-        let requests = since(|sink| sink.requests);
-        let throttled = since(|sink| sink.throttled);
-        let documents = |sink: &SinkLook| sink.upserts + sink.deletes;
-        Sink {
-            name: name.to_owned(),
-            kind: "cosmos".to_owned(),
-            upserts: self.upserts,
-            deletes: self.deletes,
-            documents_per_s: rate.of(documents(self), was(documents)),
-            ignored: self.ignored,
-            ru: self.ru,
-            ru_per_s: rate.of_f64(self.ru, before.map(|sink| sink.ru)),
-            ru_budget_per_s: budget,
-            requests: self.requests,
-            requests_per_s: rate.of(self.requests, was(|sink| sink.requests)),
-            in_flight: None,
-            throttled: self.throttled,
-            throttled_share: throttled as f64 / requests.max(1) as f64,
-            dead_letters: self.dead_letters,
-            writing_ms: self.writing.map(millis),
-            partitions: Vec::new(),
-        }
-    }
 }
 
 /// Counts of two looks become rates.
@@ -201,7 +125,7 @@ impl Report {
             job: job(look),
             holds: look.holds.clone(),
             epochs: epochs(look),
-            checkpoint: checkpoint(look, at_ms),
+            checkpoint: checkpoint(look, past, rate, at_ms),
             sources: look.totals.sources.iter().map(source).collect(),
             sinks: look.totals.sinks.iter().map(sink).collect(),
             graph: snapshots.graph(&look.totals),
@@ -242,15 +166,30 @@ fn epochs(look: &Look) -> Epochs {
     }
 }
 
-fn checkpoint(look: &Look, at_ms: u64) -> Checkpoint {
+fn checkpoint(look: &Look, past: Option<&Totals>, rate: Rate, at_ms: u64) -> Checkpoint {
+    let store = &look.totals.store;
+    let quantile = |share| {
+        let took = store.writes.quantile(share);
+        took.map(|took| took.as_secs_f64() * 1000.0)
+    };
     let figures = look.epochs.as_ref().map(|epochs| epochs.figures);
     let since_commit = figures.and_then(|figures| figures.since_commit);
     Checkpoint {
         location: look.job.checkpoint.clone(),
         last_commit_at_ms: since_commit.map(|since| at_ms.saturating_sub(millis(since))),
+        last_base_at_ms: store.last_base_at.map(unix_ms),
         commits: look.totals.commits,
+        bases: Some(store.bases),
         seals: look.totals.seals,
-        ..Checkpoint::default()
+        objects_written: Some(store.objects_written),
+        bytes_written: Some(store.bytes_written),
+        bytes_per_s: Some(rate.of(
+            store.bytes_written,
+            past.map(|past| past.store.bytes_written),
+        )),
+        objects_deleted: Some(store.objects_deleted),
+        write_p50_ms: quantile(0.5),
+        write_p99_ms: quantile(0.99),
     }
 }
 
@@ -303,7 +242,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+pub(super) fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
@@ -319,24 +258,5 @@ mod tests {
         assert_eq!(rate.of(5, Some(10)), 0.0, "it began anew");
         assert_eq!(Rate::between(Some(3_000), 1_000).of(50, Some(10)), 0.0);
         assert_eq!(Rate::between(None, 1_000).of(50, Some(10)), 0.0);
-    }
-
-    #[test]
-    fn a_throttled_share_is_of_the_requests_since_the_last_look() {
-        let look = |requests, throttled| SinkLook {
-            requests,
-            throttled,
-            ..SinkLook::default()
-        };
-        let rate = Rate::between(Some(0), 1_000);
-        let first = look(100, 90).report("v", Some(400.0), None, rate);
-        assert_eq!(
-            (first.throttled_share, first.ru_budget_per_s),
-            (0.0, Some(400.0))
-        );
-        let then = look(200, 115).report("v", None, Some(&look(100, 90)), rate);
-        assert_eq!((then.throttled_share, then.requests_per_s), (0.25, 100.0));
-        let anew = look(0, 0).report("v", None, Some(&look(200, 115)), rate);
-        assert_eq!((anew.throttled_share, anew.requests_per_s), (0.0, 0.0));
     }
 }

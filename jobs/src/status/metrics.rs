@@ -1,24 +1,29 @@
 //! What a look comes to as metrics: a table, and Prometheus's text of it.
 //!
 //! Names and units follow Prometheus: base units, `_total` at the end of what only grows. Labels are names from the configuration,
-//! feed ranges and processes, so there are so many series as the job has parts; of a source [`MAX_RANGES`] feed ranges at most have series
-//! of their own. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
+//! feed ranges, physical partitions, operators and processes, so there are so many series as the job has parts; of a source
+//! [`MAX_RANGES`] feed ranges at most have series of their own, of a sink [`MAX_PARTITIONS`] partitions, and [`MAX_OPERATORS`] operators. Counters begin at 0 with the process. The table for people is docs/metrics.md, which a test holds to this one.
 
+mod job;
+mod sinks;
+mod sources;
 mod text;
+mod workers;
 
-use std::collections::BTreeMap;
+use tidefeed_runtime::{Durations, Result};
 
-use tidefeed_runtime::observe::WorkerFigures;
-use tidefeed_runtime::stall::Trouble;
-use tidefeed_runtime::{Durations, Result, StageHistograms};
-
-use super::look::{Look, SinkLook};
-use super::sources::SourceLook;
+use super::look::Look;
 pub(crate) use text::CONTENT_TYPE;
 use text::text_of;
 
 /// Feed ranges of a source with series of their own.
-pub(crate) const MAX_RANGES: usize = 512;
+const MAX_RANGES: usize = 512;
+
+/// Physical partitions of a sink with series of their own.
+const MAX_PARTITIONS: usize = 512;
+
+/// Operators with series of their own, those with the lowest numbers.
+const MAX_OPERATORS: usize = 200;
 
 /// A metric with its series.
 #[derive(Debug)]
@@ -96,332 +101,17 @@ fn some(value: Option<f64>) -> Vec<Series> {
 }
 
 fn table(look: &Look) -> Vec<Metric> {
-    let mut all = of_job(look);
-    all.extend(of_epochs(look));
-    all.extend(of_sources(&look.totals.sources));
-    all.extend(of_ranges(&look.totals.sources));
-    all.extend(of_sinks(look));
-    all.extend(of_workers(&look.workers));
-    all.extend(of_process(look));
+    let mut all = job::of_job(look);
+    all.extend(job::of_epochs(look));
+    all.extend(job::of_store(look));
+    all.extend(sources::of_sources(&look.totals.sources));
+    all.extend(sources::of_ranges(&look.totals.sources));
+    all.extend(sinks::of_sinks(look));
+    all.extend(sinks::of_partitions(&look.totals.sinks));
+    all.extend(workers::of_workers(&look.workers));
+    all.extend(workers::of_operators(look));
+    all.extend(job::of_process(look));
     all
-}
-
-fn of_job(look: &Look) -> Vec<Metric> {
-    let info = Series {
-        labels: vec![
-            ("job_name", look.job.name.clone()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("process", look.position.process.to_string()),
-        ],
-        value: Value::Number(1.0),
-    };
-    let state = Series {
-        labels: vec![("state", look.state())],
-        value: Value::Number(1.0),
-    };
-    vec![
-        gauge(
-            "tidefeed_info",
-            "Which job and process this is.",
-            vec![info],
-        ),
-        gauge("tidefeed_state", "What the process is doing.", vec![state]),
-        gauge(
-            "tidefeed_stalled",
-            "Whether anything holds the job.",
-            one(f64::from(u8::from(look.holds.stalled))),
-        ),
-        gauge(
-            "tidefeed_generation",
-            "The number of the run that has the checkpoint.",
-            some(look.generation.map(|generation| generation as f64)),
-        ),
-    ]
-}
-
-fn of_epochs(look: &Look) -> Vec<Metric> {
-    let figures = look.epochs.as_ref().map(|epochs| epochs.figures);
-    let oldest = figures.map(|figures| figures.oldest_uncommitted.unwrap_or_default());
-    let since_commit = figures.and_then(|figures| figures.since_commit);
-    vec![
-        counter(
-            "tidefeed_commits",
-            "Commits made durable.",
-            one(look.totals.commits as f64),
-        ),
-        counter(
-            "tidefeed_seals",
-            "Seals made durable by this process.",
-            one(look.totals.seals as f64),
-        ),
-        histogram(
-            "tidefeed_epoch_stage_seconds",
-            "Time from minting an epoch until it came to a stage, of committed ones.",
-            of_stages(&look.totals.stages),
-        ),
-        gauge(
-            "tidefeed_oldest_uncommitted_epoch_age_seconds",
-            "Age of the oldest epoch that is not committed; 0 when all are.",
-            some(oldest.map(|age| age.as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_since_commit_seconds",
-            "Time since the last commit was durable.",
-            some(since_commit.map(|since| since.as_secs_f64())),
-        ),
-    ]
-}
-
-/// From minted to each stage.
-fn of_stages(stages: &StageHistograms) -> Vec<Series> {
-    let all = [
-        ("sealed", &stages.sealed),
-        ("frontier", &stages.frontier),
-        ("written", &stages.written),
-        ("committed", &stages.committed),
-    ];
-    let series = all.map(|(stage, durations)| Series {
-        labels: vec![("stage", stage.to_owned())],
-        value: Value::Durations(durations.clone()),
-    });
-    series.into()
-}
-
-fn of_workers(workers: &[WorkerFigures]) -> Vec<Metric> {
-    let each = |value: fn(&WorkerFigures) -> f64| -> Vec<Series> {
-        let series = |worker: &WorkerFigures| Series {
-            labels: vec![("worker", worker.worker.to_string())],
-            value: Value::Number(value(worker)),
-        };
-        workers.iter().map(series).collect()
-    };
-    let mut arranged: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-    for operator in workers.iter().flat_map(|worker| &worker.operators) {
-        if let Some(rows) = operator.arranged_rows {
-            *arranged.entry((operator.id, &*operator.name)).or_default() += rows;
-        }
-    }
-    let arranged = arranged.into_iter().map(|((id, name), rows)| Series {
-        labels: vec![("operator", id.to_string()), ("name", name.to_owned())],
-        value: Value::Number(rows as f64),
-    });
-    vec![
-        gauge(
-            "tidefeed_worker_busy_seconds",
-            "Time in operators since the run began.",
-            each(|worker| worker.busy.as_secs_f64()),
-        ),
-        gauge(
-            "tidefeed_worker_parked_seconds",
-            "Time without work since the run began.",
-            each(|worker| worker.parked.as_secs_f64()),
-        ),
-        gauge(
-            "tidefeed_worker_queued_records",
-            "Records that wait for operators of the worker.",
-            each(|worker| {
-                let queued = worker.operators.iter().map(|one| one.queued);
-                queued.sum::<u64>() as f64
-            }),
-        ),
-        gauge(
-            "tidefeed_arrangement_rows",
-            "Rows that an operator keeps arranged, on all workers of the process.",
-            arranged.collect(),
-        ),
-    ]
-}
-
-fn of_sources(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
-    let each = |value: fn(&SourceLook) -> Option<f64>| -> Vec<Series> {
-        let series = |source: &SourceLook| {
-            Some(Series {
-                labels: vec![("source", source.name.clone())],
-                value: Value::Number(value(source)?),
-            })
-        };
-        sources.values().filter_map(series).collect()
-    };
-    vec![
-        counter(
-            "tidefeed_source_records",
-            "Changes read.",
-            each(|source| Some(source.records as f64)),
-        ),
-        counter(
-            "tidefeed_source_read_bytes",
-            "Bytes of keys and documents read.",
-            each(|source| Some(source.bytes as f64)),
-        ),
-        counter(
-            "tidefeed_source_request_units",
-            "Request units charged for reading.",
-            each(|source| Some(source.ru)),
-        ),
-        counter(
-            "tidefeed_source_decode_errors",
-            "Documents that did not decode and that the job goes on without.",
-            each(|source| Some(source.decode_errors as f64)),
-        ),
-        gauge(
-            "tidefeed_source_ranges",
-            "Feed ranges that are read now.",
-            each(|source| Some(source.ranges.len() as f64)),
-        ),
-        gauge(
-            "tidefeed_source_watermark_timestamp_seconds",
-            "The watermark in event time.",
-            each(|source| (source.watermark_ms > 0).then(|| source.watermark_ms as f64 / 1e3)),
-        ),
-    ]
-}
-
-fn of_ranges(sources: &BTreeMap<String, SourceLook>) -> Vec<Metric> {
-    type Of = fn(&super::sources::RangeLook) -> Option<f64>;
-    let each = |value: Of| -> Vec<Series> {
-        let of_source = |source: &SourceLook| -> Vec<Series> {
-            let ranges = source.ranges.iter().take(MAX_RANGES);
-            let series = ranges.filter_map(|(range, look)| {
-                Some(Series {
-                    labels: vec![("source", source.name.clone()), ("range", range.0.clone())],
-                    value: Value::Number(value(look)?),
-                })
-            });
-            series.collect()
-        };
-        sources.values().flat_map(of_source).collect()
-    };
-    vec![
-        gauge(
-            "tidefeed_range_behind_seconds",
-            "How far the feed range is behind at most; none while it has not caught up.",
-            each(|(status, _)| Some(status.behind?.as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_range_caught_up",
-            "Whether the feed range has caught up.",
-            each(|(status, _)| Some(f64::from(u8::from(status.behind.is_some())))),
-        ),
-        gauge(
-            "tidefeed_range_remaining_records",
-            "Changes yet to be read, as the service estimates.",
-            each(|(status, _)| Some(status.remaining? as f64)),
-        ),
-        gauge(
-            "tidefeed_range_token_age_seconds",
-            "Time since the continuation token last moved.",
-            each(|(status, _)| Some(status.since_moved.as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_range_waits_for_room_seconds",
-            "How long a page has waited for room: the job is slower than the source. 0 when none does.",
-            each(|(status, _)| Some(status.waits_for_room.unwrap_or_default().as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_range_failing",
-            "Whether the present request of the feed range fails and is repeated.",
-            each(|(_, trouble)| {
-                let failing = matches!(trouble, Some(Trouble::Failing { .. }));
-                Some(f64::from(u8::from(failing)))
-            }),
-        ),
-    ]
-}
-
-fn of_sinks(look: &Look) -> Vec<Metric> {
-    let each = |value: fn(&SinkLook) -> Option<f64>| -> Vec<Series> {
-        let series = |(name, sink): (&String, &SinkLook)| {
-            Some(Series {
-                labels: vec![("sink", name.clone())],
-                value: Value::Number(value(sink)?),
-            })
-        };
-        look.totals.sinks.iter().filter_map(series).collect()
-    };
-    let budgets = look.job.budgets.iter().map(|(name, budget)| Series {
-        labels: vec![("sink", name.clone())],
-        value: Value::Number(*budget),
-    });
-    vec![
-        counter(
-            "tidefeed_sink_upserts",
-            "Documents upserted, created, replaced or patched.",
-            each(|sink| Some(sink.upserts as f64)),
-        ),
-        counter(
-            "tidefeed_sink_deletes",
-            "Documents deleted.",
-            each(|sink| Some(sink.deletes as f64)),
-        ),
-        counter(
-            "tidefeed_sink_ignored",
-            "Writes that their own condition turned away.",
-            each(|sink| Some(sink.ignored as f64)),
-        ),
-        counter(
-            "tidefeed_sink_requests",
-            "Requests sent, retries included.",
-            each(|sink| Some(sink.requests as f64)),
-        ),
-        counter(
-            "tidefeed_sink_throttled_requests",
-            "Requests answered with throttling.",
-            each(|sink| Some(sink.throttled as f64)),
-        ),
-        counter(
-            "tidefeed_sink_request_units",
-            "Request units charged for writing.",
-            each(|sink| Some(sink.ru)),
-        ),
-        counter(
-            "tidefeed_sink_dead_letters",
-            "Documents that went to the dead letters.",
-            each(|sink| Some(sink.dead_letters as f64)),
-        ),
-        gauge(
-            "tidefeed_sink_batch_age_seconds",
-            "How long the oldest batch has been at the target; 0 when none is.",
-            each(|sink| Some(sink.writing.unwrap_or_default().as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_sink_budget_request_units",
-            "Request units a second that the configuration lets the sink use.",
-            budgets.collect(),
-        ),
-    ]
-}
-
-/// The names that every Prometheus client has.
-fn of_process(look: &Look) -> Vec<Metric> {
-    let process = look.process;
-    let started = look.started_at.duration_since(std::time::UNIX_EPOCH);
-    vec![
-        counter(
-            "process_cpu_seconds",
-            "Processor time, of all cores.",
-            one(process.cpu.as_secs_f64()),
-        ),
-        gauge(
-            "process_resident_memory_bytes",
-            "Resident memory.",
-            one(process.memory_bytes as f64),
-        ),
-        gauge(
-            "process_open_fds",
-            "Open files and connections.",
-            one(process.open_files as f64),
-        ),
-        gauge(
-            "process_start_time_seconds",
-            "When the process began, since the UNIX epoch.",
-            some(started.ok().map(|started| started.as_secs_f64())),
-        ),
-        gauge(
-            "tidefeed_tokio_tasks",
-            "Tasks of the I/O runtime.",
-            one(look.tokio_tasks as f64),
-        ),
-    ]
 }
 
 #[cfg(test)]
@@ -429,6 +119,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use tidefeed_operators::traffic::PartitionTraffic;
+
+    use super::super::sinks::SinkLook;
     use super::*;
     use crate::config::HttpConfig;
     use crate::health::Health;
@@ -461,6 +154,51 @@ mod tests {
             text.contains("tidefeed_state{state=\"starting\"} 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_the_store_did_is_counted_and_timed() {
+        let mut look = Health::new(HttpConfig::default()).look();
+        let store = &mut look.totals.store;
+        (store.objects_written, store.bytes_written) = (2, 700);
+        store.writes.add(Duration::from_millis(3));
+        store.writes.add(Duration::from_millis(30));
+        let text = encoded(&look).expect("text");
+        for line in [
+            "tidefeed_checkpoint_written_objects_total 2",
+            "tidefeed_checkpoint_written_bytes_total 700",
+            "tidefeed_checkpoint_write_seconds_bucket{le=\"0.005\"} 1",
+            "tidefeed_checkpoint_write_seconds_count 2",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn partitions_have_series_and_not_too_many() {
+        let mut look = Health::new(HttpConfig::default()).look();
+        let traffic = PartitionTraffic {
+            documents: 7,
+            in_flight: 2,
+            ..PartitionTraffic::default()
+        };
+        let named = |number: usize| (format!("{number:04}"), traffic);
+        let sink = SinkLook {
+            traffic: Some((0..MAX_PARTITIONS + 10).map(named).collect()),
+            ..SinkLook::default()
+        };
+        look.totals.sinks.insert("view".to_owned(), sink);
+        let text = encoded(&look).expect("text");
+        let name = "tidefeed_sink_partition_documents_total{";
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        assert_eq!(lines.count(), MAX_PARTITIONS);
+        let all = 2 * (MAX_PARTITIONS + 10);
+        for line in [
+            format!("{name}sink=\"view\",partition=\"0511\"}} 7"),
+            format!("tidefeed_sink_requests_in_flight{{sink=\"view\"}} {all}"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
     }
 
     #[test]

@@ -87,13 +87,15 @@ pub struct Checkpoint {
     /// The last commit that holds everything, instead of what has changed since another.
     pub last_base_at_ms: Option<u64>,
     pub commits: u64,
+    /// Commits of this process that name a base that the one before does not.
     pub bases: Option<u64>,
     pub seals: u64,
+    /// Of every kind, dead letters that are kept there among them.
     pub objects_written: Option<u64>,
     pub bytes_written: Option<u64>,
     pub bytes_per_s: Option<f64>,
     pub objects_deleted: Option<u64>,
-    /// Of one write, since the process began.
+    /// Of one object until it was durable, since the process began.
     pub write_p50_ms: Option<f64>,
     pub write_p99_ms: Option<f64>,
 }
@@ -111,6 +113,9 @@ pub struct Source {
     pub ru: f64,
     pub ru_per_s: f64,
     pub decode_errors: u64,
+    /// Documents that did not decode, or did not fit, and are kept as dead letters.
+    #[serde(default)]
+    pub dead_letters: u64,
     /// In event time.
     pub watermark_at_ms: Option<u64>,
     /// Of all processes.
@@ -189,10 +194,13 @@ pub struct Sink {
 /// A physical partition that a sink writes to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Partition {
+    /// The service's name of it.
     pub partition: String,
+    /// Writes that the service carried out.
     pub documents_per_s: f64,
     pub ru_per_s: f64,
     pub in_flight: u64,
+    /// Of the requests that ended since the last look.
     pub throttled_share: f64,
 }
 

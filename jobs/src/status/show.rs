@@ -8,6 +8,9 @@ use super::report::{Process, Range, RangeState, Report, Sink, Source};
 /// Feed ranges of a source that are shown; the worst come first.
 const RANGES: usize = 10;
 
+/// Throttled physical partitions of a sink that are shown; the worst come first.
+const PARTITIONS: usize = 10;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let job = &self.job;
@@ -68,7 +71,28 @@ impl Report {
             checkpoint.commits,
             checkpoint.seals,
             checkpoint.location,
-        )
+        )?;
+        self.fmt_store(f)
+    }
+
+    /// The checkpoint store, where its figures are known.
+    fn fmt_store(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = &self.checkpoint;
+        let (Some(objects), Some(bytes)) = (store.objects_written, store.bytes_written) else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "store       {objects} objects written, {} deleted, {:.1} MB, {:.1} kB/s, {} bases",
+            store.objects_deleted.unwrap_or(0),
+            bytes as f64 / 1e6,
+            store.bytes_per_s.unwrap_or(0.0) / 1e3,
+            store.bases.unwrap_or(0),
+        )?;
+        match store.write_p50_ms.zip(store.write_p99_ms) {
+            Some((p50, p99)) => writeln!(f, "; a write p50 {p50:.1} ms, p99 {p99:.1} ms"),
+            None => writeln!(f),
+        }
     }
 }
 
@@ -86,6 +110,9 @@ fn fmt_source(source: &Source, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )?;
     if source.decode_errors > 0 {
         write!(f, ", {} not decoded", source.decode_errors)?;
+    }
+    if source.dead_letters > 0 {
+        write!(f, ", {} dead letters", source.dead_letters)?;
     }
     writeln!(f)?;
     let mut ranges: Vec<&Range> = source.ranges.iter().collect();
@@ -116,19 +143,41 @@ fn fmt_sink(sink: &Sink, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let budget = sink
         .ru_budget_per_s
         .map(|budget| format!(" of {budget:.0}"));
+    let in_flight = sink
+        .in_flight
+        .map(|requests| format!(", {requests} requests in flight"));
     writeln!(
         f,
-        "sink {}  {:.0} documents/s, {:.1}{} RU/s, {:.1} % throttled, {} dead letters, {} upserts, {} deletes, {} ignored",
+        "sink {}  {:.0} documents/s, {:.1}{} RU/s, {:.1} % throttled{}, {} dead letters, {} upserts, {} deletes, {} ignored",
         sink.name,
         sink.documents_per_s,
         sink.ru_per_s,
         budget.unwrap_or_default(),
         sink.throttled_share * 100.0,
+        in_flight.unwrap_or_default(),
         sink.dead_letters,
         sink.upserts,
         sink.deletes,
         sink.ignored,
-    )
+    )?;
+    let mut throttled: Vec<_> = sink.partitions.iter().collect();
+    throttled.retain(|one| one.throttled_share > 0.0);
+    throttled.sort_by(|a, b| b.throttled_share.total_cmp(&a.throttled_share));
+    for one in throttled.iter().take(PARTITIONS) {
+        writeln!(
+            f,
+            "  partition {}  {:.1} % throttled, {:.0} documents/s, {:.1} RU/s, {} requests in flight",
+            one.partition,
+            one.throttled_share * 100.0,
+            one.documents_per_s,
+            one.ru_per_s,
+            one.in_flight,
+        )?;
+    }
+    match throttled.len().saturating_sub(PARTITIONS) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {more} more throttled partitions"),
+    }
 }
 
 fn fmt_process(process: &Process, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,6 +234,7 @@ fn time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::Partition;
     use super::*;
     use crate::config::HttpConfig;
     use crate::health::Health;
@@ -230,5 +280,38 @@ mod tests {
         assert!(lines[source + 2].contains("range 11  caught up"), "{text}");
         assert!(text.contains("and 3 more feed ranges"), "{text}");
         assert!(text.contains("no commit yet"), "{text}");
+    }
+
+    #[test]
+    fn the_most_throttled_partitions_are_shown_and_no_others() {
+        let mut report = Report::of(&Health::new(HttpConfig::default()).look(), None);
+        let partition = |number: u32| Partition {
+            partition: number.to_string(),
+            throttled_share: f64::from(number) / 100.0,
+            ..Partition::default()
+        };
+        report.sinks.push(Sink {
+            name: "view".to_owned(),
+            in_flight: Some(3),
+            partitions: (0..13).map(partition).collect(),
+            ..Sink::default()
+        });
+        let text = report.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        let sink = lines.iter().position(|line| line.starts_with("sink view"));
+        let sink = sink.expect("named");
+        assert!(lines[sink].contains(", 3 requests in flight,"), "{text}");
+        assert!(
+            lines[sink + 1].starts_with("  partition 12  12.0 %"),
+            "{text}"
+        );
+        assert!(lines[sink + 10].starts_with("  partition 3  "), "{text}");
+        assert_eq!(
+            lines[sink + 11],
+            "  and 2 more throttled partitions",
+            "{text}"
+        );
+        let store = "store       0 objects written, 0 deleted, 0.0 MB, 0.0 kB/s, 0 bases";
+        assert!(lines.contains(&store), "{text}");
     }
 }

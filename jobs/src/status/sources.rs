@@ -19,18 +19,32 @@ pub(crate) struct SourceLook {
     pub(super) bytes: u64,
     pub(super) ru: f64,
     pub(super) decode_errors: u64,
+    pub(super) dead_letters: u64,
     pub(super) watermark_ms: u64,
     pub(super) ranges: BTreeMap<FeedRangeId, RangeLook>,
 }
 
 /// A feed range, and what is wrong with its present request.
-pub(super) type RangeLook = (RangeStatus, Option<Trouble>);
+pub(crate) type RangeLook = (RangeStatus, Option<Trouble>);
+
+/// The feed ranges that a source reads now.
+pub(crate) fn ranges(counters: &SourceCounters) -> BTreeMap<FeedRangeId, RangeLook> {
+    let mut troubles = counters.troubles();
+    let looked = |(range, status)| {
+        let trouble = troubles.remove(&range);
+        (range, (status, trouble))
+    };
+    counters.ranges().into_iter().map(looked).collect()
+}
 
 impl SourceLook {
-    pub(crate) fn of(name: &str, kind: &'static str, counters: &SourceCounters) -> Self {
+    pub(crate) fn of(
+        name: &str,
+        kind: &'static str,
+        counters: &SourceCounters,
+        dead_letters: u64,
+    ) -> Self {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut troubles = counters.troubles();
-        let ranges = counters.ranges().into_iter();
         SourceLook {
             name: name.to_owned(),
             kind,
@@ -38,13 +52,9 @@ impl SourceLook {
             bytes: read(&counters.bytes),
             ru: read(&counters.charge_milli_ru) as f64 / 1000.0,
             decode_errors: read(&counters.decode_errors),
+            dead_letters,
             watermark_ms: read(&counters.watermark_ms),
-            ranges: ranges
-                .map(|(range, status)| {
-                    let trouble = troubles.remove(&range);
-                    (range, (status, trouble))
-                })
-                .collect(),
+            ranges: ranges(counters),
         }
     }
 
@@ -55,6 +65,7 @@ impl SourceLook {
         self.bytes += past.bytes;
         self.ru += past.ru;
         self.decode_errors += past.decode_errors;
+        self.dead_letters += past.dead_letters;
         self
     }
 }
@@ -86,6 +97,7 @@ pub(super) fn report(
         ru: look.ru,
         ru_per_s: rate.of_f64(look.ru, before.map(|one| one.ru)),
         decode_errors: look.decode_errors,
+        dead_letters: look.dead_letters,
         watermark_at_ms: (look.watermark_ms > 0).then_some(look.watermark_ms),
         ranges: ranges.collect(),
     }

@@ -29,6 +29,7 @@ use crate::feed::ChangeFeed;
 use crate::reconcile::StoredDocument;
 use crate::strategy::{PatchOperation, PatchWrite};
 use crate::target::{Applied, DocumentAction, DocumentWrite, EPOCH_PROPERTY, Target};
+use crate::traffic::TrafficCounters;
 
 /// Writes of a batch that are handed over at once: enough that requests are full whatever the number of partitions, and
 /// little beside what the writer may hold.
@@ -224,6 +225,10 @@ impl Target for CosmosTarget {
 
     fn waits(&self) -> Option<TargetWait> {
         self.writer.waits()
+    }
+
+    fn traffic(&self) -> Option<Arc<dyn TrafficCounters>> {
+        Some(self.writer.traffic())
     }
 
     fn guard(&self, fence: &Fence) {

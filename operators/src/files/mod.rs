@@ -90,7 +90,7 @@ impl FileFeed {
             shape: Shape {
                 key: KeyFields::new(&format!("{section}.key"), &options.key)?,
                 types: options.types.clone(),
-                fields: Projection::new(options.fields.as_deref()),
+                fields: Projection::new(&format!("{section}.fields"), options.fields.as_deref())?,
             },
             options,
         })

@@ -43,6 +43,22 @@ impl Folder {
     }
 }
 
+#[test]
+fn a_source_that_keeps_nothing_is_refused() {
+    let options = FilesOptions {
+        files: vec!["orders.jsonl".to_owned()],
+        key: vec!["/id".to_owned()],
+        fields: Some(Vec::new()),
+        ..FilesOptions::default()
+    };
+    let error = FileFeed::new("source.orders", options)
+        .err()
+        .expect("refused");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let text = error.to_string();
+    assert!(text.starts_with("source.orders.fields is empty"), "{text}");
+}
+
 fn encoded(name: &str, text: &str) -> Vec<u8> {
     match Path::new(name).extension().and_then(|end| end.to_str()) {
         Some("gz") => {

@@ -204,3 +204,46 @@ fn a_state_that_does_not_decode_is_named() {
         "{report}"
     );
 }
+
+/// What the state says that it keeps is what its records come to, taken together; and the same when it is loaded.
+#[test]
+fn rows_and_bytes_are_those_of_the_records() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut state = KeyedState::<String, u32, u32, _>::new("s", untimed(count));
+    let mut kept: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+    for _ in 0..200 {
+        let names = ["a", "b", "c", "a longer one"];
+        let changes = (0..random.usize(1..4)).map(|_| {
+            let diff = if random.bool() { 1 } else { -1 };
+            (names[random.usize(..names.len())], random.u32(0..3), diff)
+        });
+        let changes: Vec<_> = changes.collect();
+        let outcome = state.advance(updates(changes), Moment::default());
+        for Record { key, body } in outcome.expect("steps").records {
+            match body {
+                Some(body) => drop(kept.insert(key, body)),
+                None => drop(kept.remove(&key)),
+            }
+        }
+        let bytes: usize = kept.iter().map(|(key, body)| key.len() + body.len()).sum();
+        assert_eq!(
+            (state.rows(), state.bytes()),
+            (kept.len(), bytes),
+            "seed {seed}"
+        );
+    }
+    let record = |(key, body): (Bytes, Bytes)| Record {
+        key,
+        body: Some(body),
+    };
+    let records: Vec<_> = kept.into_iter().map(record).collect();
+    let mut loaded = KeyedState::<String, u32, u32, _>::new("s", untimed(count));
+    loaded.load(records.clone()).expect("loads");
+    loaded.load(records).expect("loads again");
+    assert_eq!(
+        (loaded.rows(), loaded.bytes()),
+        (state.rows(), state.bytes()),
+        "seed {seed}"
+    );
+}

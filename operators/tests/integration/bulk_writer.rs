@@ -18,6 +18,7 @@ use tidefeed_operators::cosmos::{
 };
 use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters, MemoryDeadLetters};
 use tidefeed_operators::feed::{ChangeFeed, Start};
+use tidefeed_operators::traffic::PartitionTraffic;
 use tidefeed_runtime::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 
@@ -671,4 +672,44 @@ async fn a_halted_writer_answers_everybody() {
     // It was on its way, and has come to its end.
     assert_eq!(sent.await.unwrap().written, 1);
     assert_eq!(values(&container).await[r#"["a","1"]"#], 1);
+}
+
+/// What is told to be in flight is what the server holds, by partition; and when all is answered, nothing is.
+#[tokio::test]
+async fn traffic_is_what_the_server_holds_and_has_answered() {
+    let (emulator, container) = container().await;
+    let writer = open(&container, |_| {}).await;
+    let traffic = writer.traffic();
+    assert!(traffic.traffic().is_empty());
+    emulator
+        .set_faults(1, vec![bulk_fault(FaultAction::Freeze)])
+        .unwrap();
+    let writes = (0..40).map(|n| upsert(&format!("pk{n}"), "1", n)).collect();
+    let receipt = writer.submit_last(writes).await.unwrap();
+    let in_flight = || -> u64 { traffic.traffic().values().map(|one| one.in_flight).sum() };
+    let held = async {
+        // Four partitions get a request each at least. What is sent is with the server a little later.
+        while emulator.fault_hits()[0] < 4 || emulator.fault_hits() != [in_flight()] {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), held)
+        .await
+        .unwrap_or_else(|_| panic!("{:?}, and {:?}", emulator.fault_hits(), traffic.traffic()));
+    let held = traffic.traffic();
+    assert_eq!(held.len(), 4, "{held:?}");
+    for one in held.values() {
+        let nothing_yet = (one.documents, one.requests, one.charge_ru);
+        assert!(one.in_flight >= 1 && nothing_yet == (0, 0, 0.0), "{held:?}");
+    }
+    emulator.clear_faults();
+    let summary = receipt.await.unwrap();
+    assert_eq!(in_flight(), 0);
+    let told = traffic.traffic();
+    let all = |of: fn(&PartitionTraffic) -> f64| -> f64 { told.values().map(of).sum() };
+    assert_eq!(all(|one| one.documents as f64), 40.0);
+    assert_eq!(all(|one| one.requests as f64), summary.requests as f64);
+    assert!((all(|one| one.charge_ru) - summary.charge_ru).abs() < 1e-6);
+    writer.close().await.unwrap();
+    assert_eq!(traffic.traffic(), told, "it outlives the writer");
 }

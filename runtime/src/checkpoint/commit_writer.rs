@@ -13,7 +13,7 @@ use super::objects::{BaseRef, CommitRecord, CommitRef, SealRef, SinkState, Start
 use super::store::CheckpointStore;
 use crate::feed_range::first_overlap;
 use crate::watermarks::Watermarks;
-use crate::{Epoch, Error, Result};
+use crate::{Epoch, Error, Generation, Result};
 
 /// What the next commit records. Only the runtime may ask for it, when every sink write and state write of the epochs
 /// up to `epoch` is acknowledged (I4).
@@ -55,6 +55,8 @@ pub struct CommitWriter {
     ledger: Ledger,
     last: Option<CommitRef>,
     next_number: u64,
+    /// The base that the last commit names.
+    named: Option<(Generation, Epoch)>,
     /// The last commits of this run, for the collection of garbage.
     recent: VecDeque<CommitRecord>,
     broken: bool,
@@ -72,6 +74,7 @@ impl CommitWriter {
         CommitWriter {
             store,
             retain: retain.max(1),
+            named: named(&ledger),
             ledger,
             last: start.commit,
             next_number: start.first_commit,
@@ -118,6 +121,10 @@ impl CommitWriter {
             number: record.number,
         };
         let checksum = self.store.create_json(name, &record).await?;
+        let named = named(&ledger);
+        if std::mem::replace(&mut self.named, named) != named {
+            self.store.based();
+        }
         self.ledger = ledger;
         self.last = Some(CommitRef {
             generation: record.generation,
@@ -245,6 +252,11 @@ impl Collection {
         let older = before.into_iter().rev().map(|(_, commit)| commit);
         Ok(older.chain(self.recent.iter().cloned()).collect())
     }
+}
+
+/// The base that a commit of this ledger names.
+fn named(ledger: &Ledger) -> Option<(Generation, Epoch)> {
+    ledger.base().map(|base| (base.generation, base.epoch))
 }
 
 fn check_ranges(tokens: &Tokens) -> Result<()> {

@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
+use super::figures::{StoreCounters, StoreFigures};
 use super::frame::{Checksum, Damage, Framed, Unframed, unframe, unframe_start};
 use super::location::Location;
 use super::lock::{HeldLock, Place};
@@ -62,6 +63,7 @@ pub struct CheckpointStore {
     keeps_records: bool,
     /// The lease that is waited out, and since when.
     waits_out: Arc<Mutex<Option<(Generation, Instant)>>>,
+    counters: Arc<StoreCounters>,
 }
 
 impl fmt::Debug for CheckpointStore {
@@ -175,7 +177,26 @@ impl CheckpointStore {
             within: Arc::from(""),
             keeps_records: true,
             waits_out: Arc::default(),
+            counters: Arc::default(),
         }
+    }
+
+    /// The same store for another run, whose figures begin at nothing.
+    pub fn counted_anew(self) -> Self {
+        CheckpointStore {
+            counters: Arc::default(),
+            ..self
+        }
+    }
+
+    /// What this store and its clones have written and deleted so far.
+    pub fn figures(&self) -> StoreFigures {
+        self.counters.figures()
+    }
+
+    /// A commit that names a new base is durable.
+    pub(super) fn based(&self) {
+        self.counters.based();
     }
 
     /// The lease of an earlier run that is waited out now.
@@ -283,8 +304,12 @@ impl CheckpointStore {
     pub(super) async fn put_unless_there(&self, object: &Framed) -> Result<Option<Bytes>> {
         let full = self.full_name(object.name);
         let path = Path::from(full.as_str());
+        let began = Instant::now();
+        let wrote = || self.counters.wrote(object.len(), began.elapsed());
         let mut pause = CREATE_PAUSE;
         let mut left = CREATE_TRIES;
+        // Whether an earlier try may have come through.
+        let mut in_doubt = false;
         loop {
             left -= 1;
             let payload = PutPayload::from_iter([object.header.clone(), object.body.clone()]);
@@ -292,16 +317,24 @@ impl CheckpointStore {
                 .objects
                 .put_opts(&path, payload, PutMode::Create.into());
             match self.fence.guard(put).await? {
-                Ok(_) => return Ok(None),
+                Ok(_) => {
+                    wrote();
+                    return Ok(None);
+                }
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     match self.read(object.name).await? {
-                        Some(there) => return Ok(Some(there)),
+                        Some(there) => {
+                            if in_doubt && object.equals(&there) {
+                                wrote();
+                            }
+                            return Ok(Some(there));
+                        }
                         None if left > 0 => {}
                         None => return Err(self.taken(object.name)),
                     }
                 }
                 Err(error) => {
-                    let in_doubt = Failure::of(&error).is_some_and(|failure| failure.in_doubt);
+                    in_doubt = Failure::of(&error).is_some_and(|failure| failure.in_doubt);
                     if left == 0 || !in_doubt {
                         return Err(self.failed("write", &full, error));
                     }
@@ -471,6 +504,7 @@ impl CheckpointStore {
         self.failpoints.before(Step::GarbageDelete);
         match self.fence.guard(self.objects.delete(&path)).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.counters.deleted();
                 self.failpoints.after(Step::GarbageDelete);
                 Ok(())
             }

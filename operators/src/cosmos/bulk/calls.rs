@@ -1,6 +1,6 @@
 //! What passes between a writer and its [driver](super::driver).
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tidefeed_runtime::Result;
@@ -38,7 +38,8 @@ pub(super) struct Submission {
 /// What the driver shares with the writers.
 #[derive(Default)]
 pub(super) struct Shared {
-    pub(super) metrics: Mutex<BulkMetrics>,
+    /// By itself, so that whoever looks at it keeps nothing else alive.
+    pub(super) metrics: Arc<Mutex<BulkMetrics>>,
     /// Since when operations are under way and none was acknowledged.
     pub(super) waiting_since: Mutex<Option<Instant>>,
     /// Why nothing more is written.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidefeed_runtime::stall::TargetWait;
 
 use super::flow::Figures;
 use super::operation::{Answer, Summary};
 use super::wire::NoAnswer;
+use crate::traffic::{PartitionTraffic, Traffic, TrafficCounters};
 
 /// Upper bounds of the sizes that [`PartitionMetrics::sizes`] tells apart, in operations.
 pub const SIZE_BOUNDS: [usize; 5] = [1, 10, 50, 99, 100];
@@ -39,6 +41,8 @@ pub struct PartitionMetrics {
     pub requests: u64,
     /// Operations in them.
     pub operations: u64,
+    /// Of these, the ones that the service carried out.
+    pub written: u64,
     /// Bytes of those, at most.
     pub bytes: u64,
     /// Request units charged.
@@ -106,6 +110,7 @@ impl PartitionMetrics {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.operations += other.operations;
+        self.written += other.written;
         self.bytes += other.bytes;
         self.charge_ru += other.charge_ru;
         self.throttled_requests += other.throttled_requests;
@@ -143,16 +148,35 @@ impl PartitionMetrics {
             return;
         };
         self.charge_ru += answer.charge_ru;
-        let mut throttled = 0;
+        let (mut throttled, mut failed) = (0, 0);
         for (status, sub_status, count) in failures(answer, operations) {
+            failed += count;
             *self.failures.entry((status, sub_status)).or_default() += count as u64;
             self.last_failure = Some((status, sub_status));
             if status == 429 {
                 throttled += count as u64;
             }
         }
+        self.written += operations.saturating_sub(failed) as u64;
         self.throttled_operations += throttled;
         self.throttled_requests += u64::from(throttled > 0);
+    }
+}
+
+impl TrafficCounters for Mutex<BulkMetrics> {
+    fn traffic(&self) -> Traffic {
+        let of = |one: &PartitionMetrics| PartitionTraffic {
+            documents: one.written,
+            requests: one.requests,
+            throttled: one.throttled_requests,
+            charge_ru: one.charge_ru,
+            in_flight: one.in_flight,
+        };
+        let metrics = self.lock();
+        let partitions = metrics.partitions.iter();
+        partitions
+            .map(|(name, one)| (name.clone(), of(one)))
+            .collect()
     }
 }
 
@@ -250,6 +274,7 @@ mod tests {
         one.ended(&exchange(2), &nothing());
         assert_eq!((one.requests, one.operations, one.bytes), (4, 106, 1060));
         assert_eq!((one.throttled_requests, one.throttled_operations), (2, 101));
+        assert_eq!(one.written, 2, "one of three, none of a hundred, the one");
         assert_eq!((one.lost, one.in_flight, one.charge_ru), (1, 0, 6.0));
         assert_eq!(
             one.failures,
@@ -262,6 +287,15 @@ mod tests {
         both.partitions.insert("1".into(), one.clone());
         assert_eq!(both.total().operations, 2 * one.operations);
         assert_eq!(both.total().failures[&(429, 0)], 202);
+        let traffic = Mutex::new(both).traffic();
+        let told = PartitionTraffic {
+            documents: 2,
+            requests: 4,
+            throttled: 2,
+            charge_ru: 6.0,
+            in_flight: 0,
+        };
+        assert_eq!(traffic, [("0".into(), told), ("1".into(), told)].into());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::routing::RoutingMap;
 use crate::cosmos::container::Container;
 use crate::dead_letter::DeadLetters;
 use crate::document::DocumentEncoder;
+use crate::traffic::TrafficCounters;
 
 /// Writes many documents to one container: in batches by physical partition, each document in its order, as fast as the
 /// container takes them. Clones are the same writer.
@@ -263,6 +264,11 @@ impl BulkWriter {
             stalled_s: since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
             ..shared.metrics.lock().clone()
         }
+    }
+
+    /// What has been sent so far, for whoever looks at it now and then; it outlives the writer.
+    pub fn traffic(&self) -> Arc<dyn TrafficCounters> {
+        self.inner.shared.metrics.clone()
     }
 
     /// What keeps operations from being acknowledged; `None` when none are under way.

@@ -72,14 +72,15 @@ impl CosmosFeed {
     /// The feed of `container`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when `keep_system_properties` names something else, or `deleted` is malformed.
+    /// [`ErrorKind::Config`] when `keep_system_properties` names something else, `fields` is empty, or `deleted` is malformed.
     pub fn new(container: Container, config: FeedConfig) -> Result<Self> {
         let mut shape =
             DocumentShape::new(container.keys().clone(), &config.keep_system_properties)?;
         if let Some(deleted) = &config.deleted {
             shape = shape.with_deleted(deleted.compile()?);
         }
-        shape = shape.with_fields(Projection::new(config.fields.as_deref()));
+        let fields = format!("fields of the feed of container {container}");
+        shape = shape.with_fields(Projection::new(&fields, config.fields.as_deref())?);
         let pacer = |per_second| Arc::new(Mutex::new(Pacer::new(per_second, clock())));
         Ok(CosmosFeed {
             container,
