@@ -25,7 +25,7 @@ use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
 use crate::running::Shared;
-use crate::status::{EpochLook, JobFacts, LetterCounts, Look, ProcessFigures, Totals};
+use crate::status::{EpochLook, JobFacts, LetterCounts, Look, ProcessFigures, Teller, Totals};
 
 /// How often a member looks for what holds it, to tell process 0: less than the time after which a word is due by default.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -193,16 +193,23 @@ impl Health {
         self.enter(Phase::Running);
     }
 
-    /// In a member: tells process 0 what holds this process, until the run ends.
+    /// In a member: tells process 0 what holds this process, and how it does, until the run ends.
     pub(crate) fn tell_lead(&self, shared: &Shared, tasks: &Tasks) {
         let (health, ledger) = (self.clone(), shared.ledger.clone());
         let mut end = ledger.end();
         tasks.spawn("the watch for stalls", async move {
             let mut look = tokio::time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut teller = Teller::default();
             let looking = async {
                 loop {
                     look.tick().await;
                     ledger.hold(to_tell(health.explain()));
+                    look.tick().await;
+                    ledger.hold(to_tell(health.explain()));
+                    if let Some(report) = teller.told(health.look()) {
+                        ledger.tell_report(report);
+                    }
                 }
             };
             tokio::select! {
@@ -315,6 +322,8 @@ impl Health {
                 .as_ref()
                 .map_or(0, |handle| handle.metrics().num_alive_tasks() as u64),
             facts: facts.ledger,
+            told: (state.shared.as_ref()).map_or_else(Vec::new, |run| run.ledger.member_reports()),
+            silent_after: facts.word_due.max(facts.notice),
         }
     }
 
