@@ -74,7 +74,9 @@ fn number(report: &Value, of: &str, name: &str, field: &str) -> u64 {
 fn ranges_of(report: &Value) -> Vec<u64> {
     let ranges = named(report, "sources", "orders").and_then(|one| one["ranges"].as_array());
     let processes = ranges.into_iter().flatten();
-    let mut processes: Vec<_> = processes.filter_map(|one| one["process"].as_u64()).collect();
+    let mut processes: Vec<_> = processes
+        .filter_map(|one| one["process"].as_u64())
+        .collect();
     processes.sort_unstable();
     processes.dedup();
     processes
@@ -107,30 +109,53 @@ fn process_0_tells_of_all_processes_and_keeps_what_a_silent_one_has_told() {
     assert_eq!(whole_is("upserts"), rows(&place.found(), "by_customer"));
     assert_eq!(whole_is("deletes"), 0);
     assert_eq!(number(&whole, "sources", "orders", "records"), records);
-    for (process, found) in whole["processes"].as_array().expect("listed").iter().enumerate() {
+    for (process, found) in whole["processes"]
+        .as_array()
+        .expect("listed")
+        .iter()
+        .enumerate()
+    {
         assert_eq!(found["process"], process, "{found}");
-        assert!(found["state"].is_string() && found["missing"].is_null(), "{found}");
+        assert!(
+            found["state"].is_string() && found["missing"].is_null(),
+            "{found}"
+        );
         assert!(found["memory_bytes"].as_u64() > Some(1 << 20), "{found}");
         assert_eq!(found["workers"][0]["worker"], process, "{found}");
     }
     // The other knows of itself, and has done some of it.
-    let own = status(&mut runs[1], at[1], "told", |report| ranges_of(report) == [1]);
+    let own = status(&mut runs[1], at[1], "told", |report| {
+        ranges_of(report) == [1]
+    });
     let own = number(&own, "sinks", "by_customer", "upserts");
     assert!(own > 0 && own < whole_is("upserts"), "{own}");
     let operators = |report: &Value| report["graph"]["operators"].as_array().map(Vec::len);
     assert!(operators(&whole) > Some(10));
     let text = asked(at[0], &[]).expect("answers");
-    assert!(text.contains("process 0  ") && text.contains("process 1 at 127.0.0.1:"), "{text}");
+    assert!(
+        text.contains("process 0  ") && text.contains("process 1 at 127.0.0.1:"),
+        "{text}"
+    );
 
     runs[1].signal(Signal::STOP);
     let silent = |report: &Value| report["processes"][1]["state"].is_null();
     let still = status(&mut runs[0], at[0], "silent", silent);
     let member = &still["processes"][1];
-    assert!(member["heard_ms"].as_u64() >= Some(PEER_TIMEOUT_MS * 2 / 5), "{member}");
+    assert!(
+        member["heard_ms"].as_u64() >= Some(PEER_TIMEOUT_MS * 2 / 5),
+        "{member}"
+    );
     let memory = member["memory_bytes"].as_u64();
     assert!(memory > Some(1 << 20), "its last figures: {member}");
-    assert_eq!(number(&still, "sinks", "by_customer", "upserts"), whole_is("upserts"));
+    assert_eq!(
+        number(&still, "sinks", "by_customer", "upserts"),
+        whole_is("upserts")
+    );
     assert_eq!(ranges_of(&still), [0, 1]);
-    assert_eq!(still["holds"]["culprit"]["process"], 1, "{:#}", still["holds"]);
+    assert_eq!(
+        still["holds"]["culprit"]["process"], 1,
+        "{:#}",
+        still["holds"]
+    );
     runs.map(Run::kill);
 }
