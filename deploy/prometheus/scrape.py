@@ -34,7 +34,6 @@ import scraped
 from check import HERE, ROOT, unpacked
 
 KEY = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
-PARTITIONS = 4
 SINKS = {"totals": "/id", "large": "/region", "by_customer": "/customer", "shares": "/region"}
 INTERVAL_S = 1
 DEADLINE_S = 90
@@ -159,7 +158,8 @@ class Load(threading.Thread):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         while not self.over.wait(0.002):
             region = f"r{random.randrange(20)}"
-            order = {"id": f"o{random.randrange(3000)}", "region": region, "customer": f"c{random.randrange(50)}", "cents": random.randrange(2000)}
+            order = {"id": f"o{random.randrange(3000)}", "region": region}
+            order |= {"customer": f"c{random.randrange(50)}", "cents": random.randrange(2000)}
             connection.request("POST", "/dbs/shop/colls/orders/docs", json.dumps(order), headers(region))
             answer = connection.getresponse()
             answer.read()
@@ -258,13 +258,15 @@ def check(at, ports, watch, seconds, written):
     read = max(float(one["values"][-1][1]) for one in matrix if one["metric"]["__name__"] == "tidefeed_source_records_total")
     if not 0 < read <= written:
         raise scraped.Wrong(f"{read} of {written} changes are counted")
-    parts = {"source": 1, "sink": len(SINKS), "ranges": PARTITIONS, "worker": 2}
+    parts = {"source": 1, "sink": len(SINKS), "ranges": scraped.PARTITIONS, "worker": 2}
     parts["buckets"] = len({one["metric"]["le"] for one in matrix if "le" in one["metric"]})
     operators = [get(f"http://127.0.0.1:{port}/status")["graph"]["operators"] for port in ports]
+    parts["operators"] = max(map(len, operators))
     parts["arrangements"] = max(sum(one["arranged_rows"] is not None for one in of) for of in operators)
     bound, ever = scraped.check_bound(matrix, (ROOT / "docs" / "metrics.md").read_text(), parts)
     for instance, (first, last) in sorted(scraped.at_times(matrix).items()):
-        print(f"{instance}: {first} series at the first scrape, {last} at the last, {ever[instance]} ever; at most {bound} by its parts {parts}")
+        print(f"{instance}: {first} series at the first scrape, {last} at the last, {ever[instance]} ever")
+    print(f"at most {bound} by the parts of each: {parts}")
 
 
 def scrape(folder, programs, seconds):
@@ -277,7 +279,8 @@ def scrape(folder, programs, seconds):
     watch, load = Watch(ports), Load(emulator)
     with Started(folder) as started:
         try:
-            started.start("emulator", programs / "tidefeed-emulator", "--port", emulator, "--partitions", PARTITIONS, "--seed-file", folder / "seed.json")
+            served = ["--port", emulator, "--partitions", scraped.PARTITIONS, "--seed-file", folder / "seed.json"]
+            started.start("emulator", programs / "tidefeed-emulator", *served)
             until("the emulator listens", lambda: "listening" in (folder / "emulator.log").read_text())
             load.start()
             watch.start()

@@ -7,9 +7,10 @@ import re
 
 COUNTER = re.compile(r".+_(total|bucket|count|sum)$")
 STARTED = "process_start_time_seconds"
-#: What a metric with these labels has, of a job with so many parts; of a histogram for each bucket, and sum and count.
 STATES = 8
 STAGES = 4
+#: Physical partitions of each container.
+PARTITIONS = 4
 
 
 class Wrong(AssertionError):
@@ -26,7 +27,10 @@ def named(matrix, name):
 
 
 def check_up(matrix, gone, interval_s):
-    """There is a scrape each interval, and it succeeded unless the process was gone: `gone` has, by instance, from when to when nobody listened."""
+    """There is a scrape each interval, and it succeeded unless the process was gone.
+
+    `gone` has, by instance, from when to when nobody listened.
+    """
     said = []
     took = named(matrix, "scrape_duration_seconds")
     for instance, samples in sorted(named(matrix, "up").items()):
@@ -83,7 +87,7 @@ def of_job(series):
 
 def check_bound(matrix, table, parts):
     """So many series at any time of each instance, and at most as many as the parts of the job make by the table of metrics."""
-    bound = sum(most_series(labels, name, parts) for name, labels in metrics(table))
+    bound = sum(most_series(*metric, parts) for metric in metrics(table))
     ever = {}
     for series in matrix:
         instance = series["metric"]["instance"]
@@ -95,23 +99,27 @@ def check_bound(matrix, table, parts):
 
 
 def metrics(table):
-    """Name and labels of each metric of docs/metrics.md."""
-    lines = (re.match(r"\| `([a-z_]+)` \| ([^|]*)\|", line) for line in table.splitlines())
-    return [(line[1], re.findall(r"`([a-z_]+)`", line[2])) for line in lines if line]
+    """Name, labels and description of each metric of docs/metrics.md."""
+    lines = (re.match(r"\| `([a-z_]+)` \| ([^|]*)\| (.*)", line) for line in table.splitlines())
+    return [(line[1], re.findall(r"`([a-z_]+)`", line[2]), line[3]) for line in lines if line]
 
 
-def most_series(labels, name, parts):
-    if "range" in labels:
-        return parts["ranges"]
-    if "operator" in labels:
-        return parts["arrangements"]
-    if "state" in labels:
-        return STATES
-    of = {"stage": STAGES * (parts["buckets"] + 2)}
-    most = 1
-    for label in labels:
-        most *= 1 if label in ("job_name", "version", "process") else of.get(label) or parts[label]
-    return most
+def most_series(name, labels, told, parts):
+    """Of a metric, of a job with so many parts."""
+    of = {
+        (): 1,
+        ("job_name", "version", "process"): 1,
+        ("state",): STATES,
+        ("stage",): STAGES,
+        ("source", "range"): parts.get("ranges"),
+        ("sink", "partition"): parts.get("sink", 0) * PARTITIONS,
+        ("operator", "name"): parts.get("arrangements" if name.startswith("tidefeed_arrangement") else "operators"),
+    }
+    most = of.get(tuple(labels)) or (parts.get(labels[0]) if len(labels) == 1 else None)
+    if most is None:
+        raise Wrong(f"say how many series {name} may have by its labels {labels}")
+    # Of a histogram each has its buckets, a sum and a count.
+    return most * (parts["buckets"] + 2) if told.startswith("histogram") else most
 
 
 def at_times(matrix):
@@ -152,6 +160,8 @@ def selftest():
     check_up(fails, {"a": [(1.8, 2.6)]}, 1)
     parts = {"sink": 2, "buckets": 3}
     table = "| `x_total` | `sink` | what |\n| `y` | | what |"
+    assert sum(most_series(*one, parts) for one in metrics("| `h` | `stage` | histogram, of it |")) == 20
+    assert wrong(check_bound, [], "| `z` | `a`, `b` | what |", parts), "labels that nobody knows"
     three = [series("x_total", 1, sink=str(n)) for n in range(2)] + [series("y", 1)]
     assert check_bound(three, table, parts) == (3, {"a": 3})
     assert wrong(check_bound, [*three, series("x_total", 1, sink="more")], table, parts), "a series too many"
