@@ -213,9 +213,10 @@ def epochs(tick, now, slow=1.0, stuck=None, flying=3):
 def process(number, tick, workers=2, **more):
     return {
         "process": number,
-        "address": f"10.0.0.{number + 4}:2101",
+        "address": f"10.0.0.{number + 4}:2101" if number > 0 else None,
         "state": "running",
-        "heard_ms": None if number == 0 else 300,
+        "missing": None,
+        "heard_ms": 0 if number == 0 else 300,
         "memory_bytes": 412_000_000 + number * 9_000_000,
         "cpu": wave(tick + number, 1.1, 1.7),
         "open_files": 64,
@@ -353,15 +354,17 @@ def dead_peer(tick):
     found = culprit("silent", "process 1 at 10.0.0.5:2101 says nothing", process=1, name="10.0.0.5:2101")
     waits = culprit("member", "process 1 has not sealed epoch 1790000012000", process=1, epoch=1_790_000_012_000)
     report["holds"] = holds("process 1 at 10.0.0.5:2101 says nothing (for 12.4 s)", found=found, also=[waits])
-    report["processes"][1] |= {
-        "state": None,
-        "heard_ms": 12_400,
-        "memory_bytes": 0,
-        "cpu": 0.0,
-        "open_files": 0,
-        "tokio_tasks": 0,
-        "workers": [],
-    }
+    report["processes"][1] |= {"state": None, "heard_ms": 12_400}
+    nothing = {"memory_bytes": 0, "cpu": 0.0, "open_files": 0, "tokio_tasks": 0, "workers": []}
+    untold = "its report is not understood: run one version everywhere"
+    report["processes"] += [
+        process(2, tick) | nothing | {"state": None, "heard_ms": None},
+        process(3, tick) | nothing | {"state": None, "missing": untold},
+    ]
+    report["job"]["processes"] = 4
+    for one in report["sources"][0]["ranges"]:
+        if one["process"] == 1:
+            one |= {"records_per_s": 0.0, "ru_per_s": 0.0, "token_age_ms": 12_800, "answered_ms": 12_520}
     return report
 
 

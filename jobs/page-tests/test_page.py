@@ -262,9 +262,16 @@ def test_resume(test):
 def test_dead_peer(test):
     test.shown("dead-peer")
     test.says("#banner", "Stalled by: silent", "process 1 at 10.0.0.5:2101 says nothing")
-    test.same("it does not answer", test.column("Processes", "State"), ["running", "no answer"])
-    test.same("nothing is made up", test.column("Processes", "Memory")[1], "–")
-    test.same("since when", test.column("Processes", "Heard")[1], "12.4 s ago")
+    test.same("they do not answer", test.column("Processes", "State"), ["running", "no answer", "no answer", "not told"])
+    test.same("its last figures", test.column("Processes", "Memory")[1], "421 MB")
+    last = "[...document.querySelectorAll('#process-list tbody tr[data-last] > :nth-child(6)')]"
+    test.same("they say so", test.page.evaluate(f"{last}.map((td) => td.title)"), ["the last that it told"] + ["it has not told"] * 2)
+    test.so("they are grey", test.page.evaluate(f"{last}.every((td) => getComputedStyle(td).filter === 'grayscale(1)')"))
+    test.same("nothing is made up", test.column("Processes", "Memory")[2:], ["–", "–"])
+    test.same("since when", test.column("Processes", "Heard")[1:3], ["12.4 s ago", "–"])
+    test.says("#processes-empty", "process 3 figures are missing", "run one version everywhere")
+    test.says("#size", "4 processes")
+    test.same("ranges of all", set(test.column("Feed ranges of flights", "At")), {f"process {n % 2}, worker {n % 4}" for n in range(4)})
     test.clean()
     test.contrast()
 

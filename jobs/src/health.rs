@@ -23,7 +23,7 @@ use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
 use crate::running::Shared;
-use crate::status::{JobFacts, LetterCounts, Totals};
+use crate::status::{JobFacts, LetterCounts, Teller, Totals};
 
 pub(crate) use probes::Answer;
 
@@ -147,16 +147,23 @@ impl Health {
         self.enter(Phase::Running);
     }
 
-    /// In a member: tells process 0 what holds this process, until the run ends.
+    /// In a member: tells process 0 what holds this process, and how it does, until the run ends.
     pub(crate) fn tell_lead(&self, shared: &Shared, tasks: &Tasks) {
         let (health, ledger) = (self.clone(), shared.ledger.clone());
         let mut end = ledger.end();
         tasks.spawn("the watch for stalls", async move {
             let mut look = tokio::time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut teller = Teller::default();
             let looking = async {
                 loop {
                     look.tick().await;
                     ledger.hold(to_tell(health.explain()));
+                    look.tick().await;
+                    ledger.hold(to_tell(health.explain()));
+                    if let Some(report) = teller.told(health.look()) {
+                        ledger.tell_report(report);
+                    }
                 }
             };
             tokio::select! {

@@ -25,12 +25,15 @@ use crate::{Epoch, Error, Fence};
 mod cluster;
 mod holds;
 mod ranges;
+mod reports;
 mod stages;
 
 use cluster::Cluster;
 pub use holds::AtWork;
 use holds::Holds;
 use ranges::Ranges;
+pub use reports::MemberReport;
+use reports::Reports;
 use stages::Watched;
 pub use stages::{EpochStages, StageHistograms};
 
@@ -60,6 +63,7 @@ struct Shared {
     completed: AtomicBool,
     cluster: Cluster,
     holds: Holds,
+    reports: Reports,
     stages: Watched,
     figures: Figures,
     fence: Fence,
@@ -138,6 +142,7 @@ impl Ledger {
             completed: AtomicBool::new(false),
             cluster: Cluster::default(),
             holds: Holds::default(),
+            reports: Reports::default(),
             stages: Watched::default(),
             figures: Figures::default(),
             fence,

@@ -60,7 +60,9 @@ pub use error::{Context, Error, ErrorKind, Result};
 pub use feed_range::FeedRangeId;
 pub use fence::Fence;
 pub use ids::{ContinuationToken, Epoch, Generation};
-pub use ledger::{AtWork, EpochFigures, EpochStages, Ledger, RoomWanted, StageHistograms};
+pub use ledger::{
+    AtWork, EpochFigures, EpochStages, Ledger, MemberReport, RoomWanted, StageHistograms,
+};
 pub use loader::LoadConfig;
 pub use record::Record;
 pub use records::{RecordRef, Records, RecordsWriter};

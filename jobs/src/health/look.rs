@@ -44,6 +44,8 @@ impl Health {
                 shared.ledger.operator_figures().snapshot()
             }),
             process,
+            told: (state.shared.as_ref()).map_or_else(Vec::new, |run| run.ledger.member_reports()),
+            silent_after: facts.word_due.max(facts.notice),
             tokio_tasks: state
                 .tasks
                 .as_ref()

@@ -36,35 +36,19 @@ const PROCESSES = [
     words: true,
     value: (row) => row.address ?? null,
     text: (row) => row.address ?? "–",
-    unknown: "it runs alone",
+    unknown: "the process that tells this",
   },
   { name: "State", words: true, value: (row) => row.state ?? null, cell: stateCell },
   {
     name: "Heard",
     value: (row) => row.heard_ms ?? null,
     text: (row) => (row.heard_ms === null || row.heard_ms === undefined ? "–" : `${duration(row.heard_ms)} ago`),
-    unknown: "this process itself, or never heard of",
+    unknown: "never heard of",
   },
-  { name: "CPU", value: cpu, text: (row) => cores(cpu(row)), unknown: "it does not answer" },
-  {
-    name: "Memory",
-    value: (row) => row.memory_bytes,
-    text: (row) => (row.state ? bytes(row.memory_bytes) : "–"),
-    unknown: "it does not answer",
-  },
-  {
-    name: "Files",
-    value: (row) => row.open_files,
-    text: (row) => (row.state ? count(row.open_files) : "–"),
-    unknown: "it does not answer",
-    title: () => "open files and connections",
-  },
-  {
-    name: "Tasks",
-    value: (row) => row.tokio_tasks,
-    text: (row) => (row.state ? count(row.tokio_tasks) : "–"),
-    unknown: "it does not answer",
-  },
+  figure("CPU", (row) => row.cpu, cores),
+  figure("Memory", (row) => row.memory_bytes, bytes),
+  figure("Files", (row) => row.open_files, count, "open files and connections"),
+  figure("Tasks", (row) => row.tokio_tasks, count),
   {
     name: "Busy",
     value: busy,
@@ -82,8 +66,17 @@ const WORKERS = [
   { name: "Queued", value: (row) => row.queued, text: (row) => plural(row.queued, "record") },
 ];
 
-function cpu(row) {
-  return row.state ? row.cpu : null;
+/** Of a process that has told its figures, if only its last. */
+function figure(name, of, text, title) {
+  const value = (row) => (row.state || row.memory_bytes > 0 ? of(row) : null);
+  const last = (row) => (row.state ? null : "the last that it told");
+  return {
+    name,
+    value,
+    text: (row) => text(value(row)),
+    unknown: "it has not told",
+    title: (row) => last(row) ?? title ?? null,
+  };
 }
 
 function busy(row) {
@@ -92,8 +85,11 @@ function busy(row) {
 
 function stateCell(td, row) {
   const chip = td.firstChild ?? td.appendChild(el("span", { class: "chip" }));
-  put(chip, row.state ? words(row.state) : "no answer");
-  attr(chip, "data-level", !row.state ? "bad" : row.state === "running" || row.state === "idle" ? "ok" : "busy");
+  const untold = !row.state && row.missing;
+  put(chip, row.state ? words(row.state) : untold ? "not told" : "no answer");
+  const well = row.state === "running" || row.state === "idle";
+  attr(chip, "data-level", row.missing ? "warn" : !row.state ? "bad" : well ? "ok" : "busy");
+  attr(td, "title", row.missing ?? null);
 }
 
 function workersCell(td, row) {
@@ -136,6 +132,7 @@ export class Machine {
       sort: { at: 0, down: false },
       key: (row) => row.process,
       limit: 50,
+      row: (tr, row) => attr(tr, "data-last", row.state ? null : ""),
     });
     this.workers = new Table({
       caption: "Workers",
@@ -155,7 +152,10 @@ export class Machine {
     this.list = report.processes.flatMap((one) => one.workers.map((worker) => ({ ...worker, process: one.process })));
     this.disclosure.hidden = this.list.length === 0;
     if (this.disclosure.open) this.workers.update(this.list);
-    put(byId("processes-empty"), report.processes.length === 0 ? "No process is known yet." : "");
+    const missing = report.processes.filter((one) => one.missing);
+    const said = missing.map((one) => `Of process ${one.process} figures are missing: ${one.missing}.`);
+    if (report.processes.length === 0) said.push("No process is known yet.");
+    put(byId("processes-empty"), said.join(" "));
     byId("process-list").hidden = report.processes.length === 0;
   }
 }

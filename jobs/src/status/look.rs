@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidefeed_runtime::observe::WorkerFigures;
 use tidefeed_runtime::stall::{Explanation, LedgerFacts, RunState};
-use tidefeed_runtime::{Epoch, EpochFigures, EpochStages};
+use tidefeed_runtime::{Epoch, EpochFigures, EpochStages, MemberReport};
 
 use super::graph::Snapshots;
 use super::process::ProcessFigures;
@@ -46,6 +46,10 @@ pub(crate) struct Look {
     pub(crate) workers: Vec<WorkerFigures>,
     pub(crate) process: ProcessFigures,
     pub(crate) tokio_tasks: u64,
+    /// What members have told of themselves, in process 0.
+    pub(crate) told: Vec<MemberReport>,
+    /// A member that says nothing for so long is silent.
+    pub(crate) silent_after: Duration,
 }
 
 /// How far the epochs are.
@@ -129,7 +133,7 @@ impl Report {
             sources: look.totals.sources.iter().map(source).collect(),
             sinks: look.totals.sinks.iter().map(sink).collect(),
             graph: snapshots.graph(&look.totals),
-            processes: processes(look, before, &snapshots),
+            processes: vec![process(look, before, &snapshots)],
         }
     }
 }
@@ -206,10 +210,10 @@ fn job(look: &Look) -> Job {
     }
 }
 
-/// This one first, then those that it has heard of.
-fn processes(look: &Look, before: Option<&Look>, snapshots: &Snapshots<'_>) -> Vec<Process> {
+/// This one.
+fn process(look: &Look, before: Option<&Look>, snapshots: &Snapshots<'_>) -> Process {
     let cpu = |look: &Look| look.process.cpu.as_secs_f64();
-    let own = Process {
+    Process {
         process: look.position.process,
         state: Some(look.state()),
         heard_ms: Some(0),
@@ -219,15 +223,7 @@ fn processes(look: &Look, before: Option<&Look>, snapshots: &Snapshots<'_>) -> V
         tokio_tasks: look.tokio_tasks,
         workers: snapshots.workers(),
         ..Process::default()
-    };
-    let members = look.facts.iter().flat_map(|facts| &facts.members);
-    let members = members.map(|member| Process {
-        process: member.process,
-        address: Some(member.name.clone()),
-        heard_ms: member.heard.map(millis),
-        ..Process::default()
-    });
-    std::iter::once(own).chain(members).collect()
+    }
 }
 
 /// The share that one time is of another, at most 1: two clocks may differ a little.

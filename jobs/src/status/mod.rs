@@ -2,10 +2,13 @@
 //!
 //! 1. Operators, readers and sinks count what they do in any case, in atomics. Each second somebody looks at the counters
 //!    ([`look`]), and rates come from two looks, one after the other. So it costs the same whoever watches, and nothing for a record.
-//! 2. A report is of one process. That of process 0 names the others, with when they were heard of last.
+//! 2. A look is of one process. A member tells process 0 its own report each second, a bounded text ([`told`]), and process 0 shows
+//!    what all of them come to ([`gather`], [`join`]).
 //! 3. It has no document, no key and no secret in it ([`report`]).
 
+mod gather;
 mod graph;
+mod join;
 mod letters;
 mod look;
 pub(crate) mod metrics;
@@ -15,6 +18,7 @@ mod reporter;
 mod show;
 mod sinks;
 mod sources;
+mod told;
 mod totals;
 pub(crate) mod watch;
 
@@ -23,4 +27,5 @@ pub(crate) use look::{EpochLook, JobFacts, Look};
 pub(crate) use process::ProcessFigures;
 pub(crate) use reporter::Reporter;
 pub(crate) use sources::{RangeLook, ranges};
+pub(crate) use told::Teller;
 pub(crate) use totals::Totals;

@@ -3,6 +3,9 @@
 //! Units are in the names: `_ms` are milliseconds, `_at_ms` milliseconds since the UNIX epoch, `_share` is from 0 to 1, `_per_s` is the
 //! rate since the last look, of a second or so. Counts are since the process began. What is not known is left out. Nothing here is of a
 //! document, a key or a secret.
+//!
+//! Process 0 of a cluster tells of all of it: `join.rs` says what each part comes to over processes, and does not compile while a field
+//! has no place there.
 
 use serde::{Deserialize, Serialize};
 use tidefeed_runtime::stall::Explanation;
@@ -10,7 +13,7 @@ use tidefeed_runtime::stall::Explanation;
 /// The form of reports.
 pub const FORM: u32 = 1;
 
-/// A job at a moment, as process 0 knows it, or one of its members knows itself.
+/// A job at a moment, as process 0 knows it, or what one of its members knows of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`FORM`]. Whoever reads another form should say so.
@@ -31,6 +34,7 @@ pub struct Report {
 
 /// Which job it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Job {
     pub name: String,
     /// The version of the program.
@@ -50,6 +54,7 @@ pub struct Job {
 
 /// The epochs of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Epochs {
     /// The newest.
     pub minted: u64,
@@ -66,6 +71,7 @@ pub struct Epochs {
 
 /// When an epoch came to each stage. A stage to which it has not come is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Epoch {
     pub epoch: u64,
     pub minted_at_ms: u64,
@@ -78,8 +84,9 @@ pub struct Epoch {
     pub committed_ms: Option<f64>,
 }
 
-/// The checkpoint store, as this process uses it.
+/// The checkpoint store, as the processes use it. Commits and bases are process 0's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Checkpoint {
     /// Without secrets.
     pub location: String,
@@ -95,13 +102,14 @@ pub struct Checkpoint {
     pub bytes_written: Option<u64>,
     pub bytes_per_s: Option<f64>,
     pub objects_deleted: Option<u64>,
-    /// Of one object until it was durable, since the process began.
+    /// Of one object until it was durable, since the process began; at the slowest process.
     pub write_p50_ms: Option<f64>,
     pub write_p99_ms: Option<f64>,
 }
 
 /// A source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Source {
     pub name: String,
     /// `cosmos`, `files`, `http`, ...
@@ -118,12 +126,13 @@ pub struct Source {
     pub dead_letters: u64,
     /// In event time.
     pub watermark_at_ms: Option<u64>,
-    /// Of all processes.
+    /// By their names.
     pub ranges: Vec<Range>,
 }
 
 /// A feed range that is read now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Range {
     pub range: String,
     pub process: u32,
@@ -164,6 +173,7 @@ pub enum RangeState {
 
 /// A sink.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sink {
     pub name: String,
     pub kind: String,
@@ -175,7 +185,7 @@ pub struct Sink {
     pub ignored: u64,
     pub ru: f64,
     pub ru_per_s: f64,
-    /// What the configuration lets it use.
+    /// What the configuration lets it use, in all processes.
     pub ru_budget_per_s: Option<f64>,
     pub requests: u64,
     pub requests_per_s: f64,
@@ -193,6 +203,7 @@ pub struct Sink {
 
 /// A physical partition that a sink writes to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Partition {
     /// The service's name of it.
     pub partition: String,
@@ -204,8 +215,9 @@ pub struct Partition {
     pub throttled_share: f64,
 }
 
-/// The dataflow: operators of all workers of the process that tells, taken together.
+/// The dataflow: operators of all workers, taken together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Graph {
     /// In the order of the dataflow; a scope comes before what is in it.
     pub operators: Vec<Operator>,
@@ -214,6 +226,7 @@ pub struct Graph {
 
 /// An operator, or a scope.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Operator {
     pub id: u64,
     pub name: String,
@@ -229,7 +242,7 @@ pub struct Operator {
     pub busiest_share: f64,
     pub records_in: u64,
     pub records_in_per_s: f64,
-    /// How long ago the epoch was minted that its input frontier is at.
+    /// How long ago the epoch was minted that its input frontier is at; of several processes that which is furthest behind.
     pub frontier_lag_ms: Option<u64>,
     pub frontier: Option<u64>,
     /// What it keeps arranged.
@@ -241,6 +254,7 @@ pub struct Operator {
 
 /// What flows from one operator to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Channel {
     pub from: u64,
     pub to: u64,
@@ -252,11 +266,14 @@ pub struct Channel {
 
 /// A process of the job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     pub process: u32,
     pub address: Option<String>,
-    /// None of a process that does not answer.
+    /// None of a process that does not answer: then its figures are the last that it told, and its rates are in no sum.
     pub state: Option<String>,
+    /// Which figures of it are not known, and why.
+    pub missing: Option<String>,
     /// Since it was last heard of.
     pub heard_ms: Option<u64>,
     pub memory_bytes: u64,
@@ -269,6 +286,7 @@ pub struct Process {
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Worker {
     pub worker: u32,
     /// Running operators; the rest of the time it was parked.

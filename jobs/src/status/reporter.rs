@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::gather::Gather;
 use super::report::Report;
 use crate::health::Health;
 
@@ -27,10 +28,12 @@ impl Reporter {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut before = None;
+        let mut gather = Gather::default();
         loop {
             every.tick().await;
             let look = health.look();
-            let report = Report::of(&look, before.as_ref());
+            let own = Report::of(&look, before.as_ref());
+            let report = gather.whole(own, &look);
             self.0.send_replace(json(&report));
             before = Some(look);
         }

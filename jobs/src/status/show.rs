@@ -186,20 +186,26 @@ fn fmt_process(process: &Process, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " at {address}")?;
     }
     match &process.state {
-        Some(state) => writeln!(
+        Some(state) => write!(f, "  {state}")?,
+        None => match process.heard_ms {
+            Some(age) => write!(f, "  heard of {} ago", time(age))?,
+            None => write!(f, "  not heard of")?,
+        },
+    }
+    if process.memory_bytes > 0 {
+        let last = if process.state.is_some() { "" } else { "last " };
+        write!(
             f,
-            "  {state}, {:.0} MB, {:.2} cores, {} files, {} tasks",
+            ", {last}{:.0} MB, {:.2} cores, {} files, {} tasks",
             process.memory_bytes as f64 / 1e6,
             process.cpu,
             process.open_files,
             process.tokio_tasks
-        ),
-        None => {
-            let heard = process.heard_ms.map_or("not heard of".to_owned(), |age| {
-                format!("heard of {} ago", time(age))
-            });
-            writeln!(f, "  {heard}")
-        }
+        )?;
+    }
+    match &process.missing {
+        Some(missing) => writeln!(f, "; {missing}"),
+        None => writeln!(f),
     }
 }
 

@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::stall::Culprit;
 use crate::{Epoch, Error, ErrorKind};
 
+/// The longest report of itself that a member tells process 0, about each second, beside its facts: a connection that moves this much
+/// well within the peer timeout loses nobody.
+pub const MAX_REPORT_BYTES: usize = 64 << 10;
+
 /// When a run is to end in order; what comes later here is sooner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -242,10 +242,13 @@ impl Following {
             None => MemberFacts::default(),
         };
         facts.failure = facts.failure.or(self.failure.clone());
+        let ledger = self.ledger.as_ref();
+        let report = ledger.and_then(|(ledger, _)| ledger.report_to_tell());
         let word = FromMember {
             number: self.number,
             facts,
             over: self.over,
+            report,
         };
         self.wire.say(&word).await
     }

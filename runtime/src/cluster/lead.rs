@@ -1,5 +1,6 @@
 //! Process 0 and its connections to the members.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub(super) struct FromMember {
     pub(super) facts: MemberFacts,
     /// Nothing that the member has begun is under way any more.
     pub(super) over: bool,
+    /// What it reports of itself, when that is new. Members of other versions may tell none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) report: Option<Arc<str>>,
 }
 
 /// What has become of a member.
@@ -298,10 +302,16 @@ impl Attending {
             number,
             facts,
             over,
+            report,
         } = said;
         self.heard = number;
         match &self.ledger {
-            Some((ledger, _)) => ledger.hear_member(self.process, &self.wire.peer, facts),
+            Some((ledger, _)) => {
+                if let Some(report) = report {
+                    ledger.hear_report(self.process, report);
+                }
+                ledger.hear_member(self.process, &self.wire.peer, facts);
+            }
             None => {
                 if let Some(failure) = facts.failure {
                     self.state

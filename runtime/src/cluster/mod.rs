@@ -11,6 +11,10 @@
 //! `wire.rs`), and an end that is not a hang (`mesh.rs`). What workers of one process share through its [`Ledger`](crate::Ledger) is told
 //! between processes by the [facts] of `lead.rs` and `follow.rs`.
 //!
+//! About each second a member's facts come with a report of itself: a bounded text that only the job understands
+//! ([`Ledger::tell_report`](crate::Ledger::tell_report)). Nothing of a run depends on it, so one that is not understood, or does not
+//! come, ends nothing.
+//!
 //! # Rules
 //!
 //! 1. **Process 0 leads.** It alone has the lease, and so the generation; it decides what becomes of sinks; it mints epochs and
@@ -53,7 +57,6 @@
 //!   compile; one whose form only a self-describing format can read, as with `#[serde(flatten)]`, `#[serde(untagged)]` or
 //!   `skip_serializing_if`, keeps a job from starting as a cluster if its first documents show it, and else ends the run at its first
 //!   record.
-//! - Figures of a running job are those of the process that is asked.
 
 mod address;
 mod assemble;
@@ -77,7 +80,7 @@ mod wire;
 pub use address::Hosts;
 pub use assemble::Place;
 pub use awaited::Awaited;
-pub use facts::{Finish, MemberFacts, RangeCounts, RunFacts, Told};
+pub use facts::{Finish, MAX_REPORT_BYTES, MemberFacts, RangeCounts, RunFacts, Told};
 pub use follow::{Begun, Follow};
 pub use lead::Lead;
 pub use mesh::Mesh;

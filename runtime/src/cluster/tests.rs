@@ -117,6 +117,14 @@ async fn find_share_and_end(cluster: Cluster) {
     ledgers[1].page_arrived(10);
     ledgers[2].page_arrived(20);
     until("news", || ledgers[0].observe().waiting_bytes == 30).await;
+    assert!(ledgers[1].tell_report("\"}\n".into()));
+    assert!(ledgers[2].tell_report("é".repeat(MAX_REPORT_BYTES / 2).into()));
+    until("reports", || {
+        let told = ledgers[0].member_reports();
+        let told = told.iter().map(|one| (one.process, one.text.len()));
+        told.eq([(1, 3), (2, MAX_REPORT_BYTES)])
+    })
+    .await;
     until("word that sinks may write", || ledgers[2].writable()).await;
     // Nobody is let go before all have ended.
     let mut end = Box::pin(lead.end(DEADLINE));
@@ -125,6 +133,18 @@ async fn find_share_and_end(cluster: Cluster) {
     let (all, (), ()) = tokio::join!(end, one.end(DEADLINE), two.end(DEADLINE));
     assert!(all);
     assert!(ledgers.iter().all(|ledger| ledger.take_failure().is_none()));
+}
+
+/// Of another version, which reports nothing, or more.
+#[test]
+fn a_word_needs_no_report() {
+    for word in [
+        r#"{"number":1,"facts":{},"over":false}"#,
+        r#"{"number":1,"facts":{},"over":false,"report":null,"more":7}"#,
+    ] {
+        let word: super::lead::FromMember = serde_json::from_str(word).expect("understood");
+        assert!(word.number == 1 && word.report.is_none());
+    }
 }
 
 /// What is wrong is said by whoever comes; the others wait for one that is right.

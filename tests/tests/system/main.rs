@@ -12,6 +12,7 @@
 //! | `cluster_processes` | kill, freeze and mislead one process of several |
 //! | `cluster_kills` | kill one process of a supervised cluster after the other, under load |
 //! | `cluster_network` | cut, lose and delay what travels between processes of several, and freeze one |
+//! | `cluster_status` | ask one process of several how all of them do, and freeze one |
 //! | `exchanged` | let it exchange what cannot travel between processes |
 //! | `rolling` | run two versions of it, end one of several processes, and let a newer version take over |
 //! | `shutdown` | stop it, and let what it depends on fail |
@@ -45,6 +46,8 @@ mod cluster_kills;
 mod cluster_network;
 #[cfg(unix)]
 mod cluster_processes;
+#[cfg(unix)]
+mod cluster_status;
 mod contract;
 #[cfg(unix)]
 mod dead_letters;
