@@ -35,6 +35,7 @@
 mod account;
 mod checkpoint;
 mod http;
+mod log;
 mod place;
 mod progress;
 mod sink;
@@ -58,6 +59,7 @@ pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
 pub use http::{HttpConfig, TOKEN_VARIABLE};
 pub(crate) use http::{ListenAt, Token};
+pub use log::{LogConfig, LogFormat};
 pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
@@ -89,6 +91,8 @@ pub struct JobConfig {
     pub progress: Option<ProgressConfig>,
     /// Where the job tells how it is; default nowhere.
     pub http: HttpConfig,
+    /// How the job logs; default text.
+    pub log: LogConfig,
 }
 
 /// A number of worker threads.

@@ -24,6 +24,7 @@ use tidefeed_runtime::{FeedRangeId, Generation, Result};
 use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
+use crate::logs::Identity;
 use crate::running::Shared;
 use crate::status::{EpochLook, JobFacts, LetterCounts, Look, ProcessFigures, Totals};
 
@@ -36,6 +37,8 @@ pub struct Health {
     limits: HttpConfig,
     state: Arc<Mutex<State>>,
     started_at: SystemTime,
+    /// Whose the lines of the log are.
+    identity: Identity,
 }
 
 struct State {
@@ -113,7 +116,18 @@ impl Health {
             limits,
             state: Arc::new(Mutex::new(State::new(Position::ALONE))),
             started_at: SystemTime::now(),
+            identity: Identity::default(),
         }
+    }
+
+    /// The log learns from it whose its lines are.
+    pub(crate) fn with_identity(self, identity: Identity) -> Self {
+        Health { identity, ..self }
+    }
+
+    /// The run that has the checkpoint, if it is this process's.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        self.state.lock().generation
     }
 
     /// What holds the job, or that nothing does.
@@ -125,6 +139,7 @@ impl Health {
     ///
     /// Processes of a cluster say something at least every `word_due`.
     pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
+        self.identity.begins(position.process);
         let mut state = self.state.lock();
         let past = state.totals().ended();
         *state = State {
@@ -168,6 +183,7 @@ impl Health {
 
     /// The checkpoint is this run's.
     pub(crate) fn has_taken_over(&self, generation: Generation) {
+        self.identity.has(generation);
         self.state.lock().generation = Some(generation);
     }
 

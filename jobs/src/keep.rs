@@ -22,6 +22,7 @@ use crate::config::Workers;
 use crate::health::Health;
 use crate::http;
 use crate::job::Job;
+use crate::logs::Identity;
 use crate::rescale::RESHAPED;
 use crate::running::RunningJob;
 
@@ -45,11 +46,12 @@ impl<'a> Keeper<'a> {
         matches: &'a ArgMatches,
         failpoints: Failpoints,
         build: Build,
+        identity: Identity,
     ) -> Result<Self> {
         let asked = Asked::listen()?;
         let config = configuration(name, matches)?.http;
         config.validate()?;
-        let health = Health::new(config.clone());
+        let health = Health::new(config.clone()).with_identity(identity);
         let offset = matches.get_one::<u16>("http-offset").copied();
         http::serve(&config, offset.unwrap_or(0), health.clone())?;
         Ok(Keeper {
@@ -94,6 +96,7 @@ impl<'a> Keeper<'a> {
                 Ok(Some(_)) => return Ok(ExitCode::from(RESHAPED)),
                 Err(error) if ExpiredPosition::of(&error).is_some_and(ExpiredPosition::reload) => {
                     tracing::warn!(
+                        event = "reload",
                         "{}; on_expired is \"reload\", so the job starts over and brings its sinks in line",
                         error.report()
                     );

@@ -24,6 +24,8 @@ mod http;
 mod inspection;
 mod job;
 mod keep;
+mod logs;
+mod milestones;
 mod plan;
 mod preparing;
 mod progress;
