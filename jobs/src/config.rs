@@ -36,6 +36,7 @@ mod account;
 mod checkpoint;
 mod http;
 mod log;
+mod otlp;
 mod place;
 mod progress;
 mod sink;
@@ -60,6 +61,7 @@ pub use checkpoint::CheckpointConfig;
 pub use http::{HttpConfig, TOKEN_VARIABLE};
 pub(crate) use http::{ListenAt, Token};
 pub use log::{LogConfig, LogFormat};
+pub use otlp::OtlpConfig;
 pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
@@ -93,6 +95,8 @@ pub struct JobConfig {
     pub http: HttpConfig,
     /// How the job logs; default text.
     pub log: LogConfig,
+    /// Where the metrics are pushed; default nowhere.
+    pub otlp: OtlpConfig,
 }
 
 /// A number of worker threads.
@@ -170,6 +174,7 @@ impl JobConfig {
         self.epoch.validate()?;
         self.load.validate()?;
         self.http.validate()?;
+        self.otlp.validate()?;
         self.checkpoint.commit().validate()?;
         self.checkpoint.location()?;
         let lease = self.checkpoint.lease();

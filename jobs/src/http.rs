@@ -120,7 +120,7 @@ pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Op
             ErrorKind::Internal,
             || "cannot start the thread that answers",
         )?;
-    tracing::info!("how the job does is at http://{at}/");
+    tracing::info!(event = "listening", "how the job does is at http://{at}/");
     Ok(Some(at))
 }
 

@@ -26,6 +26,8 @@ mod job;
 mod keep;
 mod logs;
 mod milestones;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod plan;
 mod preparing;
 mod progress;

@@ -398,7 +398,7 @@ impl Ledger {
             None => {
                 self.will_tell_of(&error);
                 if error.kind() == ErrorKind::Fenced {
-                    tracing::error!(
+                    tracing::warn!(
                         event = "fenced",
                         epoch = self.committed_through().0,
                         error = %error.report(),
