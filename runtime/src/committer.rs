@@ -315,6 +315,23 @@ mod tests {
     use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart, Share};
     use crate::{ContinuationToken, FeedRangeId, Record};
 
+    #[tokio::test(start_paused = true)]
+    async fn slow_commits_are_one_episode() {
+        let mut slow = SlowCommits::new();
+        let takes = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        slow.watch(Epoch(1), takes(900)).await;
+        assert_eq!(slow.episode.due(), None);
+        for epoch in 2..5 {
+            slow.watch(Epoch(epoch), takes(4000)).await;
+        }
+        let ended = slow.began.elapsed();
+        assert_eq!(slow.episode.due(), Some(ended + NOT_SLOW_FOR));
+        for epoch in 5..20 {
+            slow.watch(Epoch(epoch), takes(900)).await;
+        }
+        assert_eq!(slow.episode.due(), None, "it is over");
+    }
+
     /// Commits one by one, overwriting a few documents in thousands of epochs: the store must not keep all of it, and what
     /// it keeps must be the last version of each.
     #[tokio::test]
