@@ -112,7 +112,10 @@ impl Logs {
     /// A panic is told in the form of the rest.
     fn tell_panics(self) {
         std::panic::set_hook(Box::new(move |panic| {
-            let message = panic.payload_as_str().unwrap_or("no message").to_owned();
+            let payload = panic.payload();
+            let message = payload.downcast_ref::<&str>().copied();
+            let message = message.or_else(|| payload.downcast_ref().map(String::as_str));
+            let message = message.unwrap_or("no message");
             let thread = std::thread::current();
             let line = Line::new(Level::ERROR, message)
                 .with("event", "panic")
