@@ -39,6 +39,7 @@ impl Asked {
             .name("tidefeed-signals".to_owned())
             .spawn(move || {
                 runtime.block_on(signals.come());
+                tracing::info!(event = "stopping", "asked to end by a signal");
                 tell.send_replace(true);
                 if still.load(Ordering::SeqCst) {
                     std::process::exit(0);

@@ -1,7 +1,6 @@
 //! The command line that every job has.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,12 +13,13 @@ use tidefeed_runtime::{Context, ErrorKind, Result};
 use crate::build::Build;
 use crate::checkpoints::{self, CHECKPOINTS};
 use crate::cluster::{Role, options, role, supervise};
-use crate::config::{HttpConfig, JobConfig, Workers};
+use crate::config::{HttpConfig, JobConfig, LogFormat, Workers};
 use crate::cosmos::Cosmos;
 use crate::deadletters::{self, DEADLETTERS};
 use crate::flow::Flow;
 use crate::job::Job;
 use crate::keep::Keeper;
+use crate::logs::{Identity, Logs};
 use crate::rescale::{self, RESCALE};
 use crate::rfc3339::parse_time;
 use crate::status::watch::{self, STATUS};
@@ -62,8 +62,10 @@ where
 }
 
 fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
-    prepare_process();
+    tidefeed_operators::cosmos::disable_library_backtraces();
     let matches = command(name).get_matches();
+    let identity = Identity::of_job(name);
+    let logs = Logs::start(log_format(name, &matches), identity.clone());
     let done = match matches.subcommand() {
         Some((CHECK, of_check)) => {
             job(name, of_check, build).and_then(|job| check(job, of_check.get_flag("json")))
@@ -84,7 +86,7 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
                 let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
                 supervise(processes, &arguments, || store(name, &matches)).map(ExitCode::from)
             }
-            Ok(Role::Runner(member)) => Keeper::new(name, &matches, failpoints, build)
+            Ok(Role::Runner(member)) => Keeper::new(name, &matches, failpoints, build, identity)
                 .and_then(|keeper| keeper.keep_up(member)),
             Err(error) => Err(error),
         },
@@ -92,7 +94,7 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{name}: {}", error.report());
+            logs.failed(name, &error);
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -104,15 +106,18 @@ fn run(name: &'static str, failpoints: Failpoints, build: Build) -> ExitCode {
 /// costly with some of its versions (see [`tidefeed_operators::cosmos::disable_library_backtraces`]). Panics keep theirs.
 pub fn prepare_process() {
     tidefeed_operators::cosmos::disable_library_backtraces();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,tidefeed=info"));
-    // A second call, from a test or an embedding program with its own subscriber, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Escapes for colours would stand in the log files of whoever collects them.
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+    Logs::start(LogFormat::Text, Identity::default());
+}
+
+/// What the command line says of the log, or else the configuration. Whether that can be read at all is for those who need it.
+fn log_format(name: &str, matches: &ArgMatches) -> LogFormat {
+    let matches = matches.subcommand().map_or(matches, |(_, of_it)| of_it);
+    match matches.get_one::<String>("log-format").map(String::as_str) {
+        Some("json") => LogFormat::Json,
+        Some(_) => LogFormat::Text,
+        None => configuration(name, matches)
+            .map_or_else(|_| LogFormat::Text, |config| config.log.format),
+    }
 }
 
 fn command(name: &'static str) -> Command {
@@ -159,6 +164,9 @@ fn command(name: &'static str) -> Command {
             "Show a page of how the job does at this address and port, and answer there at /healthz, /readyz, /stalled and /status; of \
              the processes that --processes starts, each at the port that is its number further on. Other addresses than 127.0.0.1 need a token; \
              \"off\" for nowhere [default: http.listen in the configuration, else 127.0.0.1:9191, or any free port where that is taken]",
+        ))
+        .arg(Arg::new("log-format").long("log-format").global(true).value_name("FORMAT").value_parser(["text", "json"]).help(
+            "How to log on standard error: text for people, or json, an object a line [default: log.format in the configuration, else text]",
         ))
         // Given by the supervisor: which of its processes this is.
         .arg(Arg::new("http-offset").long("http-offset").hide(true).value_name("N").value_parser(value_parser!(u16)))
@@ -292,6 +300,27 @@ mod tests {
         }
         let mixed = ["job", "check", "--until-caught-up"];
         assert!(command("job").try_get_matches_from(mixed).is_err());
+    }
+
+    #[test]
+    fn the_form_of_the_log_may_stand_on_either_side_of_a_subcommand() {
+        for line in [
+            "job --log-format json",
+            "job --log-format json check",
+            "job check --log-format json",
+        ] {
+            let matches = command("job").get_matches_from(line.split(' '));
+            assert_eq!(log_format("job", &matches), LogFormat::Json, "{line}");
+        }
+        let none = command("job").get_matches_from(["job", "--config", "no/such.toml"]);
+        assert_eq!(log_format("job", &none), LogFormat::Text);
+        assert!(
+            command("job")
+                .try_get_matches_from(["job", "--log-format", "xml"])
+                .is_err()
+        );
+        let config = JobConfig::parse("[log]\nformat = \"json\"\n").expect("sound");
+        assert_eq!(config.log.format, LogFormat::Json);
     }
 
     #[test]

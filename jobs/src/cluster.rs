@@ -194,6 +194,7 @@ impl Standing {
             Standing::Lead(lease, lead) => match lead.end(patience).await {
                 true => lease.release().await,
                 false => tracing::warn!(
+                    event = "lease_kept",
                     "another process did not say that it has ended: the checkpoint is not given back, and the next run waits, unless a \
                      supervisor knows better"
                 ),

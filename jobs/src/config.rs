@@ -35,6 +35,8 @@
 mod account;
 mod checkpoint;
 mod http;
+mod log;
+mod otlp;
 mod place;
 mod progress;
 mod sink;
@@ -58,6 +60,8 @@ pub use account::{AccountConfig, Auth, Variable};
 pub use checkpoint::CheckpointConfig;
 pub use http::{HttpConfig, TOKEN_VARIABLE};
 pub(crate) use http::{ListenAt, Token};
+pub use log::{LogConfig, LogFormat};
+pub use otlp::OtlpConfig;
 pub use place::{FileNames, Place};
 pub use progress::ProgressConfig;
 pub use sink::SinkConfig;
@@ -89,6 +93,10 @@ pub struct JobConfig {
     pub progress: Option<ProgressConfig>,
     /// Where the job tells how it is; default nowhere.
     pub http: HttpConfig,
+    /// How the job logs; default text.
+    pub log: LogConfig,
+    /// Where the metrics are pushed; default nowhere.
+    pub otlp: OtlpConfig,
 }
 
 /// A number of worker threads.
@@ -166,6 +174,7 @@ impl JobConfig {
         self.epoch.validate()?;
         self.load.validate()?;
         self.http.validate()?;
+        self.otlp.validate()?;
         self.checkpoint.commit().validate()?;
         self.checkpoint.location()?;
         let lease = self.checkpoint.lease();

@@ -98,7 +98,11 @@ impl LeaseKeeper {
             Ok(None) | Err(_) => return,
         };
         if let Err(error) = released {
-            tracing::warn!(error = %error.report(), "the checkpoint was not given back; the next run waits for it");
+            tracing::warn!(
+                event = "lease_kept",
+                error = %error.report(),
+                "the checkpoint was not given back; the next run waits for it"
+            );
         }
     }
 }
@@ -116,7 +120,8 @@ pub(crate) fn settle(
     }
     if !delay.is_zero() {
         tracing::info!(
-            seconds = delay.as_secs_f64(),
+            event = "settling",
+            wait_s = delay.as_secs_f64(),
             "the run before this one did not end in order: sinks wait until its last requests cannot act any more"
         );
     }

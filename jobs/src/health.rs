@@ -22,6 +22,7 @@ use tidefeed_runtime::{Generation, Result};
 use crate::cluster::Position;
 use crate::config::HttpConfig;
 use crate::job::Targets;
+use crate::logs::Identity;
 use crate::running::Shared;
 use crate::status::{JobFacts, LetterCounts, Teller, Totals};
 
@@ -36,6 +37,8 @@ pub struct Health {
     limits: HttpConfig,
     state: Arc<Mutex<State>>,
     started_at: SystemTime,
+    /// Whose the lines of the log are.
+    identity: Identity,
 }
 
 struct State {
@@ -67,7 +70,18 @@ impl Health {
             limits,
             state: Arc::new(Mutex::new(State::new(Position::ALONE))),
             started_at: SystemTime::now(),
+            identity: Identity::default(),
         }
+    }
+
+    /// The log learns from it whose its lines are.
+    pub(crate) fn with_identity(self, identity: Identity) -> Self {
+        Health { identity, ..self }
+    }
+
+    /// The run that has the checkpoint, if it is this process's.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        self.state.lock().generation
     }
 
     /// What holds the job, or that nothing does.
@@ -79,6 +93,7 @@ impl Health {
     ///
     /// Processes of a cluster say something at least every `word_due`.
     pub(crate) fn begin(&self, position: Position, word_due: Duration, job: JobFacts) {
+        self.identity.begins(position.process);
         let mut state = self.state.lock();
         let past = state.totals(state.figures().as_ref()).ended();
         *state = State {
@@ -122,6 +137,7 @@ impl Health {
 
     /// The checkpoint is this run's.
     pub(crate) fn has_taken_over(&self, generation: Generation) {
+        self.identity.has(generation);
         self.state.lock().generation = Some(generation);
     }
 

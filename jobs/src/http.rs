@@ -120,7 +120,7 @@ pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Op
             ErrorKind::Internal,
             || "cannot start the thread that answers",
         )?;
-    tracing::info!("how the job does is at http://{at}/");
+    tracing::info!(event = "listening", "how the job does is at http://{at}/");
     Ok(Some(at))
 }
 
@@ -185,7 +185,7 @@ async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
     desk.told(&headers, || match encoded(&desk.health.look()) {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::warn!(error = error.report(), "there are no metrics");
+            tracing::debug!(error = error.report(), "there are no metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     })
@@ -243,7 +243,7 @@ fn answer<T: Serialize>(status: StatusCode, what: &T) -> Response {
     match serde_json::to_string(what) {
         Ok(text) => json_answer(status, text + "\n"),
         Err(error) => {
-            tracing::warn!(%error, "an answer has no JSON form");
+            tracing::debug!(%error, "an answer has no JSON form");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -260,7 +260,9 @@ fn json_answer(status: StatusCode, text: impl Into<Body>) -> Response {
 async fn accept(listener: TcpListener, router: Router) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "nobody can ask how the job is"),
+        Err(error) => {
+            return tracing::error!(event = "http_failed", %error, "nobody can ask how the job is");
+        }
     };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {

@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidefeed_operators::cosmos::Budget;
 use tidefeed_operators::feed::{ChangeFeed, Start};
@@ -44,6 +44,7 @@ use crate::ending::{Writers, settle};
 use crate::flow::Flow;
 use crate::health::Health;
 use crate::http;
+use crate::milestones;
 use crate::plan::Plan;
 use crate::ranges::starts;
 use crate::running::RunningJob;
@@ -221,6 +222,7 @@ impl Job {
         drop(on_tokio);
         let (shared, commits) = (started.shared, started.commits);
         let handle = tokio.handle().clone();
+        let (name, process, began) = (self.name, started.position.process, Instant::now());
         let main = std::thread::Builder::new()
             .name("tidefeed-job".to_owned())
             .spawn(move || {
@@ -232,6 +234,15 @@ impl Job {
                 tokio.shutdown_timeout(SHUTDOWN);
                 // The end may fail the run as well.
                 let ended = ran.and_then(|()| failure()).and(ended);
+                let generation = health.generation();
+                milestones::over(
+                    &name,
+                    process,
+                    generation,
+                    &shared.ledger,
+                    began.elapsed(),
+                    &ended,
+                );
                 health.end(&ended);
                 ended
             })

@@ -22,6 +22,9 @@ use crate::config::Workers;
 use crate::health::Health;
 use crate::http;
 use crate::job::Job;
+use crate::logs::Identity;
+#[cfg(feature = "otlp")]
+use crate::otlp::Pusher;
 use crate::rescale::RESHAPED;
 use crate::running::RunningJob;
 
@@ -33,6 +36,9 @@ pub(crate) struct Keeper<'a> {
     build: Build,
     asked: Asked,
     health: Health,
+    /// Pushes metrics until it is dropped.
+    #[cfg(feature = "otlp")]
+    _pusher: Option<Pusher>,
 }
 
 impl<'a> Keeper<'a> {
@@ -45,13 +51,18 @@ impl<'a> Keeper<'a> {
         matches: &'a ArgMatches,
         failpoints: Failpoints,
         build: Build,
+        identity: Identity,
     ) -> Result<Self> {
         let asked = Asked::listen()?;
-        let config = configuration(name, matches)?.http;
+        let whole = configuration(name, matches)?;
+        let config = whole.http;
         config.validate()?;
-        let health = Health::new(config.clone());
+        whole.otlp.validate()?;
+        let health = Health::new(config.clone()).with_identity(identity);
         let offset = matches.get_one::<u16>("http-offset").copied();
         http::serve(&config, offset.unwrap_or(0), health.clone())?;
+        #[cfg(feature = "otlp")]
+        let pusher = Pusher::start(&whole.otlp, name, health.clone())?;
         Ok(Keeper {
             name,
             matches,
@@ -59,6 +70,8 @@ impl<'a> Keeper<'a> {
             build,
             asked,
             health,
+            #[cfg(feature = "otlp")]
+            _pusher: pusher,
         })
     }
 
@@ -94,6 +107,7 @@ impl<'a> Keeper<'a> {
                 Ok(Some(_)) => return Ok(ExitCode::from(RESHAPED)),
                 Err(error) if ExpiredPosition::of(&error).is_some_and(ExpiredPosition::reload) => {
                     tracing::warn!(
+                        event = "reload",
                         "{}; on_expired is \"reload\", so the job starts over and brings its sinks in line",
                         error.report()
                     );

@@ -24,6 +24,10 @@ mod http;
 mod inspection;
 mod job;
 mod keep;
+mod logs;
+mod milestones;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod plan;
 mod preparing;
 mod progress;

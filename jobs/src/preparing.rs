@@ -4,7 +4,6 @@ use tidefeed_runtime::checkpoint::{self, RunIdentity};
 use tidefeed_runtime::cluster::{Follow, Lead, Mesh, Place};
 use tidefeed_runtime::stall::Phase;
 use tidefeed_runtime::{Context, ErrorKind, Result};
-use tracing::info;
 
 use crate::cluster::{Member, Position, RunPlan, Standing};
 use crate::ending::LeaseKeeper;
@@ -122,7 +121,10 @@ impl Job {
         let found = self.examine(plan, taken.resume(), &feeds, &opened);
         let decided = match found.await {
             Ok((report, decisions)) => {
-                report.to_string().lines().for_each(|line| info!("{line}"));
+                let lines = report.to_string();
+                lines
+                    .lines()
+                    .for_each(|line| tracing::info!(event = "plan", "{line}"));
                 decisions.rebuild().map(|rebuild| (rebuild, decisions))
             }
             Err(error) => Err(error),

@@ -92,7 +92,7 @@ pub(crate) async fn heed(store: CheckpointStore, generation: Generation, shared:
     let mut end = shared.ledger.end();
     tokio::select! {
         shape = asked(&store, generation) => {
-            tracing::info!("asked to go on as {shape}: committing what is read, and ending");
+            tracing::info!(event = "rescale", processes = shape.processes, workers = shape.workers, "asked to go on as {shape}: committing what is read, and ending");
             // Nobody else sets it.
             let _ = shared.asked.set(shape);
             shared.ledger.drain();

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::cluster::Position;
 use crate::flow::WorkerParts;
 use crate::job::{Feeds, Job, Targets};
+use crate::milestones;
 use crate::plan::Plan;
 use crate::progress::{Beginning, Follower, Following};
 use crate::running::Shared;
@@ -89,6 +90,8 @@ impl Job {
             states,
             commits: commit_writer,
         } = checkpoint;
+        let workers = self.config.workers.0;
+        milestones::begins(&self.name, position, workers, plan, &resume);
         let (parts, parts_received) = mpsc::unbounded_channel();
         let (mut commits, commits_received) = mpsc::unbounded_channel();
         let resumed = Resumed {

@@ -172,12 +172,6 @@ impl LetterParts {
         let Undelivered { document, why } = undelivered;
         let at = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = at.unwrap_or_default().as_millis();
-        tracing::warn!(
-            of = self.of,
-            id = &*document.id,
-            partition_key = &*document.partition_key,
-            "{why}: it goes to the dead letters"
-        );
         DeadLetter {
             sink: self.of.clone(),
             partition_key: document.partition_key.into(),

@@ -9,16 +9,19 @@
 //! a base as well. Garbage is collected beside it too: after the first commit of a run, so that short runs leave nothing
 //! behind, when a base has made seals obsolete, and every [`COMMITS_PER_COLLECTION`] commits.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::checkpoint::{BaseRef, CommitRequest, CommitWriter, Compaction, GarbageReport, SealRef};
+use crate::episode::{Change, Episode};
+use crate::line_limit::LineLimit;
 use crate::stall::Doing;
-use crate::{Context, Error, ErrorKind, Ledger, Result};
+use crate::{Context, Epoch, Error, ErrorKind, Ledger, Result};
 
 /// When commits are written and how many are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +89,7 @@ pub async fn run(
     let interval = Duration::from_millis(config.interval_ms);
     let mut compactor = Compactor::resumed(&commits, config);
     let mut next = Instant::now();
+    let mut slow = SlowCommits::new();
     while let Some(mut request) = requests.recv().await {
         // What arrives until the next commit is due goes into it. The end of the run ends the wait.
         while let Ok(Some(newer)) = timeout_at(next, requests.recv()).await {
@@ -94,11 +98,63 @@ pub async fn run(
         next = Instant::now() + interval;
         let epoch = request.epoch;
         let committing = ledger.at_work(Doing::Commit(epoch));
-        let written = write(&mut commits, &mut compactor, &ledger, request).await;
+        let written = write(&mut commits, &mut compactor, &ledger, request);
+        let written = slow.watch(epoch, written).await;
         drop(committing);
         match written {
             Ok(()) => ledger.committed(epoch, std::time::Instant::now()),
             Err(error) => return ledger.fail(error.wrap(format!("cannot commit epoch {epoch}"))),
+        }
+    }
+}
+
+/// A commit that takes longer is slow: the store usually takes some milliseconds on a disk, and some hundred in a cloud.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
+/// Commits are slow no longer when none was for so long. A guess.
+const NOT_SLOW_FOR: Duration = Duration::from_secs(10);
+
+/// Tells of commits that are slow: while the first of them is still being written, and when they are slow no longer.
+struct SlowCommits {
+    episode: Episode,
+    began: Instant,
+}
+
+impl SlowCommits {
+    fn new() -> Self {
+        SlowCommits {
+            episode: Episode::new(1, NOT_SLOW_FOR),
+            began: Instant::now(),
+        }
+    }
+
+    async fn watch<T>(&mut self, epoch: Epoch, writing: impl Future<Output = T>) -> T {
+        let mut writing = pin!(writing);
+        if let Ok(written) = timeout(SLOW_COMMIT, &mut writing).await {
+            self.tell(epoch, |episode, now| episode.look(now));
+            return written;
+        }
+        self.tell(epoch, Episode::happened);
+        let written = writing.await;
+        self.episode.goes_on(self.began.elapsed());
+        written
+    }
+
+    fn tell(&mut self, epoch: Epoch, see: impl Fn(&mut Episode, Duration) -> Option<Change>) {
+        match see(&mut self.episode, self.began.elapsed()) {
+            None => {}
+            Some(Change::Begun { .. }) => tracing::warn!(
+                event = "commit_slow",
+                epoch = epoch.0,
+                slower_than_s = SLOW_COMMIT.as_secs_f64(),
+                "a commit takes long: views go on, and what is not committed is repeated after a crash; look at the checkpoint's store"
+            ),
+            Some(Change::Over { lasted, count }) => tracing::info!(
+                event = "commit_slow_end",
+                epoch = epoch.0,
+                lasted_s = lasted.as_secs_f64(),
+                count,
+                "commits are fast again"
+            ),
         }
     }
 }
@@ -199,10 +255,8 @@ impl Compactor {
         if let Some(collecting) = self.collecting.take() {
             match collecting.await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(error = %error.report(), "checkpoint garbage stays")
-                }
-                Err(error) => tracing::warn!(%error, "checkpoint garbage stays"),
+                Ok(Err(error)) => garbage_stays(&error.report()),
+                Err(error) => garbage_stays(&error.to_string()),
             }
         }
         self.collecting = commits
@@ -223,8 +277,27 @@ impl Compactor {
             // By then no commit that is kept needs what the base takes the place of.
             let obsolete = self.commits + self.config.retain as u64;
             self.collect_at = self.collect_at.min(obsolete);
+            tracing::info!(
+                event = "base",
+                epoch = base.epoch.0,
+                bytes = self.base_bytes,
+                objects = base.buckets.len(),
+                "the checkpoint has a new base"
+            );
         }
         Ok(base)
+    }
+}
+
+fn garbage_stays(error: &str) {
+    static LIMIT: LineLimit = LineLimit::rarely();
+    if let Some(held_back) = LIMIT.take() {
+        tracing::warn!(
+            event = "garbage_stays",
+            error,
+            held_back,
+            "what the checkpoint no longer needs could not be removed; it is tried again"
+        );
     }
 }
 
@@ -241,6 +314,23 @@ mod tests {
     use crate::Epoch;
     use crate::checkpoint::{self, CheckpointStore, Options, RunIdentity, SealPart, Share};
     use crate::{ContinuationToken, FeedRangeId, Record};
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_commits_are_one_episode() {
+        let mut slow = SlowCommits::new();
+        let takes = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        slow.watch(Epoch(1), takes(900)).await;
+        assert_eq!(slow.episode.due(), None);
+        for epoch in 2..5 {
+            slow.watch(Epoch(epoch), takes(4000)).await;
+        }
+        let ended = slow.began.elapsed();
+        assert_eq!(slow.episode.due(), Some(ended + NOT_SLOW_FOR));
+        for epoch in 5..20 {
+            slow.watch(Epoch(epoch), takes(900)).await;
+        }
+        assert_eq!(slow.episode.due(), None, "it is over");
+    }
 
     /// Commits one by one, overwriting a few documents in thousands of epochs: the store must not keep all of it, and what
     /// it keeps must be the last version of each.

@@ -20,7 +20,7 @@ use crate::checkpoint::SealRef;
 use crate::failpoint::Failpoints;
 use crate::observe::Figures;
 use crate::ticker::Observed;
-use crate::{Epoch, Error, Fence};
+use crate::{Epoch, Error, ErrorKind, Fence};
 
 mod cluster;
 mod holds;
@@ -402,6 +402,14 @@ impl Ledger {
         match &*failure {
             None => {
                 self.will_tell_of(&error);
+                if error.kind() == ErrorKind::Fenced {
+                    tracing::warn!(
+                        event = "fenced",
+                        epoch = self.committed_through().0,
+                        error = %error.report(),
+                        "this run may write nothing more, and ends"
+                    );
+                }
                 *failure = Some(error);
             }
             Some(_) => tracing::debug!(error = %error.report(), "a later failure"),

@@ -36,6 +36,7 @@ pub mod cluster;
 pub mod committer;
 pub mod dataflow;
 mod durations;
+pub mod episode;
 mod error;
 #[doc(hidden)]
 pub mod failpoint;
@@ -43,6 +44,7 @@ mod feed_range;
 mod fence;
 mod ids;
 mod ledger;
+pub mod line_limit;
 pub mod loader;
 pub mod observe;
 mod record;

@@ -130,7 +130,12 @@ pub(crate) fn supervise(
                     let none =
                         || Error::internal("a run ended for another shape that nobody asked for");
                     let shape = shape.ok_or_else(none)?;
-                    tracing::info!("starting all again as {shape}");
+                    tracing::info!(
+                        event = "restart",
+                        processes = shape.processes,
+                        workers = shape.workers,
+                        "starting all again as {shape}"
+                    );
                     processes = shape.processes;
                     // Of options that are given twice, the last counts.
                     let options = format!("--processes {processes} --workers {}", shape.workers);
@@ -140,6 +145,9 @@ pub(crate) fn supervise(
             }
             let next = pause_after(pause, began.elapsed());
             tracing::warn!(
+                event = "restart",
+                wait_s = next.as_secs_f64(),
+                exit_codes = shown(&ended),
                 "a process has failed (exit codes {}): starting all again in {} ms",
                 shown(&ended),
                 next.as_millis()
@@ -198,7 +206,10 @@ impl Run {
             })?);
         }
         let pids: Vec<u32> = run.children.iter().map(Child::id).collect();
-        tracing::info!("started {processes} processes at {hosts}: {pids:?}");
+        tracing::info!(
+            event = "processes_started",
+            "started {processes} processes at {hosts}: {pids:?}"
+        );
         Ok(run)
     }
 
@@ -228,7 +239,10 @@ impl Run {
                 return Ok(codes(&ended));
             }
             if Instant::now() >= deadline {
-                tracing::warn!("a process does not end: killing it");
+                tracing::warn!(
+                    event = "process_killed",
+                    "a process does not end: killing it"
+                );
                 self.signal(Signal::KILL);
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidefeed_operators::dead_letter::{DeadLetter, DeadLetters};
+use tidefeed_runtime::line_limit::LineLimit;
 use tidefeed_runtime::{Fence, Result};
 
 /// How many letters were kept of what. Clones are the same.
@@ -36,6 +37,29 @@ impl Counted {
     pub(crate) fn new(letters: Arc<dyn DeadLetters>, counts: LetterCounts) -> Self {
         Counted { letters, counts }
     }
+
+    /// Names the first letter, by which `deadletters show` finds it, and nothing that is in it.
+    fn tell(&self, letters: &[DeadLetter]) {
+        static LIMIT: LineLimit = LineLimit::often();
+        let Some(first) = letters.first() else {
+            return;
+        };
+        if let Some(held_back) = LIMIT.take() {
+            tracing::warn!(
+                event = "dead_letter",
+                of = first.sink,
+                letter = %first.name(),
+                epoch = first.epoch.map(|epoch| epoch.0),
+                status = first.status,
+                sub_status = first.sub_status,
+                activity_id = first.activity_id,
+                letters = letters.len(),
+                total = self.counts.of(&first.sink),
+                held_back,
+                "documents that go no further went to the dead letters"
+            );
+        }
+    }
 }
 
 #[async_trait]
@@ -43,6 +67,7 @@ impl DeadLetters for Counted {
     async fn put(&self, letters: &[DeadLetter]) -> Result<()> {
         self.letters.put(letters).await?;
         self.counts.add(letters);
+        self.tell(letters);
         Ok(())
     }
 

@@ -54,7 +54,7 @@ fn json(report: &Report) -> Bytes {
     match serde_json::to_vec(report) {
         Ok(text) => text.into(),
         Err(error) => {
-            tracing::warn!(%error, "a report has no JSON form");
+            tracing::debug!(%error, "a report has no JSON form");
             Bytes::from_static(b"{}")
         }
     }

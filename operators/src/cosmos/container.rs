@@ -143,7 +143,11 @@ impl Container {
             None => Provisioned::Unknown,
         };
         if let Some(differences) = differences(spec, self.properties(), provisioned) {
-            tracing::warn!("container {self} is left as it is: {differences}");
+            tracing::warn!(
+                event = "container_differs",
+                container = %self,
+                "container {self} is left as it is: {differences}"
+            );
         }
         Ok(())
     }
@@ -156,7 +160,7 @@ impl Container {
                 .zip(serde_json::from_slice(sample).ok())
                 .and_then(|(policy, sample)| advice(policy, &sample));
             if let Some(hint) = hint {
-                tracing::info!("container {self}: {hint}");
+                tracing::info!(event = "container_advice", container = %self, "container {self}: {hint}");
             }
         });
     }

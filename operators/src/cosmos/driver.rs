@@ -9,6 +9,7 @@
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use azure_data_cosmos::CosmosError;
 use azure_data_cosmos::feed::{ContinuationToken, FeedRange};
@@ -23,6 +24,7 @@ use azure_data_cosmos_driver::options::PlanOptions;
 use azure_data_cosmos_driver::{CosmosDriverRuntime, DriverOptions, OperationPlan};
 use bytes::Bytes;
 
+use super::diagnostics::{Call, SLOW};
 use super::failure::Failure;
 use super::feed::FeedMode;
 
@@ -44,9 +46,9 @@ pub(crate) struct Pages {
     under_way: Option<Fetch>,
 }
 
-type Fetch = Pin<
-    Box<dyn Future<Output = (OperationPlan, Result<Option<CosmosResponse>, CosmosError>)> + Send>,
->;
+type Fetch = Pin<Box<dyn Future<Output = (OperationPlan, Fetched, Duration)> + Send>>;
+
+type Fetched = Result<Option<CosmosResponse>, CosmosError>;
 
 /// An answer.
 pub(crate) struct Answer {
@@ -55,6 +57,8 @@ pub(crate) struct Answer {
     /// JSON; empty when there is nothing new.
     pub(crate) body: Bytes,
     pub(crate) charge_ru: f64,
+    /// How it came, if that took long.
+    pub(crate) slow: Option<Call>,
     /// See [`Page::remaining`](crate::feed::Page::remaining).
     pub(crate) remaining: Option<u64>,
 }
@@ -144,10 +148,11 @@ impl Pages {
             let FeedClient { driver, container } = self.client.clone();
             self.under_way = Some(Box::pin(async move {
                 let options = OperationOptions::default();
+                let began = Instant::now();
                 let fetched = driver
                     .execute_plan(&mut plan, Some(container), options)
                     .await;
-                (plan, fetched)
+                (plan, fetched, began.elapsed())
             }));
         }
         let Some(under_way) = &mut self.under_way else {
@@ -155,17 +160,19 @@ impl Pages {
                 "a change feed that has failed was asked again",
             ));
         };
-        let (plan, fetched) = under_way.await;
+        let (plan, fetched, took) = under_way.await;
         self.under_way = None;
         let response = fetched
             .map_err(|error| Failure::of(&error))?
             .ok_or_else(|| {
                 Failure::transient("the driver ended a change feed, which never ends")
             })?;
+        let slow = (took >= SLOW).then(|| call(&response, took));
         let token = plan.to_continuation_token();
         let token = token.map_err(|error| Failure::of(&error))?;
         self.plan = Some(plan);
         let answer = Answer::of(response).map_err(|error| Failure::of(&error))?;
+        let answer = Answer { slow, ..answer };
         Ok((answer, token.as_str().to_owned()))
     }
 }
@@ -179,11 +186,27 @@ impl Answer {
             not_modified,
             charge_ru: charge.map_or(0.0, |charge| charge.value()),
             remaining,
+            slow: None,
             body: match not_modified {
                 true => Bytes::new(),
                 false => response.into_body().single()?,
             },
         })
+    }
+}
+
+fn call(response: &CosmosResponse, took: Duration) -> Call {
+    let headers = response.headers();
+    let sub_status = response.status().sub_status();
+    let of_response = headers.activity_id.as_ref().map(ToString::to_string);
+    let diagnostics = response.diagnostics();
+    Call {
+        status: u16::from(response.status().status_code()),
+        sub_status: sub_status.map_or(0, |sub_status| u32::from(sub_status.value())),
+        activity_id: of_response.unwrap_or_else(|| diagnostics.activity_id().to_string()),
+        charge_ru: headers.request_charge.map_or(0.0, |charge| charge.value()),
+        took,
+        retries: diagnostics.request_count().saturating_sub(1),
     }
 }
 

@@ -14,6 +14,12 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<Duration>,
     /// The HTTP status, or what the SDK put in its place.
     pub(crate) status: u16,
+    /// The service's sub-status, 0 for none.
+    pub(crate) sub_status: u32,
+    /// The name of the attempt, for support.
+    pub(crate) activity_id: String,
+    /// Requests that the SDK has made, its own retries included.
+    pub(crate) requests: usize,
     /// True when a server said so, false when the SDK concluded it.
     pub(crate) from_service: bool,
     /// One line: status, its name, and what the server said.
@@ -34,6 +40,9 @@ impl Failure {
                 .and_then(|headers| headers.retry_after_ms)
                 .map(Duration::from_millis),
             status: code,
+            sub_status: sub_status.map_or(0, u32::from),
+            activity_id: activity_id(error),
+            requests: error.diagnostics().map_or(1, |seen| seen.request_count()),
             from_service: error.is_from_wire(),
             message: one_line(&error.to_string()),
             charge_ru: headers
@@ -48,9 +57,21 @@ impl Failure {
             disposition: Disposition::Transient,
             retry_after: None,
             status: 0,
+            sub_status: 0,
+            activity_id: String::new(),
+            requests: 1,
             from_service: false,
             message: message.to_owned(),
             charge_ru: 0.0,
+        }
+    }
+
+    /// Why, in a log: what the service says may have a document's id or more in it.
+    pub(crate) fn cause(&self) -> String {
+        match (self.from_service, self.sub_status) {
+            (false, _) => self.message.chars().take(MOST_OF_A_CAUSE).collect(),
+            (true, 0) => format!("status {}", self.status),
+            (true, sub_status) => format!("status {}/{sub_status}", self.status),
         }
     }
 
@@ -80,6 +101,18 @@ impl Failure {
     pub(crate) fn into_error(self, context: impl Into<String>) -> Error {
         Error::new(self.kind(), context).with_source(self.message)
     }
+}
+
+/// Letters of a cause in a log.
+const MOST_OF_A_CAUSE: usize = 300;
+
+fn activity_id(error: &CosmosError) -> String {
+    let of_response = error.response().and_then(|response| {
+        let headers = response.headers();
+        headers.activity_id.as_ref().map(ToString::to_string)
+    });
+    let of_operation = || Some(error.diagnostics()?.activity_id().to_string());
+    of_response.or_else(of_operation).unwrap_or_default()
 }
 
 /// The SDK says everything twice, `400 (X): Cosmos DB returned HTTP 400: X. Details: why`; this keeps `400 (X): why`.

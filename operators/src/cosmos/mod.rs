@@ -43,6 +43,7 @@ mod backtrace;
 mod bulk;
 mod container;
 mod dead_letters;
+mod diagnostics;
 mod document;
 mod driver;
 mod entra;
@@ -58,6 +59,7 @@ mod redeliver;
 mod retry;
 mod status;
 mod target;
+mod throttling;
 
 /// What a credential of one's own implements; it is `azure_core`'s.
 pub use azure_core::credentials::TokenCredential;

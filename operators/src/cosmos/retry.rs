@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use tidefeed_runtime::line_limit::LineLimit;
+
 use super::backoff::{Backoff, BackoffConfig};
 use super::failure::Failure;
 
@@ -24,18 +26,35 @@ impl Retry {
         self.backoff.reset();
     }
 
+    /// How long to wait after `failure`; whoever asks has its own lines about it.
+    pub(crate) fn wait(&mut self, failure: &Failure) -> Duration {
+        self.backoff.next_wait(failure.retry_after, random())
+    }
+
     /// How long to wait after `failure`, reported as it grows: throttling is flow control and quiet, an outage is not.
     pub(crate) fn wait_after(
         &mut self,
         failure: &Failure,
         what: &dyn std::fmt::Display,
     ) -> Duration {
-        let wait = self.backoff.next_wait(failure.retry_after, random());
+        let wait = self.wait(failure);
         let attempts = self.backoff.attempts();
+        static LIMIT: LineLimit = LineLimit::rarely();
         if failure.is_throttled() || !attempts.is_power_of_two() || attempts < 4 {
             tracing::debug!(%what, attempts, ?wait, cause = %failure.message, "will try again");
-        } else {
-            tracing::warn!(%what, attempts, ?wait, cause = %failure.message, "still failing, will try again");
+        } else if let Some(held_back) = LIMIT.take() {
+            tracing::warn!(
+                event = "retrying",
+                %what,
+                attempts,
+                wait_s = wait.as_secs_f64(),
+                status = failure.status,
+                sub_status = failure.sub_status,
+                activity_id = failure.activity_id,
+                cause = failure.cause(),
+                held_back,
+                "still failing, will try again"
+            );
         }
         wait
     }

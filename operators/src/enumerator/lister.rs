@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tidefeed_runtime::bridge::InboxSender;
 use tidefeed_runtime::cluster::Finish;
+use tidefeed_runtime::line_limit::LineLimit;
 use tidefeed_runtime::{FeedRangeId, Ledger};
 use tokio::sync::{Notify, watch};
-use tracing::warn;
 
 use crate::feed::ChangeFeed;
 use crate::reader::changed;
@@ -69,8 +69,10 @@ impl Lister {
                 Ok(live) => {
                     if live != known {
                         tracing::info!(
+                            event = "ranges_changed",
                             source = self.source,
                             ranges = live.len(),
+                            before = known.len(),
                             "the feed ranges have changed"
                         );
                     }
@@ -85,11 +87,18 @@ impl Lister {
                     return self.ledger.fail(error.wrap(source));
                 }
                 // The readers go on as they are, and fail themselves if there is nothing left to read.
-                Err(error) => warn!(
-                    source = self.source,
-                    error = error.report(),
-                    "cannot list the feed ranges"
-                ),
+                Err(error) => {
+                    static LIMIT: LineLimit = LineLimit::rarely();
+                    if let Some(held_back) = LIMIT.take() {
+                        tracing::warn!(
+                            event = "ranges_unknown",
+                            source = self.source,
+                            error = error.report(),
+                            held_back,
+                            "cannot list the feed ranges, will try again"
+                        );
+                    }
+                }
             }
         }
     }

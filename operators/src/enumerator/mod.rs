@@ -109,10 +109,11 @@ pub fn enumerate<'scope>(released: StreamVec<'scope, u64, Released>, mut parts: 
     type Given = CapacityContainerBuilder<Vec<(u64, Order)>>;
     let to_enumerator = Exchange::new(|_: &Released| 0);
     let orders = released.unary_frontier::<Given, _, _, _>(to_enumerator, &name, |cap, info| {
+        let source = parts.source.clone();
         let mut enumerator = enumerator.map(|parts| {
             let activator = scope.worker().sync_activator_for(info.address.to_vec());
             parts.changes.attach(activator);
-            (cap, Enumerator::new(parts, ledger.clone()))
+            (cap, Enumerator::new(parts, source, ledger.clone()))
         });
         move |(input, frontier), output| {
             let Some((cap, state)) = &mut enumerator else {
@@ -178,6 +179,8 @@ impl ReaderParts {
 
 /// The state of the enumerator.
 struct Enumerator {
+    /// The source's name.
+    source: String,
     parts: EnumeratorParts,
     /// Ranges that were handed over, by epoch, until it is sealed everywhere.
     released: BTreeMap<u64, Vec<Released>>,
@@ -196,8 +199,9 @@ struct Orders {
 }
 
 impl Enumerator {
-    fn new(parts: EnumeratorParts, ledger: Ledger) -> Self {
+    fn new(parts: EnumeratorParts, source: String, ledger: Ledger) -> Self {
         Enumerator {
+            source,
             parts,
             ledger,
             released: BTreeMap::new(),
@@ -249,7 +253,17 @@ impl Enumerator {
         while let Some(epoch) = self.released.first_entry()
             && bound.is_none_or(|bound| *epoch.key() < bound)
         {
+            let at = *epoch.key();
             for released in epoch.remove() {
+                tracing::info!(
+                    event = "split",
+                    source = self.source,
+                    range = %released.range,
+                    epoch = at,
+                    parts = released.parts.len(),
+                    into = named(&released.parts),
+                    "a feed range goes on in parts"
+                );
                 self.parts.assignment.release(&released.range);
                 self.ledger
                     .handed_over(released.parts.len(), released.loading);
@@ -287,6 +301,14 @@ impl Enumerator {
         let worker = self.parts.assignment.place(start.range.clone()) as u64;
         (worker, Order::Read(start))
     }
+}
+
+/// Parts that a line names.
+const NAMED: usize = 8;
+
+fn named(parts: &[FeedRangeId]) -> String {
+    let named = parts.iter().take(NAMED).map(ToString::to_string);
+    named.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

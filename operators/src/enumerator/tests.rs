@@ -44,7 +44,7 @@ async fn what_appears_is_read_once_and_from_where_it_stood() {
         least: 2,
         assignment: Assignment::new(2, 0),
     };
-    let mut enumerator = Enumerator::new(parts, Ledger::new(Epoch(0), Epoch(0)));
+    let mut enumerator = Enumerator::new(parts, "s".to_owned(), Ledger::new(Epoch(0), Epoch(0)));
     let followed = feed(true);
     let orders = enumerator.orders(Some(0), &followed);
     assert_eq!(read_orders(&orders), [(0, first)]);

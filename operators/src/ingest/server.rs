@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tidefeed_runtime::line_limit::LineLimit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -69,7 +70,15 @@ async fn accept(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                static LIMIT: LineLimit = LineLimit::rarely();
+                if let Some(held_back) = LIMIT.take() {
+                    tracing::warn!(
+                        event = "accept_failed",
+                        %error,
+                        held_back,
+                        "a connection of a producer was not accepted"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -37,6 +37,7 @@ use super::recovery::Survey;
 use super::store::CheckpointStore;
 use super::supervised::Supervised;
 use crate::fence::{Fence, Renewal};
+use crate::line_limit::LineLimit;
 use crate::{Context, Error, ErrorKind, Generation, Result};
 
 /// How long a run may be out of touch before another one takes over.
@@ -278,7 +279,16 @@ impl Lease {
                 if let Err(fenced) = self.fence.check() {
                     return fenced.with_source(error);
                 }
-                tracing::warn!(error = %error.report(), "the lease was not renewed; trying again");
+                static LIMIT: LineLimit = LineLimit::rarely();
+                if let Some(held_back) = LIMIT.take() {
+                    tracing::warn!(
+                        event = "lease_not_renewed",
+                        left_s = self.fence.left().as_secs_f64(),
+                        error = %error.report(),
+                        held_back,
+                        "the lease was not renewed; trying again"
+                    );
+                }
                 tokio::time::sleep(pause / 10).await;
             }
         }

@@ -199,7 +199,8 @@ impl Lobby {
                 }
                 _ = say.tick() => for (process, socket) in sockets.iter().enumerate().skip(me + 1) {
                     if socket.is_none() {
-                        tracing::info!("waiting for the data of {}", self.place.name_of(process as u32));
+                        let name = self.place.name_of(process as u32);
+                        tracing::info!(event = "peer_awaited", peer = process, "waiting for the data of {name}");
                     }
                 },
             }
@@ -239,11 +240,19 @@ impl Lobby {
                     let awaited = &self.place.awaited;
                     awaited.wait_for(process, &name, Some(why.clone()));
                     if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-                        tracing::info!("waiting for {name}: {why}");
+                        tracing::info!(
+                            event = "peer_awaited",
+                            peer = process,
+                            "waiting for {name}: {why}"
+                        );
                         said = Some(Instant::now());
                     }
                 }
-                Err(_) => tracing::info!("waiting for {name}: it does not answer"),
+                Err(_) => tracing::info!(
+                    event = "peer_awaited",
+                    peer = process,
+                    "waiting for {name}: it does not answer"
+                ),
             }
             sleep(AGAIN).await;
         }

@@ -20,6 +20,7 @@ use super::handshake::{
     may_be_greeting,
 };
 use super::tls::Line;
+use crate::line_limit::LineLimit;
 use crate::{Generation, Result};
 
 /// Connections that are in their handshake at a time. A guess, far above what a cluster needs.
@@ -43,7 +44,15 @@ impl Door {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // As when there are too many open files: those that are in their handshake will be closed.
-                    tracing::warn!(%error, "a connection was not accepted");
+                    static LIMIT: LineLimit = LineLimit::rarely();
+                    if let Some(held_back) = LIMIT.take() {
+                        tracing::warn!(
+                            event = "accept_failed",
+                            %error,
+                            held_back,
+                            "a connection of the cluster was not accepted"
+                        );
+                    }
                     sleep(AGAIN).await;
                     continue;
                 }
@@ -66,7 +75,15 @@ impl Door {
                         tracing::debug!(%from, "a stranger connected");
                     }
                     Ok(Err(Unconnected::Refused(refusal))) => {
-                        tracing::warn!("a connection from {from} was refused: {refusal}");
+                        static LIMIT: LineLimit = LineLimit::rarely();
+                        if let Some(held_back) = LIMIT.take() {
+                            tracing::warn!(
+                                event = "peer_refused",
+                                %from,
+                                held_back,
+                                "a connection from {from} was refused: {refusal}"
+                            );
+                        }
                     }
                     Err(_) => tracing::debug!(%from, "a connection said nothing for too long"),
                 }

@@ -49,7 +49,7 @@ impl Follow {
         let lobby = Lobby::open(place).await?;
         let stream = lobby.dial(0, Purpose::Control, None).await?;
         let wire = Wire::new(stream, lobby.place.name_of(0), lobby.place.beat());
-        tracing::info!("{} is here", wire.peer);
+        tracing::info!(event = "peer_joined", peer = 0, "{} is here", wire.peer);
         let (commands, commanded) = mpsc::unbounded_channel();
         let (begin, begun) = oneshot::channel();
         let following = Following {

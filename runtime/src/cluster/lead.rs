@@ -125,7 +125,7 @@ impl Lead {
                     let (process, stream) = guest?;
                     let Some(at) = (process as usize).checked_sub(1) else { continue };
                     let peer = lobby.place.name_of(process);
-                    tracing::info!("{peer} is here");
+                    tracing::info!(event = "peer_joined", peer = process, "{peer} is here");
                     lobby.place.awaited.came(process);
                     let wire = Wire::new(stream, peer, lobby.place.beat());
                     // One that comes again has started again: what was before it is no more.
@@ -135,13 +135,20 @@ impl Lead {
                 }
                 _ = say.tick() => for (at, seat) in seats.iter().enumerate() {
                     if seat.is_none() {
-                        tracing::info!("waiting for {}", lobby.place.name_of(at as u32 + 1));
+                        let process = at as u32 + 1;
+                        let name = lobby.place.name_of(process);
+                        tracing::info!(event = "peer_awaited", peer = process, "waiting for {name}");
                     }
                 },
                 _ = look.tick() => for (at, seat) in seats.iter_mut().enumerate() {
                     if let Some(lost) = seat.as_ref().and_then(Seat::lost) {
-                        tracing::warn!("{}; waiting for it to come back", lost.report());
                         let process = at as u32 + 1;
+                        tracing::warn!(
+                            event = "peer_lost",
+                            peer = process,
+                            "{}; waiting for it to come back",
+                            lost.report()
+                        );
                         let name = lobby.place.name_of(process);
                         lobby.place.awaited.wait_for(process, &name, Some(lost.report()));
                         *seat = None;

@@ -119,7 +119,11 @@ impl AsOf {
                     *workers = workers.saturating_sub(1);
                     if *workers == 0 {
                         self.rebuilding.remove(&sink);
-                        tracing::info!(sink, "the container is in line with the view");
+                        tracing::info!(
+                            event = "rebuilt",
+                            sink,
+                            "the container is in line with the view"
+                        );
                     }
                 }
             }

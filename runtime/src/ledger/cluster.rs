@@ -158,6 +158,7 @@ impl Ledger {
         if let Some(by) = facts.loaded_by
             && !self.loaded()
         {
+            self.tell_loaded(by);
             self.complete_load(by);
         }
         if facts.writable && !self.writable() {

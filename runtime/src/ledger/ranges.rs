@@ -111,6 +111,16 @@ impl Ledger {
         self.0.unfixed.subscribe()
     }
 
+    pub(super) fn tell_loaded(&self, by: Epoch) {
+        if !self.loaded() {
+            tracing::info!(
+                event = "caught_up",
+                epoch = by.0,
+                "every source has caught up for the first time"
+            );
+        }
+    }
+
     /// Sees what follows from a change of what is done.
     pub(super) fn look_at_ranges(&self) {
         let (ended, loaded_by, unfixed) = {
@@ -126,6 +136,7 @@ impl Ledger {
             self.0.input_complete.store(true, Ordering::Release);
         }
         if let Some(by) = loaded_by {
+            self.tell_loaded(by);
             self.complete_load(by);
         }
         self.0

@@ -28,11 +28,12 @@
 //! | `mended` | damage its checkpoint, and mend it by hand |
 //! | `progress` | kill it, and compare what it told readers with what was committed |
 //! | `why_stalled` | hold back one thing, and ask what that is |
+//! | `logs` | read what it says as JSON |
 //! | `dead_letters` | leave it writes that were refused, and try them again by hand |
 //!
 //! `cargo test --profile quick -p tidefeed-tests kill_anywhere` runs those of one row.
 //!
-//! The last eleven, `rolling` and those of clusters but `cluster` run the job as a process, and have an embedded server in this one. The
+//! The last twelve, `rolling` and those of clusters but `cluster` run the job as a process, and have an embedded server in this one. The
 //! leases of the clusters, `failpoints` and `zombie` are short, and lost by a run that gets too little of the machine, so those are not
 //! run at the same time: [`alone`].
 
@@ -69,6 +70,8 @@ mod kill_anywhere;
 mod killed_loads;
 #[cfg(unix)]
 mod killing;
+#[cfg(unix)]
+mod logs;
 mod memory_job;
 #[cfg(unix)]
 mod mended;

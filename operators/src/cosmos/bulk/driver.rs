@@ -18,7 +18,7 @@ use super::calls::{Call, Shared, Submission};
 use super::classify::Refresh;
 use super::flow::Flow;
 use super::machine::Machine;
-use super::metrics::{Exchange, Sampler};
+use super::metrics::Exchange;
 use super::operation::{Answer, GroupId, Lost, Request, RequestId, Summary};
 use super::output::{Letter, LetterId, Output};
 use super::routes::Routes;
@@ -27,6 +27,7 @@ use super::stop::Reason;
 use super::watchdog::Watchdog;
 use super::wire::NoAnswer;
 use crate::cosmos::retry::random;
+use crate::cosmos::throttling::Throttling;
 
 /// How often the container's throughput is read again.
 const THROUGHPUT_EVERY: Duration = Duration::from_secs(60);
@@ -59,7 +60,8 @@ pub(super) struct Driver {
     flushes: Vec<(GroupId, oneshot::Sender<Result<Summary>>)>,
     /// What became of all groups since the last flush.
     since_flush: Summary,
-    pub(super) sampler: Sampler,
+    /// Of partitions that were throttled.
+    pub(super) throttling: BTreeMap<RangeId, Throttling>,
     pub(super) watchdog: Watchdog,
     /// A document of a group under way, to give advice on: a container that was empty at the start had none.
     pub(super) sample: Option<(GroupId, Bytes)>,
@@ -90,7 +92,7 @@ impl Driver {
             open: BTreeMap::new(),
             flushes: Vec::new(),
             since_flush: Summary::default(),
-            sampler: Sampler::default(),
+            throttling: BTreeMap::new(),
             watchdog: Watchdog::new(parts.stalled_after),
             sample: None,
             is_broken: false,
@@ -105,7 +107,9 @@ impl Driver {
         loop {
             let wake = self.step();
             self.watch();
-            let wake = wake.into_iter().chain(self.watchdog.due()).min();
+            let look = self.look_at_throttling();
+            let wake = wake.into_iter().chain(self.watchdog.due());
+            let wake = wake.chain(look).min();
             let is_idle = self.machine.is_idle() && self.admission.is_empty();
             if self.is_broken || !has_callers && is_idle {
                 return;
@@ -272,7 +276,7 @@ impl Driver {
                 exchange,
                 answer,
             }) => {
-                self.observe(&range, &exchange, &answer);
+                self.observe(request, &range, &exchange, &answer);
                 self.answered(request, answer);
                 self.note_pace(&range);
             }

@@ -24,14 +24,6 @@ impl Letters {
     /// When it could not be kept.
     pub(super) async fn put(&self, letter: &Letter) -> Result<()> {
         let letter = self.letter(letter, SystemTime::now());
-        tracing::warn!(
-            sink = self.sink,
-            id = letter.id,
-            partition_key = letter.partition_key,
-            status = letter.status,
-            message = letter.message,
-            "a write was refused for good, and goes to the dead letters"
-        );
         let id = letter.id.clone();
         let put = self.place.put(&[letter]).await;
         put.map_err(|error| {

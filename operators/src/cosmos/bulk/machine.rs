@@ -296,6 +296,14 @@ impl<P: Pace> Machine<P> {
         self.sent.insert(id, sent);
     }
 
+    /// How often any of the operations of a request that is under way was sent before.
+    pub(crate) fn retries(&self, request: RequestId) -> usize {
+        let slots = self.sent.get(&request).into_iter();
+        let slots = slots.flat_map(|sent| &sent.slots);
+        let attempts = slots.map(|slot| self.order.get(*slot).attempts);
+        attempts.max().unwrap_or(0) as usize
+    }
+
     /// An operation is done, and its successor can go.
     pub(super) fn finish(&mut self, now: Duration, slot: Slot, how: Settled) {
         let (entry, next) = self.order.finish(slot, now);

@@ -1,4 +1,4 @@
-//! What a writer has done: counters for each physical partition, and which requests are worth a line in the log.
+//! What a writer has done: counters for each physical partition.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,11 +13,6 @@ use crate::traffic::{PartitionTraffic, Traffic, TrafficCounters};
 
 /// Upper bounds of the sizes that [`PartitionMetrics::sizes`] tells apart, in operations.
 pub const SIZE_BOUNDS: [usize; 5] = [1, 10, 50, 99, 100];
-
-/// A request that takes longer is logged.
-const SLOW: Duration = Duration::from_secs(1);
-/// The most requests that are logged in a minute.
-const MOST_LOGGED: u32 = 100;
 
 /// What a writer has done since it was opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -197,37 +192,6 @@ fn failures(answer: &Answer, operations: usize) -> impl Iterator<Item = (u16, u3
     whole.into_iter().chain(each)
 }
 
-/// Says which requests are logged: slow ones and those that failed as a whole, but not more than a log can take.
-#[derive(Debug, Default)]
-pub(super) struct Sampler {
-    minute: u64,
-    logged: u32,
-}
-
-impl Sampler {
-    /// Whether this one is. Throttling is flow control, and no fault.
-    pub(super) fn takes(
-        &mut self,
-        now: Duration,
-        took: Duration,
-        ended: &Result<Answer, NoAnswer>,
-    ) -> bool {
-        let is_odd = match ended {
-            Ok(answer) => !matches!(answer.status, 200 | 207 | 429),
-            Err(_) => true,
-        };
-        if !is_odd && took < SLOW {
-            return false;
-        }
-        let minute = now.as_secs() / 60;
-        if self.minute != minute {
-            *self = Sampler { minute, logged: 0 };
-        }
-        self.logged += 1;
-        self.logged <= MOST_LOGGED
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::operation::{Lost, OperationResult};
@@ -296,18 +260,5 @@ mod tests {
             in_flight: 0,
         };
         assert_eq!(traffic, [("0".into(), told), ("1".into(), told)].into());
-    }
-
-    #[test]
-    fn a_log_gets_what_is_odd_and_not_too_much() {
-        let mut sampler = Sampler::default();
-        let now = Duration::from_secs(30);
-        let fast = Duration::from_millis(1);
-        assert!(!sampler.takes(now, fast, &answer(207, &[500])));
-        assert!(!sampler.takes(now, fast, &answer(429, &[])));
-        assert!(sampler.takes(now, SLOW, &answer(200, &[])));
-        let taken = (0..500).filter(|_| sampler.takes(now, fast, &nothing()));
-        assert_eq!(taken.count(), MOST_LOGGED as usize - 1);
-        assert!(sampler.takes(2 * now, fast, &answer(503, &[])));
     }
 }

@@ -1,17 +1,25 @@
 //! What the [`Driver`] measures and logs.
 
+use std::time::Duration;
+
 use tidefeed_runtime::Result;
 
 use super::driver::Driver;
 use super::metrics::Exchange;
-use super::operation::{Action, Answer, GroupId, Operation, Summary};
+use super::operation::{Action, Answer, GroupId, Operation, RequestId, Summary};
 use super::routing::RangeId;
 use super::watchdog::{Notice, Waiting, advice, named};
 use super::wire::NoAnswer;
+use crate::cosmos::diagnostics::{self, Call, SLOW};
+use crate::cosmos::throttling::Throttling;
+
+/// What its calls do, in the log.
+const WRITE: &str = "write";
 
 impl Driver {
     pub(super) fn observe(
         &mut self,
+        request: RequestId,
         range: &RangeId,
         exchange: &Exchange,
         answer: &Result<Answer, NoAnswer>,
@@ -25,28 +33,44 @@ impl Driver {
         {
             metrics.ended(exchange, answer);
         }
-        if !self.sampler.takes(self.now(), exchange.took, answer) {
+        self.throttled(range, answer);
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        let is_well = matches!(status, 200 | 207 | 429);
+        if is_well && exchange.took < SLOW {
             return;
         }
-        let (container, took) = (self.routes.container(), exchange.took);
-        let operations = exchange.operations;
-        match answer {
-            Ok(Answer {
-                status,
-                sub_status,
-                activity_id,
-                charge_ru,
-                message,
-                ..
-            }) => tracing::info!(
-                %container, %range, operations, ?took, status, sub_status, %activity_id, charge_ru, %message,
-                "a request of bulk writes was slow or failed"
-            ),
-            Err(NoAnswer { lost, error }) => tracing::info!(
-                %container, %range, operations, ?took, ?lost, error = %error.report(),
-                "a request of bulk writes was not answered"
-            ),
+        let container = self.routes.container();
+        let call = call(exchange, answer, self.machine.retries(request));
+        match is_well {
+            true => diagnostics::slow(WRITE, container, range, &call),
+            false => diagnostics::failed(WRITE, container, range, &call),
         }
+    }
+
+    fn throttled(&mut self, range: &RangeId, answer: &Result<Answer, NoAnswer>) {
+        let answer = answer.as_ref().ok();
+        let throttled = answer.is_some_and(|answer| {
+            answer.status == 429 || answer.results.iter().any(|result| result.status == 429)
+        });
+        // Only of those that were throttled before is there anything to say.
+        if throttled {
+            self.throttling.entry(range.clone()).or_default();
+        }
+        let (now, container) = (self.now(), self.routes.container());
+        if let Some(throttling) = self.throttling.get_mut(range) {
+            throttling.ended(now, throttled, WRITE, container, range);
+        }
+    }
+
+    /// Says when throttling is over, also where nothing is written any more. Returns when to look again.
+    pub(super) fn look_at_throttling(&mut self) -> Option<Duration> {
+        let (now, container) = (self.now(), self.routes.container());
+        for (range, throttling) in &mut self.throttling {
+            if throttling.due().is_some_and(|due| due <= now) {
+                throttling.ended(now, false, WRITE, container, range);
+            }
+        }
+        self.throttling.values().filter_map(Throttling::due).min()
     }
 
     pub(super) fn note_pace(&mut self, range: &RangeId) {
@@ -91,14 +115,23 @@ impl Driver {
         match notice {
             None => {}
             Some(Notice::GoesOn(after)) => {
-                tracing::warn!(%container, stalled_s = after.as_secs_f64(), "writes are acknowledged again");
+                tracing::warn!(
+                    event = "writes_again",
+                    %container,
+                    lasted_s = after.as_secs_f64(),
+                    "writes are acknowledged again"
+                );
             }
             Some(Notice::Stalled(after)) => {
                 let waiting = self.waiting();
                 let operations: usize = waiting.iter().map(|one| one.operations).sum();
                 let advice = advice(&waiting);
                 tracing::warn!(
-                    %container, stalled_s = after.as_secs_f64(), operations, partitions = named(waiting),
+                    event = "writes_stalled",
+                    %container,
+                    stalled_s = after.as_secs_f64(),
+                    operations,
+                    partitions = named(waiting),
                     "no write was acknowledged, and nothing is dropped: {advice}"
                 );
             }
@@ -116,5 +149,23 @@ impl Driver {
             operations,
         };
         self.machine.loads().into_iter().map(waiting).collect()
+    }
+}
+
+fn call(exchange: &Exchange, answer: &Result<Answer, NoAnswer>, retries: usize) -> Call {
+    let call = Call {
+        took: exchange.took,
+        retries,
+        ..Call::default()
+    };
+    match answer {
+        Ok(answer) => Call {
+            status: answer.status,
+            sub_status: answer.sub_status,
+            activity_id: answer.activity_id.to_string(),
+            charge_ru: answer.charge_ru,
+            ..call
+        },
+        Err(_) => call,
     }
 }

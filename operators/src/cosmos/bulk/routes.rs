@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use azure_data_cosmos::feed::FeedRange;
+use tidefeed_runtime::line_limit::LineLimit;
 use tidefeed_runtime::{Context, Error, ErrorKind, Fence, Result};
 use tokio::time::sleep;
 
@@ -125,7 +126,16 @@ impl Routes {
             };
             let wait = backoff.next_wait(None, random());
             if backoff.attempts() >= 4 && backoff.attempts().is_power_of_two() {
-                tracing::warn!(container = %self.container, error = %error.report(), "cannot read the ranges, will try again");
+                static LIMIT: LineLimit = LineLimit::rarely();
+                if let Some(held_back) = LIMIT.take() {
+                    tracing::warn!(
+                        event = "ranges_unknown",
+                        container = %self.container,
+                        error = %error.report(),
+                        held_back,
+                        "cannot read the ranges, will try again"
+                    );
+                }
             }
             sleep(wait).await;
         }

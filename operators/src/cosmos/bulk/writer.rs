@@ -112,7 +112,7 @@ impl BulkWriter {
         let is_direct = container.account().is_direct();
         let mut config = config;
         if !is_direct && config.policy == Policy::Bulk {
-            tracing::info!(%container, "bulk requests cannot go through a proxy or to a self-signed server: writing in transactional batches");
+            tracing::info!(event = "bulk_off", %container, "bulk requests cannot go through a proxy or to a self-signed server: writing in transactional batches");
             config.policy = Policy::Transactional;
         }
         let fence = Arc::new(OnceLock::new());

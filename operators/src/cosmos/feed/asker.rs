@@ -8,6 +8,7 @@ use std::time::Duration;
 use azure_data_cosmos::feed::FeedRange;
 use tidefeed_runtime::stall::Trouble;
 use tidefeed_runtime::{Error, FeedRangeId, Records, Result};
+use tokio::time::Instant;
 
 use super::CosmosFeed;
 use super::config::FeedMode;
@@ -17,9 +18,14 @@ use super::phases::Feed;
 use super::position::Position;
 use super::refusal;
 use super::token::{Saved, encode};
+use crate::cosmos::diagnostics::{self, Call};
 use crate::cosmos::failure::Failure;
 use crate::cosmos::retry::Retry;
+use crate::cosmos::throttling::Throttling;
 use crate::feed::{Page, Spent, Troubles};
+
+/// What its calls do, in the log.
+const READ: &str = "read";
 
 /// Answers after which every part of a range must have had its turn; a range that was just opened has one part, or a few.
 const MOST_PARTS: usize = 10_000;
@@ -32,9 +38,16 @@ pub(super) struct Asker {
     page_size: PageSize,
     /// Where it says what is wrong.
     pub(super) troubles: Troubles,
-    /// Failures in a row.
+    /// Failures in a row, throttling included.
     failures: u32,
+    throttling: Throttling,
+    /// Failures in a row, and when the first of them was.
+    failing: Option<(u32, Instant)>,
+    began: Instant,
 }
+
+/// Failures in a row that are worth a line: the waits between them come to seconds. A guess.
+const FAILING: u32 = 4;
 
 impl Asker {
     pub(super) fn new(feed: CosmosFeed, id: FeedRangeId) -> Self {
@@ -45,6 +58,9 @@ impl Asker {
             id,
             troubles: Troubles::default(),
             failures: 0,
+            throttling: Throttling::default(),
+            failing: None,
+            began: Instant::now(),
         }
     }
 
@@ -68,7 +84,9 @@ impl Asker {
     ) -> Result<Polled> {
         loop {
             let taken = self.feed.admitted(&self.troubles).await;
+            let sent = Instant::now();
             let polled = cursor.poll(self.page_size.now()).await;
+            self.observe(&polled, sent.elapsed());
             let charged = match &polled {
                 Ok(polled) => polled.charge_ru,
                 Err(failure) => failure.charge_ru,
@@ -89,6 +107,62 @@ impl Asker {
             self.tell(&failure);
             let wait = self.after(failure, cursor, at)?;
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Logs what is worth it.
+    fn observe(&mut self, polled: &Result<Polled, Failure>, took: Duration) {
+        let (container, range) = (&self.feed.container, &self.id);
+        let failure = polled.as_ref().err();
+        let throttled = failure.is_some_and(Failure::is_throttled);
+        let now = self.began.elapsed();
+        let throttling = &mut self.throttling;
+        throttling.ended(now, throttled, READ, container, range);
+        match polled {
+            Ok(polled) => {
+                if let Some(call) = &polled.slow {
+                    diagnostics::slow(READ, container, range, call);
+                }
+                self.goes_on();
+            }
+            Err(_) if throttled => {}
+            Err(failure) => {
+                let call = Call::failed(failure, took);
+                diagnostics::failed(READ, container, range, &call);
+                self.fails(failure);
+            }
+        }
+    }
+
+    fn fails(&mut self, failure: &Failure) {
+        let (failures, _) = self.failing.get_or_insert_with(|| (0, Instant::now()));
+        *failures = failures.saturating_add(1);
+        if *failures == FAILING {
+            tracing::warn!(
+                event = "read_failing",
+                container = %self.feed.container,
+                range = %self.id,
+                status = failure.status,
+                sub_status = failure.sub_status,
+                activity_id = failure.activity_id,
+                cause = failure.cause(),
+                "a feed range cannot be read, and is tried again and again"
+            );
+        }
+    }
+
+    fn goes_on(&mut self) {
+        if let Some((count, since)) = self.failing.take()
+            && count >= FAILING
+        {
+            tracing::info!(
+                event = "read_again",
+                container = %self.feed.container,
+                range = %self.id,
+                lasted_s = since.elapsed().as_secs_f64(),
+                count,
+                "the feed range is read again"
+            );
         }
     }
 
@@ -120,8 +194,7 @@ impl Asker {
                 return Err(refusal::error(failure, feed, id, cursor.place(), at));
             }
         }
-        let what = format_args!("feed range {} of {}", self.id, self.feed.container).to_string();
-        Ok(self.retry.wait_after(&failure, &what))
+        Ok(self.retry.wait(&failure))
     }
 
     /// Asks until the service has answered for every part of the range. Returns where that is, and what came until then.

@@ -15,6 +15,7 @@ use super::config::FeedMode;
 use super::page::{Changes, changes};
 use super::position::Position;
 use crate::cosmos::container::Container;
+use crate::cosmos::diagnostics::Call;
 use crate::cosmos::document::DocumentShape;
 use crate::cosmos::driver::Pages;
 use crate::cosmos::failure::Failure;
@@ -37,6 +38,8 @@ pub(super) struct Polled {
     /// When the last of them was written, in seconds since 1970, if the service says so.
     pub(super) written_at: Option<u64>,
     pub(super) charge_ru: f64,
+    /// How it came, if that took long.
+    pub(super) slow: Option<Call>,
     /// See [`Page::remaining`](crate::feed::Page::remaining).
     pub(super) remaining: Option<u64>,
     /// See [`Answer::quiet`](super::phases::Answer::quiet).
@@ -134,6 +137,7 @@ impl Cursor {
             records: read.map(|read| read.records),
             token,
             charge_ru: answer.charge_ru,
+            slow: answer.slow,
             // Of one part of several it says nothing about the others.
             remaining: answer.remaining.filter(|_| self.partitions == 1),
             quiet,

@@ -125,6 +125,9 @@ impl CosmosFeed {
         let age = Duration::from_secs(now().saturating_sub(saved.at()));
         if let Some(retention) = self.retention().filter(|retention| is_old(age, *retention)) {
             tracing::warn!(
+                event = "position_old",
+                container = %self.container,
+                range = %id,
                 "the position in feed range {id} of {} is {}, and the feed reaches back {retention:?}: restart the job sooner, or give \
                  the container a longer retention",
                 self.container,

@@ -98,7 +98,11 @@ impl Wire {
             true => self.account.1.clone(),
             false => Arc::new(Pool::new(&url, self.gate.clone(), self.config.timeouts)?),
         };
-        tracing::info!(server = %url, "writes go to another server");
+        tracing::info!(
+            event = "write_region",
+            server = url.host_str().unwrap_or_default(),
+            "writes go to another server"
+        );
         *self.writes.lock() = (url, pool);
         Ok(())
     }
@@ -253,6 +257,12 @@ fn refused(what: &str, reply: &Reply) -> Error {
             .number("x-ms-retry-after-ms")
             .map(Duration::from_millis),
         status,
+        sub_status: sub_status.map_or(0, u32::from),
+        activity_id: reply
+            .text("x-ms-activity-id")
+            .unwrap_or_default()
+            .to_owned(),
+        requests: 1,
         from_service: true,
         message: format!("{status}/{}: {}", sub_status.unwrap_or(0), reply.message()),
         charge_ru: 0.0,
