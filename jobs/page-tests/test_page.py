@@ -377,6 +377,26 @@ def test_old(test):
     test.clean()
 
 
+def test_failed(test):
+    """The last report says how it has ended, and stays, though nobody answers any more."""
+    page = test.open("failed")
+    page.until("document.querySelector('#state').textContent === 'ended'")
+    test.mock.__exit__()
+    for seconds in (0, 6):
+        page.until(f"document.body.hasAttribute('data-ended') && performance.now() > {1000 * seconds}")
+        test.says("#old", "The job ended", "ago")
+        test.says("#verdict", "The run has failed and ended")
+        test.says("#sentence", "sink delays (exit code 9, its log says why)")
+        test.same("level", page.evaluate("document.querySelector('#banner').dataset.level"), "bad")
+        test.so("the last figures stay", test.count("#sink-list article") > 0 and "–" not in test.figure("Records in"))
+        greys = "getComputedStyle(document.querySelector('.shown > {}')).filter"
+        test.same("the banner is not grey", page.evaluate(greys.format("#banner")), "none")
+        test.same("the rest is", page.evaluate(greys.format("#graph-part")), "grayscale(1)")
+    test.picture("failed")
+    test.contrast()
+    test.clean(allowed=["ERR_", "Failed to fetch", "network error"])
+
+
 def test_ended(test):
     """The job goes and comes back at the same place; the page does so too."""
     port = test.mock.server.server_port

@@ -20,7 +20,7 @@ use crate::cli::{configuration, job};
 use crate::cluster::Member;
 use crate::config::Workers;
 use crate::health::Health;
-use crate::http;
+use crate::http::{self, Answering};
 use crate::job::Job;
 use crate::rescale::RESHAPED;
 use crate::running::RunningJob;
@@ -33,6 +33,7 @@ pub(crate) struct Keeper<'a> {
     build: Build,
     asked: Asked,
     health: Health,
+    answering: Option<Answering>,
 }
 
 impl<'a> Keeper<'a> {
@@ -51,7 +52,7 @@ impl<'a> Keeper<'a> {
         config.validate()?;
         let health = Health::new(config.clone());
         let offset = matches.get_one::<u16>("http-offset").copied();
-        http::serve(&config, offset.unwrap_or(0), health.clone())?;
+        let answering = http::serve(&config, offset.unwrap_or(0), health.clone())?;
         Ok(Keeper {
             name,
             matches,
@@ -59,18 +60,27 @@ impl<'a> Keeper<'a> {
             build,
             asked,
             health,
+            answering,
         })
     }
 
-    /// Runs the job to its end: as one process of several, or alone.
+    /// Runs the job to its end: as one process of several, or alone. Whoever follows its reports is told how it has ended.
     ///
     /// # Errors
     /// What has ended the last run.
     pub(crate) fn keep_up(self, member: Option<Member>) -> Result<ExitCode> {
-        match member {
+        let ended = match member {
             Some(member) => self.run_member(member),
             None => self.run_again_and_again(),
+        };
+        // Some ends are not those of a run: a configuration that cannot be read, or a run that does not end.
+        if let Err(error) = &ended {
+            self.health.ends_with(error);
         }
+        if let Some(answering) = &self.answering {
+            answering.farewell();
+        }
+        ended
     }
 
     fn run_member(&self, member: Member) -> Result<ExitCode> {

@@ -34,20 +34,20 @@ function fillCulprit(node, one) {
   put(detail, one.detail);
 }
 
+/** What the banner says first. */
+function verdict({ state, stalled, culprit: found }) {
+  if (found?.kind === "failed") return state === "ended" ? "The run has failed and ended" : "The run has failed";
+  if (stalled) return `Stalled by: ${words(found?.kind ?? "unknown")}`;
+  return state === "running" || state === "idle" ? "Nothing holds it" : words(state);
+}
+
 export function showHolds(report) {
   const { holds } = report;
   const all = [holds.culprit && { ...holds.culprit, first: true }, ...(holds.also ?? [])].filter(Boolean);
   const banner = byId("banner");
   const plain = holds.state === "running" || holds.state === "idle";
   attr(banner, "data-level", holds.stalled ? "bad" : plain ? "ok" : "busy");
-  put(
-    byId("verdict"),
-    holds.stalled
-      ? `Stalled by: ${words(holds.culprit?.kind ?? "unknown")}`
-      : plain
-        ? "Nothing holds it"
-        : words(holds.state),
-  );
+  put(byId("verdict"), verdict(holds));
   put(byId("sentence"), holds.sentence);
   put(byId("ask"), holds.ask ? `This process knows only of itself. Ask ${holds.ask} for the whole job.` : "");
   byId("causes").hidden = all.length === 0;
@@ -70,7 +70,7 @@ export function showJob(report) {
   put(byId("state"), words(holds.state));
   attr(byId("state"), "data-level", holds.stalled ? "bad" : (LEVELS[holds.state] ?? "busy"));
   attr(byId("state"), "title", `for ${duration(job.state_for_ms)}`);
-  show(byId("state-for"), `for ${duration(job.state_for_ms)}`);
+  show(byId("state-for"), holds.state === "ended" ? "" : `for ${duration(job.state_for_ms)}`);
   show(byId("generation"), count(job.generation), "the checkpoint is not taken over yet");
   show(
     byId("size"),
