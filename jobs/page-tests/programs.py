@@ -122,6 +122,11 @@ class Emulator(Program):
         found = self.admin("GET", f"dbs/{database}/colls/{container}")
         return {one["id"]: f"{one['min']}-{one['max']}" for one in found["partitions"]}
 
+    def shown(self, database, container):
+        """The same as the page shows them in a table: without the zeros at the end of a bound."""
+        trimmed = lambda one: "-".join(bound and (bound.rstrip("0") + "0" * (len(bound.rstrip("0")) % 2) or "00") for bound in one.split("-"))
+        return {partition: trimmed(one) for partition, one in self.partitions(database, container).items()}
+
     def limit(self, database, container, ru_per_s):
         """Limits each physical partition; `None` for no limit."""
         for one in self.partitions(database, container):

@@ -16,9 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from browser import Browser
+from main_job import main_job
 from programs import Emulator
-from situations import SITUATIONS, Scene
+from scene import Scene
+from situations import SITUATIONS
 
+#: The longest first, so that the others go on beside it.
+TESTS = {"main_job": main_job, **SITUATIONS}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,7 +38,7 @@ def run(name, stage, folder):
     (folder / name).mkdir()
     with Scene(name.replace("_", "-"), stage, folder / name) as scene:
         try:
-            SITUATIONS[name](scene)
+            TESTS[name](scene)
         except Exception as error:
             print(f"{name} NOT SO: {error}\n{traceback.format_exc(limit=-3)}", flush=True)
             return False
@@ -44,13 +48,15 @@ def run(name, stage, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *SITUATIONS], help="of situations; all by default")
+    parser.add_argument("names", nargs="*", choices=[[], *TESTS], help="of situations; all by default")
     parser.add_argument("--programs", type=Path, default=ROOT / "target/quick", help="where shop, flight-delays and tidefeed-emulator are")
     parser.add_argument("--pictures", type=Path, help="where to keep pictures of the page")
     parser.add_argument("--at-once", type=int, default=3, help="situations at a time")
     given = parser.parse_args()
-    names = given.names or list(SITUATIONS)
+    names = given.names or list(TESTS)
     begun = time.monotonic()
+    if given.pictures:
+        given.pictures.mkdir(parents=True, exist_ok=True)
     with Browser() as browser, Emulator(given.programs / "tidefeed-emulator") as emulator, tempfile.TemporaryDirectory() as folder:
         stage = Stage(given.programs, browser, emulator, given.pictures)
         with ThreadPoolExecutor(given.at_once) as pool:

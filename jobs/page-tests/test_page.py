@@ -51,6 +51,10 @@ SAID = [
     ("ru", None, "–"),
     ("cores", 1, "1.00 core"),
     ("words", "caught-up", "caught up"),
+    ("bounds", "20" + 30 * "0" + "-3A" + 30 * "0", "20-3A"),
+    ("bounds", "-1000" + 28 * "0", "-10"),
+    ("bounds", "3F" + 30 * "F" + "-FF", "3F" + 30 * "F" + "-FF"),
+    ("bounds", "orders-2000", "orders-2000"),
 ]
 
 

@@ -79,6 +79,12 @@ export function moment(at_ms) {
 /** `caught-up` as `caught up`. */
 export const words = (name) => String(name ?? UNKNOWN).replaceAll("-", " ");
 
+/** A feed range without the zeros that its long bounds end with, which say nothing: 20-30 for 2000…-3000…. */
+export function bounds(range) {
+  if (!/^[0-9A-F]*-[0-9A-F]+$/.test(range) || range.length < 30) return range;
+  return range.replace(/([0-9A-F]{2}(?:[0-9A-F]{2})*?)(?:00)+(?=-|$)/g, "$1");
+}
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 /** The sum of what is known; null if nothing is. */

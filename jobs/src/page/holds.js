@@ -1,7 +1,7 @@
 // The header and the banner: which job it is, how it is, and what holds it.
 
 import { attr, byId, el, keyed, put, show } from "./dom.js";
-import { UNKNOWN, count, duration, plural, words } from "./format.js";
+import { UNKNOWN, bounds, count, duration, plural, words } from "./format.js";
 
 const LEVELS = { running: "ok", idle: "ok", ended: "", ending: "busy" };
 
@@ -12,7 +12,7 @@ function about(one) {
   const facts = [
     one.name,
     at,
-    one.range && `range ${one.range}`,
+    one.range && `range ${bounds(one.range)}`,
     one.epoch && `epoch ${one.epoch}`,
     `for ${duration(one.since_ms)}${quiet}`,
   ];

@@ -1,7 +1,7 @@
 // The sinks: what they write, and what keeps them from writing more.
 
 import { attr, byId, el, keyed, meter, put, show } from "./dom.js";
-import { count, duration, plural, rate, ru, share, words } from "./format.js";
+import { UNKNOWN, count, duration, plural, rate, ru, share, words } from "./format.js";
 import { Table } from "./table.js";
 
 const throttle = (value) => (value > 0.3 ? "bad" : value > 0.05 ? "warn" : "");
@@ -18,7 +18,7 @@ const COLUMNS = [
 const FACTS = [
   ["Documents", (sink) => rate(sink.documents_per_s)],
   ["Requests", (sink) => rate(sink.requests_per_s)],
-  ["In flight", (sink) => plural(sink.in_flight, "request")],
+  ["In flight", (sink) => (count(sink.in_flight) === UNKNOWN ? UNKNOWN : plural(sink.in_flight, "request"))],
   ["Oldest batch at the target", (sink) => duration(sink.writing_ms), "nothing is being written"],
   ["Throttled", (sink) => share(sink.throttled_share), null, (sink) => throttle(sink.throttled_share)],
   ["Upserts", (sink) => count(sink.upserts)],

@@ -47,6 +47,10 @@ fn state(facts: &Facts) -> RunState {
                 RunState::Resuming
             }
             Some(known) if known.oldest.is_some() || known.pages_waiting => RunState::Running,
+            // Between two epochs of a busy job there is nothing to do either.
+            Some(known) if known.committed.is_some_and(|age| age < facts.notice) => {
+                RunState::Running
+            }
             _ if facts.sinks.iter().any(|sink| sink.writing.is_some()) => RunState::Running,
             _ => RunState::Idle,
         },

@@ -291,6 +291,11 @@ fn nothing_to_do_is_no_stall() {
     let mut facts = facts();
     let found = explain(&facts);
     assert_eq!((found.state, found.stalled), (RunState::Idle, false));
+    ledger(&mut facts).committed = Some(facts.notice);
+    assert_eq!(explain(&facts).state, RunState::Idle);
+    ledger(&mut facts).committed = Some(facts.notice / 2);
+    assert_eq!(explain(&facts).state, RunState::Running);
+    ledger(&mut facts).committed = None;
     ledger(&mut facts).oldest = Some((Epoch(9), Duration::from_millis(3)));
     let found = explain(&facts);
     assert_eq!((found.state, found.stalled), (RunState::Running, false));
