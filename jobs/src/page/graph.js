@@ -35,7 +35,7 @@ function fitted(text, size, room) {
 
 const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 /** Its shape says that it is a source or a sink. */
-const brief = ({ name, op }) => op?.source ?? op?.sink ?? name;
+const brief = ({ name, op }) => (name.startsWith("Source: ") ? op?.source : op?.sink) ?? name;
 const level = (busy) => [0.05, 0.2, 0.5, 0.8].filter((least) => busy >= least).length;
 const clamp = (value, [least, most]) => Math.min(most, Math.max(least, value));
 
@@ -322,6 +322,8 @@ export class Graph {
     this.view.x += x;
     this.view.y += y;
     this.content.setAttribute("transform", `translate(${this.view.x} ${this.view.y}) scale(${this.view.k})`);
+    const more = this.view.x + this.size.width * this.view.k > this.host.clientWidth;
+    attr(this.host, "data-more", more ? "" : null);
     this.rename();
   }
 
