@@ -142,7 +142,7 @@ class Page:
 
     def __init__(self, wire, target, session, url, size, dark):
         self.wire, self.target, self.session = wire, target, session
-        self.errors, self.requests = [], []
+        self.errors, self.requests, self.open = [], [], True
         wire.listeners[session] = self.heard
         for domain in ("Runtime", "Log", "Network", "Page", "Accessibility"):
             self.call(f"{domain}.enable")
@@ -241,5 +241,8 @@ class Page:
         Path(file).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", params)["data"]))
 
     def close(self):
+        if not self.open:
+            return
+        self.open = False
         self.wire.call("Target.closeTarget", {"targetId": self.target})
         self.wire.listeners.pop(self.session, None)

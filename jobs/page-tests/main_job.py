@@ -49,7 +49,6 @@ class MainJob(Scene):
 
 def main_job(scene):
     """Light, dark, throttled, stalled, killed and resumed."""
-    scene.__class__ = MainJob
     scene.own_emulator("--partitions", 4)
     job = scene.fly()
     scene.open_page(job)
@@ -57,6 +56,9 @@ def main_job(scene):
     throttled(scene)
     stalled(scene)
     resumed(scene, job)
+
+
+main_job.scene = MainJob
 
 
 def runs(scene):

@@ -90,7 +90,7 @@ class Scene(Test):
         print(f"    {self.name}: {self.page.text('#verdict')}: {self.page.text('#sentence')}", flush=True)
         self.says("#verdict", "The run has failed")
         self.says("#sentence", "the run has failed", f"exit code {code}", *said)
-        self.says("#old", "The job ended at ")
+        self.says("#old", "The job ended ")
         self.so("sinks are those before the end", self.count("#sink-list article") > 0)
         self.clean(allowed=["ERR_", "Failed to fetch", "network error"])
 

@@ -83,7 +83,7 @@ def full_disk(scene):
     """The files of the checkpoint may not grow."""
     job = scene.begin()
     limit(job, 0)
-    scene.ends(job, 7)
+    scene.ends(job, 7, "cannot seal epoch", "File too large")
 
 
 def dead_letter_stop(scene):
@@ -91,7 +91,7 @@ def dead_letter_stop(scene):
     job = scene.begin(sink="dead_letters_per_minute = 3")
     refused = {"operation": "bulk-item", "database": scene.name, "container": "totals", "action": {"status": {"status": 413}}}
     scene.emulator.hurt(refused)
-    scene.ends(job, 9, "sink totals")
+    scene.ends(job, 9, "sink totals stopped", f"too many writes of container {scene.name}/totals are refused")
     scene.emulator.heal(refused)
 
 
@@ -103,10 +103,11 @@ def token_expired(scene):
     job = scene.begin(source='mode = "all_versions_and_deletes"')
     frozen = {"operation": "change-feed", "database": scene.name, "container": "orders", "partition": 1, "action": "freeze"}
     emulator.hurt(frozen)
-    scene.names("reader", "does not answer", name="orders", range=emulator.partitions(scene.name, "orders")[1])
+    named = emulator.partitions(scene.name, "orders")[1]
+    scene.names("reader", "does not answer", name="orders", range=named)
     emulator.admin("POST", "clock", {"advance_ms": 7_200_000})
     emulator.heal(frozen)
-    scene.ends(job, 7, "source orders")
+    scene.ends(job, 7, f"the position in feed range {named} of {scene.name}/orders is older than the retention")
 
 
 def limit(program, size):

@@ -36,7 +36,8 @@ class Stage:
 def run(name, stage, folder):
     begun = time.monotonic()
     (folder / name).mkdir()
-    with Scene(name.replace("_", "-"), stage, folder / name) as scene:
+    of_test = getattr(TESTS[name], "scene", Scene)
+    with of_test(name.replace("_", "-"), stage, folder / name) as scene:
         try:
             TESTS[name](scene)
         except Exception as error:
