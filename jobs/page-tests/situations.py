@@ -19,7 +19,8 @@ def range_frozen(scene):
     frozen = {"operation": "change-feed", "database": scene.name, "container": "orders", "partition": 2, "action": "freeze"}
     emulator.hurt(frozen)
     named = emulator.partitions(scene.name, "orders")[2]
-    scene.names("reader", f"feed range {named} of source orders does not answer", name="orders", range=named, process=0)
+    shown = emulator.shown(scene.name, "orders")[2]
+    scene.names("reader", f"feed range {shown} of source orders does not answer", name="orders", range=named, process=0)
     emulator.heal(frozen)
     scene.clears()
     scene.clean()
@@ -103,11 +104,11 @@ def token_expired(scene):
     job = scene.begin(source='mode = "all_versions_and_deletes"')
     frozen = {"operation": "change-feed", "database": scene.name, "container": "orders", "partition": 1, "action": "freeze"}
     emulator.hurt(frozen)
-    named = emulator.partitions(scene.name, "orders")[1]
+    named, shown = emulator.partitions(scene.name, "orders")[1], emulator.shown(scene.name, "orders")[1]
     scene.names("reader", "does not answer", name="orders", range=named)
     emulator.admin("POST", "clock", {"advance_ms": 7_200_000})
     emulator.heal(frozen)
-    scene.ends(job, 7, f"the position in feed range {named} of {scene.name}/orders is older than the retention")
+    scene.ends(job, 7, f"the position in feed range {shown} of {scene.name}/orders is older than the retention")
 
 
 def limit(program, size):

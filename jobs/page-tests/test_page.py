@@ -55,6 +55,7 @@ SAID = [
     ("bounds", "-1000" + 28 * "0", "-10"),
     ("bounds", "3F" + 30 * "F" + "-FF", "3F" + 30 * "F" + "-FF"),
     ("bounds", "orders-2000", "orders-2000"),
+    ("brief", "feed range -10" + 30 * "0" + " of source a-2000; epoch 1790000000000", "feed range -10 of source a-2000; epoch 1790000000000"),
 ]
 
 

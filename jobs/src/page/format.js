@@ -85,6 +85,9 @@ export function bounds(range) {
   return range.replace(/([0-9A-F]{2}(?:[0-9A-F]{2})*?)(?:00)+(?=-|$)/g, "$1");
 }
 
+/** A sentence with such ranges in it. */
+export const brief = (text) => text.replace(/(?<=^|\s)[0-9A-F]*-[0-9A-F]+(?=[\s:;,]|$)/g, bounds);
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 /** The sum of what is known; null if nothing is. */

@@ -80,7 +80,10 @@ export class Graph {
   /** What is seen of the operators that hold the job, by the name of the culprit. */
   holders() {
     const named = ({ op }) => [op.name, op.source, op.sink].includes(this.holding);
-    return new Set(this.holding === null ? [] : this.flow.leaves.filter(named).map((node) => this.flow.seen(node)));
+    const found = this.holding === null ? [] : this.flow.leaves.filter(named);
+    // Of the operators of a source it is the one that reads.
+    const reads = found.filter((node) => node.name.startsWith("Source: "));
+    return new Set((reads.length > 0 ? reads : found).map((node) => this.flow.seen(node)));
   }
 
   /** Fits it anew into another width, unless someone has moved it. */

@@ -1,7 +1,7 @@
 // The header and the banner: which job it is, how it is, and what holds it.
 
 import { attr, byId, el, keyed, put, show } from "./dom.js";
-import { UNKNOWN, bounds, count, duration, plural, words } from "./format.js";
+import { UNKNOWN, bounds, brief, count, duration, plural, words } from "./format.js";
 
 const LEVELS = { running: "ok", idle: "ok", ended: "", ending: "busy" };
 
@@ -31,7 +31,7 @@ function fillCulprit(node, one) {
   put(kind, words(one.kind));
   attr(kind, "data-level", one.first ? "bad" : "warn");
   put(facts, about(one));
-  put(detail, one.detail);
+  put(detail, brief(one.detail));
 }
 
 /** What the banner says first. */
@@ -48,7 +48,7 @@ export function showHolds(report) {
   const plain = holds.state === "running" || holds.state === "idle";
   attr(banner, "data-level", holds.stalled ? "bad" : plain ? "ok" : "busy");
   put(byId("verdict"), verdict(holds));
-  put(byId("sentence"), holds.sentence);
+  put(byId("sentence"), brief(holds.sentence));
   put(byId("ask"), holds.ask ? `This process knows only of itself. Ask ${holds.ask} for the whole job.` : "");
   byId("causes").hidden = all.length === 0;
   put(
@@ -58,7 +58,7 @@ export function showHolds(report) {
   keyed(byId("cause-list"), all, (one, at) => at, culprit, fillCulprit);
   // Said aloud only when it is another cause, not whenever its time has grown.
   const cause = [holds.state, holds.stalled, holds.culprit?.kind, holds.culprit?.name, holds.culprit?.process].join();
-  if (cause !== banner.cause) put(byId("said"), holds.sentence);
+  if (cause !== banner.cause) put(byId("said"), brief(holds.sentence));
   banner.cause = cause;
 }
 
