@@ -84,7 +84,7 @@ def full_disk(scene):
     """The files of the checkpoint may not grow."""
     job = scene.begin()
     limit(job, 0)
-    scene.ends(job, 7, "cannot seal epoch", "File too large")
+    scene.ends(job, 7, "epoch", "File too large")
 
 
 def dead_letter_stop(scene):
