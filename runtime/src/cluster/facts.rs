@@ -171,7 +171,7 @@ impl Told {
 /// The error of the operating system among the causes.
 fn system_error(error: &Error) -> Option<String> {
     let first = error.source();
-    let mut causes = std::iter::successors(first, |error| error.source());
+    let mut causes = std::iter::successors(first, |&error| error.source());
     let found = causes.find_map(|cause| {
         let io = cause.downcast_ref::<std::io::Error>()?;
         io.raw_os_error().is_some().then(|| io.to_string())
