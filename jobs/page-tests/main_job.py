@@ -90,7 +90,7 @@ def throttled(scene):
     scene.emulator.limit("flight-delays", SINK, LIMIT)
     scene.names("sink", f"sink {SINK} has writes", "last answered 429", name=SINK)
     # A share is that of a second, and most requests are paced so that they pass.
-    scene.page.until("tidefeed.report.sinks.some((one) => one.throttled_share > 0) && document.querySelector('#banner').dataset.level === 'bad'")
+    scene.page.until("tidefeed.report.sinks.some((one) => one.throttled_share > 0) && tidefeed.report.holds.culprit?.kind === 'sink'")
     scene.picture("throttled")
     throttled = scene.page.evaluate("tidefeed.report.sinks.filter((one) => one.throttled > 0 || one.throttled_share > 0).map((one) => one.name)")
     scene.so(f"no other is throttled: {throttled}", set(throttled) <= {SINK})

@@ -210,6 +210,9 @@ class Store(ThreadingHTTPServer):
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
+    def handle_error(self, *_):
+        """A job that is killed closes its connections without a word."""
+
     @property
     def environment(self):
         return {

@@ -172,11 +172,10 @@ impl Told {
 fn system_error(error: &Error) -> Option<String> {
     let first = error.source();
     let mut causes = std::iter::successors(first, |&error| error.source());
-    let found = causes.find_map(|cause| {
+    causes.find_map(|cause| {
         let io = cause.downcast_ref::<std::io::Error>()?;
         io.raw_os_error().is_some().then(|| io.to_string())
-    });
-    found
+    })
 }
 
 #[cfg(test)]

@@ -324,6 +324,30 @@ fn an_epoch_that_nothing_holds_is_not_passed_over() {
 }
 
 #[test]
+fn a_sink_that_is_refused_holds_an_epoch_with_short_batches() {
+    let mut facts = facts();
+    ledger(&mut facts).oldest = Some((Epoch(9), AGE));
+    let short = Duration::from_millis(30);
+    let mut sink = a_sink(Some(TargetWait {
+        quiet: short,
+        partition: Some("0".to_owned()),
+        last_failure: None,
+        failures: 0,
+    }));
+    sink.writing = Some((2, short));
+    facts.sinks.push(sink);
+    let kind = |facts: &Facts| explain(facts).culprit.map(|one| one.kind);
+    assert_eq!(kind(&facts), Some(Kind::Frontier));
+    let target = facts.sinks[0].target.as_mut().expect("it tells");
+    target.last_failure = Some((429, 3200));
+    let culprit = explain(&facts).culprit.expect("the sink");
+    assert_eq!((culprit.kind, culprit.epoch), (Kind::Sink, Some(Epoch(9))));
+    assert_eq!(culprit.quiet_ms, 30);
+    facts.sinks[0].writing = None;
+    assert_eq!(kind(&facts), Some(Kind::Frontier));
+}
+
+#[test]
 fn a_sink_says_what_its_container_answers_and_whether_it_goes_on() {
     let wait = |quiet: Duration| TargetWait {
         quiet,
