@@ -36,13 +36,6 @@ class MainJob(Scene):
         reports = PICTURED_REPORTS if self.pictures else SEEN_REPORTS
         self.page.until(f"tidefeed.updates.length >= {reports}", 60)
 
-    def sink(self, name, fact):
-        """What the page shows of a sink."""
-        return self.page.evaluate(
-            f"(() => {{ const sink = [...document.querySelectorAll('#sink-list article')].find((one) => one.querySelector('h3').textContent === {name!r});"
-            f" return [...sink.querySelectorAll('dt')].find((one) => one.textContent === {fact!r}).nextSibling.textContent; }})()"
-        )
-
     def theme_is(self, dark):
         light = self.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).every((part) => part > 128)")
         self.same("the ground is light", light, not dark)
