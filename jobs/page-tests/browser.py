@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class Browser:
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            "--disable-backgrounding-occluded-windows",
+            "--disable-renderer-backgrounding",
             "--no-default-browser-check",
             "--remote-allow-origins=*",
             "--hide-scrollbars",
@@ -86,7 +89,8 @@ class Browser:
         raise Failed("the browser does not say where it listens")
 
     def open(self, url, width=1280, height=900, dark=False):
-        target = self.wire.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        # A page in a window that another one covers is hidden, and shows nothing.
+        target = self.wire.call("Target.createTarget", {"url": "about:blank", "newWindow": True})["targetId"]
         session = self.wire.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         return Page(self.wire, target, session, url, (width, height), dark)
 
@@ -102,14 +106,19 @@ class Browser:
 
 
 class Wire:
-    """Calls and their answers; events go to who listens for their session."""
+    """Calls and their answers, one call at a time, of whichever thread; events go to who listens for their session."""
 
     def __init__(self, address):
         self.socket = websocket.create_connection(address, timeout=DEADLINE_S)
         self.number = 0
         self.listeners = {}
+        self.lock = threading.Lock()
 
     def call(self, method, params=None, session=None):
+        with self.lock:
+            return self.ask(method, params, session)
+
+    def ask(self, method, params, session):
         self.number += 1
         number = self.number
         message = {"id": number, "method": method, "params": params or {}}
@@ -133,7 +142,7 @@ class Page:
 
     def __init__(self, wire, target, session, url, size, dark):
         self.wire, self.target, self.session = wire, target, session
-        self.errors, self.requests = [], []
+        self.errors, self.requests, self.open = [], [], True
         wire.listeners[session] = self.heard
         for domain in ("Runtime", "Log", "Network", "Page", "Accessibility"):
             self.call(f"{domain}.enable")
@@ -232,5 +241,8 @@ class Page:
         Path(file).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", params)["data"]))
 
     def close(self):
+        if not self.open:
+            return
+        self.open = False
         self.wire.call("Target.closeTarget", {"targetId": self.target})
         self.wire.listeners.pop(self.session, None)

@@ -7,6 +7,8 @@ import math
 import time
 
 FORM = 1
+#: After so many reports the run of the scenario `failed` fails, and the next report is the last.
+FAILS_AFTER = 3
 STAGES = ("sealed_ms", "frontier_ms", "written_ms", "committed_ms")
 
 
@@ -368,6 +370,17 @@ def dead_peer(tick):
     return report
 
 
+def failed(tick):
+    """The run fails; of what it counted nothing is left in its last report."""
+    if tick < FAILS_AFTER:
+        return healthy(tick)
+    report = empty(tick)
+    report["job"] |= {"name": "flights", "version": "0.1.0", "generation": 7, "processes": 1, "workers": 2, "state_for_ms": 30}
+    found = culprit("failed", "the run has failed: sink delays (exit code 9, its log says why)", name=None, since_ms=30, quiet_ms=30)
+    report["holds"] = holds("process 0: the run has failed: sink delays (exit code 9, its log says why)", state="ended", found=found)
+    return report
+
+
 def thousand(tick):
     report = healthy(tick)
     report["graph"] = many(tick).done()
@@ -436,6 +449,7 @@ SCENARIOS = {
     "stalled": stalled,
     "resume": resume,
     "dead-peer": dead_peer,
+    "failed": failed,
     "thousand": thousand,
     "empty": empty,
     "markup": markup,

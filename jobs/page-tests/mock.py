@@ -9,7 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from made_up import SCENARIOS, without_unknown
+from made_up import FAILS_AFTER, SCENARIOS, without_unknown
 
 PAGE = Path(__file__).resolve().parent.parent / "src" / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
@@ -102,6 +102,8 @@ class Handler(BaseHTTPRequestHandler):
                 continue
             self.wfile.write(f"data: {json.dumps(mock.report(scenario, tick))}\n\n".encode())
             self.wfile.flush()
+            if scenario == "failed" and tick == FAILS_AFTER:
+                return
             tick += 1
             mock.ended.wait(mock.every)
 

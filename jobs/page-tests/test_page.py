@@ -51,6 +51,11 @@ SAID = [
     ("ru", None, "–"),
     ("cores", 1, "1.00 core"),
     ("words", "caught-up", "caught up"),
+    ("bounds", "20" + 30 * "0" + "-3A" + 30 * "0", "20-3A"),
+    ("bounds", "-1000" + 28 * "0", "-10"),
+    ("bounds", "3F" + 30 * "F" + "-FF", "3F" + 30 * "F" + "-FF"),
+    ("bounds", "orders-2000", "orders-2000"),
+    ("brief", "feed range -10" + 30 * "0" + " of source a-2000; epoch 1790000000000", "feed range -10 of source a-2000; epoch 1790000000000"),
 ]
 
 
@@ -388,6 +393,26 @@ def test_old(test):
     page.until("document.querySelector('#old').hidden")
     test.so("values are not grey", page.evaluate("getComputedStyle(document.querySelector('.shown')).filter") == "none")
     test.clean()
+
+
+def test_failed(test):
+    """The last report says how it has ended, and stays, though nobody answers any more."""
+    page = test.open("failed")
+    page.until("document.querySelector('#state').textContent === 'ended'")
+    test.mock.__exit__()
+    for seconds in (0, 6):
+        page.until(f"document.body.hasAttribute('data-ended') && performance.now() > {1000 * seconds}")
+        test.says("#old", "The job ended", "ago")
+        test.says("#verdict", "The run has failed and ended")
+        test.says("#sentence", "sink delays (exit code 9, its log says why)")
+        test.same("level", page.evaluate("document.querySelector('#banner').dataset.level"), "bad")
+        test.so("the last figures stay", test.count("#sink-list article") > 0 and "–" not in test.figure("Records in"))
+        greys = "getComputedStyle(document.querySelector('.shown > {}')).filter"
+        test.same("the banner is not grey", page.evaluate(greys.format("#banner")), "none")
+        test.same("the rest is", page.evaluate(greys.format("#graph-part")), "grayscale(1)")
+    test.picture("failed")
+    test.contrast()
+    test.clean(allowed=["ERR_", "Failed to fetch", "network error"])
 
 
 def test_ended(test):

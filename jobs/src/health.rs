@@ -17,7 +17,8 @@ use tidefeed_runtime::bridge::Tasks;
 use tidefeed_runtime::checkpoint::CheckpointStore;
 use tidefeed_runtime::cluster::{Awaited, Told};
 use tidefeed_runtime::stall::{Culprit, Explanation, Kind, Phase, explain};
-use tidefeed_runtime::{Generation, Result};
+use tidefeed_runtime::{Error, Generation, Result};
+use tokio::sync::watch;
 
 use crate::cluster::Position;
 use crate::config::HttpConfig;
@@ -39,6 +40,8 @@ pub struct Health {
     started_at: SystemTime,
     /// Whose the lines of the log are.
     identity: Identity,
+    /// How often a start or a run has ended.
+    ends: Arc<watch::Sender<u64>>,
 }
 
 struct State {
@@ -71,6 +74,7 @@ impl Health {
             state: Arc::new(Mutex::new(State::new(Position::ALONE))),
             started_at: SystemTime::now(),
             identity: Identity::default(),
+            ends: Arc::default(),
         }
     }
 
@@ -112,16 +116,34 @@ impl Health {
 
     /// The run is over, and what it kept for those who ask.
     pub(crate) fn end<T>(&self, ended: &Result<T>) {
+        self.over(ended.as_ref().err());
+    }
+
+    /// The process ends with this error, which may be that of the run that has ended.
+    pub(crate) fn ends_with(&self, error: &Error) {
+        let noted = self.state.lock().failure.is_some();
+        if !noted {
+            self.over(Some(error));
+        }
+    }
+
+    fn over(&self, error: Option<&Error>) {
         let mut state = self.state.lock();
-        let failure = ended.as_ref().err().map(|error| Told::of(error).summary());
         *state = State {
             phase: Phase::Ended,
-            failure,
+            failure: error.map(|error| Told::of(error).summary()),
             past: state.totals(state.figures().as_ref()).ended(),
             job: std::mem::take(&mut state.job),
             generation: state.generation,
             ..State::new(state.position)
         };
+        drop(state);
+        self.ends.send_modify(|ends| *ends += 1);
+    }
+
+    /// Changes when a start or a run has ended.
+    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
     }
 
     /// Whom the cluster waits for is noted there.
@@ -225,8 +247,8 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tidefeed_runtime::ErrorKind;
     use tidefeed_runtime::stall::{Facts, LedgerFacts, RunState};
-    use tidefeed_runtime::{Error, ErrorKind};
 
     use super::*;
 

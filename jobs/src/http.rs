@@ -78,11 +78,30 @@ struct Desk {
     events: Events,
 }
 
-/// Listens, if the configuration says so, until the process ends. `port` is added to the port. Returns where it listens.
+/// What answers; it does so until the process ends, whether this is kept or not.
+pub(crate) struct Answering {
+    pub(crate) at: SocketAddr,
+    events: Events,
+}
+
+impl Answering {
+    /// Before the process ends: gives those who follow the reports the last one, which says how the run has ended.
+    pub(crate) fn farewell(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.events.farewell()),
+            Err(error) => tracing::debug!(%error, "nobody is told how the run has ended"),
+        }
+    }
+}
+
+/// Listens, if the configuration says so, until the process ends. `port` is added to the port.
 ///
 /// # Errors
 /// `Config` when it cannot listen there, or others could ask without a token.
-pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Option<SocketAddr>> {
+pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Option<Answering>> {
     let Some(ListenAt { at, token, or_any }) = config.place(port)? else {
         return Ok(None);
     };
@@ -104,11 +123,12 @@ pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Op
             || "cannot start the thread that answers",
         )?;
     let reporter = Reporter::new(&health);
-    let reporting = reporter.clone().run(health.clone());
+    let reporting = reporter.clone().run();
+    let events = Events::new(reporter);
     let desk = Arc::new(Desk {
         health,
         token,
-        events: Events::new(reporter),
+        events: events.clone(),
     });
     std::thread::Builder::new()
         .name("tidefeed-http".to_owned())
@@ -121,7 +141,7 @@ pub(crate) fn serve(config: &HttpConfig, port: u16, health: Health) -> Result<Op
             || "cannot start the thread that answers",
         )?;
     tracing::info!(event = "listening", "how the job does is at http://{at}/");
-    Ok(Some(at))
+    Ok(Some(Answering { at, events }))
 }
 
 fn router(desk: Arc<Desk>) -> Router {
@@ -321,6 +341,11 @@ mod tests {
     use crate::status::report::{FORM, Report};
 
     fn serving(token: Option<&str>, stuck_after_ms: u64) -> (SocketAddr, Health) {
+        let (answering, health) = answering(token, stuck_after_ms);
+        (answering.at, health)
+    }
+
+    fn answering(token: Option<&str>, stuck_after_ms: u64) -> (Answering, Health) {
         let folder = tempfile::tempdir().expect("a folder");
         let token_file = token.map(|token| {
             let path = folder.path().join("token");
@@ -336,8 +361,8 @@ mod tests {
             ..HttpConfig::default()
         };
         let health = Health::new(config.clone());
-        let at = serve(&config, 0, health.clone()).expect("listens");
-        (at.expect("on"), health)
+        let answering = serve(&config, 0, health.clone()).expect("listens");
+        (answering.expect("on"), health)
     }
 
     fn asked(at: SocketAddr, path: &str, token: Option<&str>) -> (u16, Value) {
@@ -423,6 +448,31 @@ mod tests {
             text.push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
         assert!(text.contains("content-type: text/event-stream"), "{text}");
+    }
+
+    #[test]
+    fn whoever_follows_is_told_how_it_has_ended() {
+        let (answering, health) = answering(None, 60_000);
+        let mut stream = request(answering.at, "/events", "127.0.0.1");
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains("data: {") {
+            let read = stream.read(&mut buffer).expect("reads");
+            assert!(read > 0, "it ended after {text}");
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        let refused = tidefeed_runtime::Error::new(ErrorKind::Rejected, "sink v: no");
+        health.ends_with(&refused);
+        answering.farewell();
+        stream.read_to_string(&mut text).expect("it ends");
+        assert!(
+            text.contains("\"state\":\"ended\"") && text.contains("sink v (exit code 9"),
+            "{text}"
+        );
+        // Whoever comes later is told the same, and no more.
+        let mut late = String::new();
+        let mut stream = request(answering.at, "/events", "127.0.0.1");
+        stream.read_to_string(&mut late).expect("it ends");
+        assert_eq!(late.matches("data: {").count(), 1, "{late}");
     }
 
     fn request(at: SocketAddr, path: &str, host: &str) -> std::net::TcpStream {

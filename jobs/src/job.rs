@@ -128,7 +128,8 @@ impl Job {
     /// # Errors
     /// `Config` when it cannot listen there, or others could ask without a token.
     pub fn listen(&self) -> Result<Option<SocketAddr>> {
-        http::serve(&self.config.http, 0, self.health.clone())
+        let answering = http::serve(&self.config.http, 0, self.health.clone())?;
+        Ok(answering.map(|answering| answering.at))
     }
 
     /// Tells there how it is, where others ask already.

@@ -20,7 +20,7 @@ use crate::cli::{configuration, job};
 use crate::cluster::Member;
 use crate::config::Workers;
 use crate::health::Health;
-use crate::http;
+use crate::http::{self, Answering};
 use crate::job::Job;
 use crate::logs::Identity;
 #[cfg(feature = "otlp")]
@@ -39,6 +39,7 @@ pub(crate) struct Keeper<'a> {
     /// Pushes metrics until it is dropped.
     #[cfg(feature = "otlp")]
     _pusher: Option<Pusher>,
+    answering: Option<Answering>,
 }
 
 impl<'a> Keeper<'a> {
@@ -60,7 +61,7 @@ impl<'a> Keeper<'a> {
         whole.otlp.validate()?;
         let health = Health::new(config.clone()).with_identity(identity);
         let offset = matches.get_one::<u16>("http-offset").copied();
-        http::serve(&config, offset.unwrap_or(0), health.clone())?;
+        let answering = http::serve(&config, offset.unwrap_or(0), health.clone())?;
         #[cfg(feature = "otlp")]
         let pusher = Pusher::start(&whole.otlp, name, health.clone())?;
         Ok(Keeper {
@@ -72,18 +73,27 @@ impl<'a> Keeper<'a> {
             health,
             #[cfg(feature = "otlp")]
             _pusher: pusher,
+            answering,
         })
     }
 
-    /// Runs the job to its end: as one process of several, or alone.
+    /// Runs the job to its end: as one process of several, or alone. Whoever follows its reports is told how it has ended.
     ///
     /// # Errors
     /// What has ended the last run.
     pub(crate) fn keep_up(self, member: Option<Member>) -> Result<ExitCode> {
-        match member {
+        let ended = match member {
             Some(member) => self.run_member(member),
             None => self.run_again_and_again(),
+        };
+        // Some ends are not those of a run: a configuration that cannot be read, or a run that does not end.
+        if let Err(error) = &ended {
+            self.health.ends_with(error);
         }
+        if let Some(answering) = &self.answering {
+            answering.farewell();
+        }
+        ended
     }
 
     fn run_member(&self, member: Member) -> Result<ExitCode> {

@@ -15,6 +15,7 @@
 pub mod billed;
 pub mod checkpoint_files;
 pub mod expiring;
+pub mod held;
 pub mod ledger;
 pub mod moments;
 #[cfg(target_os = "linux")]
@@ -41,6 +42,7 @@ use tidefeed_operators::dead_letter::{DeadLetters, MemoryDeadLetters};
 
 pub use billed::billed;
 pub use expiring::expiring;
+pub use held::held;
 pub use ledger::{LEDGER_SINKS, ledger};
 pub use views::{Contents, LARGE_CENTS, Order, SINKS, next_views, recompute, views};
 

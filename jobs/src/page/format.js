@@ -79,6 +79,15 @@ export function moment(at_ms) {
 /** `caught-up` as `caught up`. */
 export const words = (name) => String(name ?? UNKNOWN).replaceAll("-", " ");
 
+/** A feed range without the zeros that its long bounds end with, which say nothing: 20-30 for 2000…-3000…. */
+export function bounds(range) {
+  if (!/^[0-9A-F]*-[0-9A-F]+$/.test(range) || range.length < 30) return range;
+  return range.replace(/([0-9A-F]{2}(?:[0-9A-F]{2})*?)(?:00)+(?=-|$)/g, "$1");
+}
+
+/** A sentence with such ranges in it. */
+export const brief = (text) => text.replace(/(?<=^|\s)[0-9A-F]*-[0-9A-F]+(?=[\s:;,]|$)/g, bounds);
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 /** The sum of what is known; null if nothing is. */

@@ -1,6 +1,6 @@
 // The dataflow as a picture: drawn anew when its structure changes; otherwise only what has changed is set.
 
-import { Dataflow, fingerprint, within } from "./dataflow.js";
+import { Dataflow, SIZE, fingerprint, within } from "./dataflow.js";
 import { attr, byId, put, svg } from "./dom.js";
 import { count, duration, rate, share, short } from "./format.js";
 
@@ -17,7 +17,25 @@ const SEVERE = 0.8;
 const HEIGHTS = [240, 760];
 const DRAG = 4;
 
+/** From afar: the size of names, as the style sheet has it, and their room in a box. */
+const FAR_SIZE = 22;
+const FAR_ROOM = SIZE.w - 18;
+
+const paint = document.createElement("canvas").getContext("2d");
+
+/** A text as much of which as has room. */
+function fitted(text, size, room) {
+  paint.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
+  const long = (one) => paint.measureText(one).width > room;
+  if (!long(text)) return text;
+  let kept = text.slice(0, 40);
+  while (kept.length > 1 && long(`${kept}…`)) kept = kept.slice(0, -1);
+  return `${kept.trimEnd()}…`;
+}
+
 const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+/** Its shape says that it is a source or a sink. */
+const brief = ({ name, op }) => (name.startsWith("Source: ") ? op?.source : op?.sink) ?? name;
 const level = (busy) => [0.05, 0.2, 0.5, 0.8].filter((least) => busy >= least).length;
 const clamp = (value, [least, most]) => Math.min(most, Math.max(least, value));
 
@@ -62,7 +80,10 @@ export class Graph {
   /** What is seen of the operators that hold the job, by the name of the culprit. */
   holders() {
     const named = ({ op }) => [op.name, op.source, op.sink].includes(this.holding);
-    return new Set(this.holding === null ? [] : this.flow.leaves.filter(named).map((node) => this.flow.seen(node)));
+    const found = this.holding === null ? [] : this.flow.leaves.filter(named);
+    // Of the operators of a source it is the one that reads.
+    const reads = found.filter((node) => node.name.startsWith("Source: "));
+    return new Set((reads.length > 0 ? reads : found).map((node) => this.flow.seen(node)));
   }
 
   /** Fits it anew into another width, unless someone has moved it. */
@@ -112,7 +133,7 @@ export class Graph {
     if (!open && node.isScope) g.append(svg("rect", { class: "behind", x: 4, y: 4, width: w, height: h, rx: 5 }));
     shape.names = open
       ? [clipped(node.name, Math.floor((w - 40) / 7))]
-      : [clipped(node.name, node.isScope ? 19 : 23), clipped(node.name, 12)];
+      : [clipped(node.name, node.isScope ? 19 : 23), fitted(brief(node), FAR_SIZE, FAR_ROOM)];
     shape.rect = svg("rect", {
       class: "shape",
       width: w,
@@ -304,6 +325,8 @@ export class Graph {
     this.view.x += x;
     this.view.y += y;
     this.content.setAttribute("transform", `translate(${this.view.x} ${this.view.y}) scale(${this.view.k})`);
+    const more = this.view.x + this.size.width * this.view.k > this.host.clientWidth;
+    attr(this.host, "data-more", more ? "" : null);
     this.rename();
   }
 

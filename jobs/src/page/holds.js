@@ -1,7 +1,7 @@
 // The header and the banner: which job it is, how it is, and what holds it.
 
 import { attr, byId, el, keyed, put, show } from "./dom.js";
-import { UNKNOWN, count, duration, plural, words } from "./format.js";
+import { UNKNOWN, bounds, brief, count, duration, plural, words } from "./format.js";
 
 const LEVELS = { running: "ok", idle: "ok", ended: "", ending: "busy" };
 
@@ -12,7 +12,7 @@ function about(one) {
   const facts = [
     one.name,
     at,
-    one.range && `range ${one.range}`,
+    one.range && `range ${bounds(one.range)}`,
     one.epoch && `epoch ${one.epoch}`,
     `for ${duration(one.since_ms)}${quiet}`,
   ];
@@ -31,7 +31,14 @@ function fillCulprit(node, one) {
   put(kind, words(one.kind));
   attr(kind, "data-level", one.first ? "bad" : "warn");
   put(facts, about(one));
-  put(detail, one.detail);
+  put(detail, brief(one.detail));
+}
+
+/** What the banner says first. */
+function verdict({ state, stalled, culprit: found }) {
+  if (found?.kind === "failed") return state === "ended" ? "The run has failed and ended" : "The run has failed";
+  if (stalled) return `Stalled by: ${words(found?.kind ?? "unknown")}`;
+  return state === "running" || state === "idle" ? "Nothing holds it" : words(state);
 }
 
 export function showHolds(report) {
@@ -40,15 +47,8 @@ export function showHolds(report) {
   const banner = byId("banner");
   const plain = holds.state === "running" || holds.state === "idle";
   attr(banner, "data-level", holds.stalled ? "bad" : plain ? "ok" : "busy");
-  put(
-    byId("verdict"),
-    holds.stalled
-      ? `Stalled by: ${words(holds.culprit?.kind ?? "unknown")}`
-      : plain
-        ? "Nothing holds it"
-        : words(holds.state),
-  );
-  put(byId("sentence"), holds.sentence);
+  put(byId("verdict"), verdict(holds));
+  put(byId("sentence"), brief(holds.sentence));
   put(byId("ask"), holds.ask ? `This process knows only of itself. Ask ${holds.ask} for the whole job.` : "");
   byId("causes").hidden = all.length === 0;
   put(
@@ -58,7 +58,7 @@ export function showHolds(report) {
   keyed(byId("cause-list"), all, (one, at) => at, culprit, fillCulprit);
   // Said aloud only when it is another cause, not whenever its time has grown.
   const cause = [holds.state, holds.stalled, holds.culprit?.kind, holds.culprit?.name, holds.culprit?.process].join();
-  if (cause !== banner.cause) put(byId("said"), holds.sentence);
+  if (cause !== banner.cause) put(byId("said"), brief(holds.sentence));
   banner.cause = cause;
 }
 
@@ -70,7 +70,7 @@ export function showJob(report) {
   put(byId("state"), words(holds.state));
   attr(byId("state"), "data-level", holds.stalled ? "bad" : (LEVELS[holds.state] ?? "busy"));
   attr(byId("state"), "title", `for ${duration(job.state_for_ms)}`);
-  show(byId("state-for"), `for ${duration(job.state_for_ms)}`);
+  show(byId("state-for"), holds.state === "ended" ? "" : `for ${duration(job.state_for_ms)}`);
   show(byId("generation"), count(job.generation), "the checkpoint is not taken over yet");
   show(
     byId("size"),

@@ -28,6 +28,10 @@ const operators = operatorTable(graph);
 const seen = (window.tidefeed = { updates: [], report: null, failures: [] });
 let heard = performance.now();
 let why = "";
+let shown = false;
+
+/** The job has ended: with it went what it counted, and most likely nobody answers any more. */
+const over = (report) => report?.holds.state === "ended";
 
 /** A part that fails leaves the others alone. */
 function part(show) {
@@ -50,6 +54,9 @@ function display(report) {
   );
   part(() => showJob(report));
   part(() => showHolds(report));
+  // What was shown last stays.
+  if (over(report) && shown) return;
+  shown = true;
   part(() => figures.show());
   part(() => operators.update(graph.update(report)));
   part(() => showSources(report));
@@ -63,7 +70,7 @@ function reports(list) {
   let report = null;
   for (const text of list) {
     report = JSON.parse(text);
-    figures.keep(report);
+    if (!over(report) || !shown) figures.keep(report);
   }
   heard = begun;
   why = "";
@@ -77,18 +84,27 @@ function reports(list) {
   if (seen.updates.length > KEPT_UPDATES) seen.updates.shift();
 }
 
-/** Says when there is no word, and greys what is shown. */
+/** Says when there is no word or the job has ended, and greys what is shown. */
 function age() {
   const old_ms = performance.now() - heard;
-  const old = old_ms > OLD_MS && byId("door").hidden;
+  const ended = over(seen.report);
+  const old = (ended || old_ms > OLD_MS) && byId("door").hidden;
   document.body.toggleAttribute("data-old", old);
+  document.body.toggleAttribute("data-ended", old && ended);
   byId("old").hidden = !old;
   if (!old) {
     put(byId("old-said"), "");
     return;
   }
+  const whole = (ms) => duration(Math.floor(ms / 1000) * 1000);
+  if (ended) {
+    const ago = whole(seen.report.job.state_for_ms + old_ms);
+    put(byId("old-text"), `The job ended ${ago} ago. Figures are those before. A new start at this address is shown here.`);
+    put(byId("old-said"), "The job has ended.");
+    return;
+  }
   const shown = seen.report ? " What is shown is as old." : "";
-  put(byId("old-text"), `No word from the job for ${duration(Math.floor(old_ms / 1000) * 1000)}.${shown} ${why}`);
+  put(byId("old-text"), `No word from the job for ${whole(old_ms)}.${shown} ${why}`);
   put(byId("old-said"), "No word from the job. What is shown is old.");
 }
 

@@ -1,7 +1,7 @@
 // Feed ranges by source, the worst first.
 
 import { attr, byId, el, keyed, put } from "./dom.js";
-import { byteRate, count, duration, moment, plural, rate, ru, short, words } from "./format.js";
+import { bounds, byteRate, count, duration, moment, plural, rate, ru, short, words } from "./format.js";
 import { Table } from "./table.js";
 
 /** From bad to good. */
@@ -16,7 +16,7 @@ function badness(range) {
 }
 
 const COLUMNS = [
-  { name: "Range", words: true, value: (row) => row.range, text: (row) => row.range },
+  { name: "Range", words: true, value: (row) => row.range, text: (row) => bounds(row.range), title: (row) => row.range },
   { name: "State", words: true, value: badness, cell: stateCell },
   {
     name: "Behind",

@@ -12,6 +12,7 @@
 //!    What is heard late delays epochs, and nothing more.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,27 +106,45 @@ pub struct Told {
     code: u8,
     /// What has happened, on one line.
     report: String,
+    /// What the operating system says of it, if it is from there: it knows no documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
 }
+
+/// How the first clause of a report begins if it has no document in it.
+const SAFE: [&str; 9] = [
+    "sink ",
+    "source ",
+    "worker ",
+    "process ",
+    "cannot seal ",
+    "cannot commit ",
+    "cannot load ",
+    "cannot write state ",
+    "the position in feed range ",
+];
+/// How a clause after it does; up to a semicolon.
+const SAFE_CAUSE: &str = "too many writes of container ";
 
 impl Told {
     /// What has happened without what it is about, as that may be a document: what has stopped, and the exit code.
     pub fn summary(&self) -> String {
-        const SAFE: [&str; 8] = [
-            "sink ",
-            "source ",
-            "worker ",
-            "process ",
-            "cannot seal ",
-            "cannot commit ",
-            "cannot load ",
-            "cannot write state ",
-        ];
-        let first = self.report.split(": ").next().unwrap_or_default();
+        let mut clauses = self.report.split(": ");
+        let first = clauses.next().unwrap_or_default();
         let code = self.code;
-        match SAFE.iter().any(|safe| first.starts_with(safe)) {
-            true => format!("{first} (exit code {code}, its log says why)"),
-            false => format!("exit code {code}, its log says why"),
+        if !SAFE.iter().any(|safe| first.starts_with(safe)) {
+            return format!("exit code {code}, its log says why");
         }
+        let counted = |clause: &&str| clause.ends_with(" writes were not carried out");
+        let cause = clauses
+            .find(|clause| !counted(clause))
+            .filter(|clause| clause.starts_with(SAFE_CAUSE))
+            .and_then(|clause| clause.split("; ").next());
+        let mut what = first.to_owned();
+        for more in cause.into_iter().chain(self.system.as_deref()) {
+            what = what + ": " + more;
+        }
+        format!("{what} (exit code {code}, its log says why)")
     }
 
     /// What to tell of an error.
@@ -133,6 +152,7 @@ impl Told {
         Told {
             code: error.kind().exit_code(),
             report: error.report(),
+            system: system_error(error),
         }
     }
 
@@ -152,6 +172,16 @@ impl Told {
     }
 }
 
+/// The error of the operating system among the causes.
+fn system_error(error: &Error) -> Option<String> {
+    let first = error.source();
+    let mut causes = std::iter::successors(first, |&error| error.source());
+    causes.find_map(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>()?;
+        io.raw_os_error().is_some().then(|| io.to_string())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +194,22 @@ mod tests {
         let sink = rows.wrap("sink totals stopped");
         let expected = "sink totals stopped (exit code 3, its log says why)";
         assert_eq!(summary(&sink), expected);
+        let refused = "too many writes of container d/totals are refused, so it is not these documents that are wrong; the last was \
+                       document secret: 413/0";
+        let refused = Error::new(ErrorKind::Rejected, refused)
+            .wrap("2 writes were not carried out")
+            .wrap("sink totals stopped");
+        let expected = "sink totals stopped: too many writes of container d/totals are refused, so it is not these documents that are \
+                        wrong (exit code 9, its log says why)";
+        assert_eq!(summary(&refused), expected);
+    }
+
+    #[test]
+    fn a_summary_says_what_the_operating_system_does() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let full = Error::new(ErrorKind::Checkpoint, "cannot write an object").with_source(full);
+        let summary = Told::of(&full.wrap("cannot seal epoch 7")).summary();
+        let expected = "cannot seal epoch 7: No space left on device (os error 28) (exit code 7, its log says why)";
+        assert_eq!(summary, expected);
     }
 }

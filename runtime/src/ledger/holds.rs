@@ -163,7 +163,10 @@ impl Ledger {
             let (epoch, minted) = epochs.minted_at.range(from).next()?;
             Some((*epoch, minted.elapsed()))
         };
-        let oldest = acknowledged_from(&self.0.epochs.lock());
+        let epochs = self.0.epochs.lock();
+        let oldest = acknowledged_from(&epochs);
+        let committed = epochs.last_commit_at.map(|at| at.elapsed());
+        drop(epochs);
         let doing = holds.doing.lock();
         let doing = doing.values().map(|begun| DoingFact {
             doing: begun.doing,
@@ -177,6 +180,7 @@ impl Ledger {
             workers: workers.values().filter_map(|marks| marks.fact()).collect(),
             doing: doing.collect(),
             oldest,
+            committed,
             sealed_through: self.sealed_through(),
             unverified: unverified.then(|| holds.begun.elapsed()),
             unsettled: holds.unsettled_since.lock().map(|since| since.elapsed()),

@@ -47,6 +47,10 @@ fn state(facts: &Facts) -> RunState {
                 RunState::Resuming
             }
             Some(known) if known.oldest.is_some() || known.pages_waiting => RunState::Running,
+            // Between two epochs of a busy job there is nothing to do either.
+            Some(known) if known.committed.is_some_and(|age| age < facts.notice) => {
+                RunState::Running
+            }
             _ if facts.sinks.iter().any(|sink| sink.writing.is_some()) => RunState::Running,
             _ => RunState::Idle,
         },
@@ -125,8 +129,10 @@ fn culprits(facts: &Facts) -> Vec<Culprit> {
             .for_each(|one| one.epoch = Some(epoch));
         let unexplained = all.iter().all(|one| one.kind > Kind::Frontier);
         if let (Some(age), true) = (facts.long(age), unexplained) {
-            let detail = "an epoch is not acknowledged, and nothing that is known holds it";
-            let one = facts.here(Kind::Frontier, age, detail.to_owned());
+            let one = refused_now_and_then(facts, age).unwrap_or_else(|| {
+                let detail = "an epoch is not acknowledged, and nothing that is known holds it";
+                facts.here(Kind::Frontier, age, detail.to_owned())
+            });
             all.push(Culprit {
                 epoch: Some(epoch),
                 ..one
@@ -299,7 +305,28 @@ fn sink(facts: &Facts, sink: &SinkFact) -> Option<Culprit> {
             ..one
         });
     };
-    let since = facts.long(since)?;
+    Some(writing(facts, sink, worker, facts.long(since)?))
+}
+
+/// A sink whose writes are refused now and then holds an epoch though no batch of it takes long: the batches come one after the other.
+fn refused_now_and_then(facts: &Facts, age: Duration) -> Option<Culprit> {
+    let refused = |sink: &&SinkFact| {
+        let target = sink.target.as_ref();
+        target.is_some_and(|target| target.last_failure.is_some())
+    };
+    let refused = facts.sinks.iter().filter(refused);
+    let writes = |sink: &SinkFact| sink.writing.map(|(_, since)| since);
+    let sink = refused.max_by_key(|sink| writes(sink))?;
+    let (worker, since) = sink.writing?;
+    let one = writing(facts, sink, worker, age);
+    Some(Culprit {
+        quiet_ms: one.quiet_ms.min(millis(since)),
+        ..one
+    })
+}
+
+fn writing(facts: &Facts, sink: &SinkFact, worker: usize, since: Duration) -> Culprit {
+    let name = &sink.name;
     let mut detail = format!("sink {name} has writes of worker {worker} at its container");
     let mut quiet = since;
     if let Some(target) = &sink.target {
@@ -321,12 +348,12 @@ fn sink(facts: &Facts, sink: &SinkFact) -> Option<Culprit> {
         }
     }
     let one = facts.here(Kind::Sink, since, detail);
-    Some(Culprit {
+    Culprit {
         name: Some(name.clone()),
         worker: Some(worker),
         quiet_ms: millis(quiet),
         ..one
-    })
+    }
 }
 
 /// What a member says of itself, or what is known of it where it says nothing.

@@ -113,6 +113,8 @@ pub struct LedgerFacts {
     pub doing: Vec<DoingFact>,
     /// The oldest epoch that is minted and not acknowledged by every sink. In process 0.
     pub oldest: Option<(Epoch, Duration)>,
+    /// Age of the last commit.
+    pub committed: Option<Duration>,
     /// What this process has sealed.
     pub sealed_through: Epoch,
     /// For how long sinks have waited for the views to be verified.

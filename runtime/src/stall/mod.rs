@@ -138,7 +138,11 @@ impl fmt::Display for Culprit {
         if let Some(epoch) = self.epoch {
             write!(f, ", which holds epoch {epoch}")?;
         }
-        write!(f, " (for {seconds:.1} s)")
+        match self.kind {
+            // It has happened, and goes on no more.
+            Kind::Failed => Ok(()),
+            _ => write!(f, " (for {seconds:.1} s)"),
+        }
     }
 }
 
