@@ -207,6 +207,7 @@ fn add_source(sum: &mut Source, one: &Source) {
         ru,
         ru_per_s,
         decode_errors,
+        dead_letters,
         watermark_at_ms,
         ranges,
     } = one;
@@ -217,6 +218,7 @@ fn add_source(sum: &mut Source, one: &Source) {
     sum.ru += ru;
     sum.ru_per_s += ru_per_s;
     sum.decode_errors += decode_errors;
+    sum.dead_letters += dead_letters;
     both(&mut sum.watermark_at_ms, watermark_at_ms, u64::min);
     sum.ranges.extend_from_slice(ranges);
 }
