@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tidefeed_runtime::Epoch;
 use tidefeed_runtime::observe::{OperatorFigures, WorkerFigures};
 
-use super::{MAX_OPERATORS, Metric, Series, Value, counter, gauge};
+use super::{MAX_OPERATORS, Metric, Series, Value, gauge};
 use crate::status::look::{Look, unix_ms};
 
 pub(super) fn of_workers(workers: &[WorkerFigures]) -> Vec<Metric> {
@@ -50,7 +50,7 @@ pub(super) fn of_operators(look: &Look) -> Vec<Metric> {
         f64::min,
     );
     vec![
-        counter(
+        gauge(
             "tidefeed_operator_busy_seconds",
             "Time in an operator, without the operators in it, since the run began.",
             bounded(sum(|one| Some(one.own.as_secs_f64()))),
@@ -149,7 +149,7 @@ mod tests {
         look.at = UNIX_EPOCH + Duration::from_secs(9);
         look.workers = vec![worker(0, MAX_OPERATORS + 50), worker(1, MAX_OPERATORS + 50)];
         let text = encoded(&look).expect("text");
-        let busy = "tidefeed_operator_busy_seconds_total{";
+        let busy = "tidefeed_operator_busy_seconds{";
         let lines = text.lines().filter(|line| line.starts_with(busy));
         assert_eq!(lines.count(), MAX_OPERATORS);
         for line in [
