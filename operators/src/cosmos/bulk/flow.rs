@@ -19,6 +19,8 @@
 //!    being throttled is where growth and cuts are in balance if the rate is the reference. The growth is larger below the
 //!    reference and smaller above, by the power 1.5: that makes writers equal that share a partition. The longer nothing was
 //!    throttled the larger it gets, with the third power: that finds a limit that was raised.
+//!    Below half of the rate at which the throttling began it doubles every 100 ms instead, so that a storm that ends is over soon, however
+//!    far the rate fell. Each time that throttling begins below that, the half of it counts.
 //! 6. **Start** at nine tenths of the reference, and after half a second without throttling, or at once at 500 RU/s if there
 //!    is none, double every 100 ms until the first throttling. A server without a limit is soon not paced at all.
 //! 7. **Budget.** What was charged within a second, and what is in flight, stays within it. A charge counts from its answer,
@@ -131,6 +133,8 @@ pub(crate) struct Flow {
     throttled_in_a_row: u32,
     /// Good answers to paced requests since the last cut.
     good_since_cut: f64,
+    /// The rate at which throttling began, in RU/s; 0 as long as it did not.
+    began_at: f64,
     /// Whether the next request has had to wait for tokens.
     is_paced: bool,
     paused_until: Duration,
@@ -164,6 +168,7 @@ impl Flow {
             cut_at: 0,
             throttled_in_a_row: 0,
             good_since_cut: 0.0,
+            began_at: 0.0,
             is_paced: false,
             paused_until: now,
             refused_in_a_row: 0,
@@ -339,7 +344,13 @@ impl Flow {
             None if is_start => 0.5,
             _ => cut(self.throttled_in_a_row, active, retry_after),
         };
+        let before = self.rate;
         self.rate = (self.rate * left.min(CUT)).max(FLOOR);
+        if is_start {
+            self.began_at = self.rate;
+        } else if self.throttled_in_a_row == 0 {
+            self.began_at = before.max(self.began_at / 2.0);
+        }
         self.throttled_in_a_row = self.throttled_in_a_row.saturating_add(1);
         self.cut_at = self.requests;
         self.good_since_cut = 0.0;
@@ -368,11 +379,11 @@ impl Flow {
         if !sent.is_paced || is_bound_by_budget {
             return;
         }
+        let doubled = self.rate * (elapsed.as_secs_f64() / START_DOUBLING.as_secs_f64()).exp2();
         match self.doubling_from {
             Some(from) if now < from => {}
-            Some(_) => {
-                self.rate *= (elapsed.as_secs_f64() / START_DOUBLING.as_secs_f64()).exp2();
-            }
+            Some(_) => self.rate = doubled,
+            None if self.rate < self.began_at / 2.0 => self.rate = doubled.min(self.began_at / 2.0),
             None => {
                 self.good_since_cut += 1.0;
                 let fair = (self.reference.unwrap_or(UNKNOWN) / self.rate).powf(FAIRNESS);

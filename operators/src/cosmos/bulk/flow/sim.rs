@@ -147,6 +147,33 @@ fn a_changed_limit_is_settled_in_ten_seconds() {
     }
 }
 
+#[test]
+fn a_storm_that_ends_is_over_in_ten_seconds() {
+    for (storm_s, is_known) in [(2.0, true), (2.0, false), (20.0, true), (20.0, false)] {
+        each(1, |shape, trip, seeds| {
+            let mut worst = Worst::none();
+            let mut settled = 0.0f64;
+            for seed in seeds {
+                let over = 61.0 + storm_s;
+                let mut plan = plan(shape, 1_000.0, trip, is_known, seed);
+                plan.changes = vec![(61.0, 0, 0.0), (over, 0, 1_000.0)];
+                plan.until_s = over + 40.0;
+                let seen = run(plan);
+                worst.add(&seen, over + 10.0, over + 40.0, 1_000.0);
+                settled = settled.max(settled_after(&seen, over, 1_000.0));
+                let ok = worst.is_within_bounds() && worst.is_steady();
+                assert!(
+                    ok,
+                    "TIDEFEED_SEED={seed} {storm_s} {is_known} {shape:?} {trip:?} {worst:?}"
+                );
+            }
+            println!(
+                "storm of {storm_s} s known {is_known} {shape:?} {trip:?} settled {settled} s {worst:.4?}"
+            );
+        });
+    }
+}
+
 /// Seconds after `at` from which on the next five seconds are within the bounds.
 fn settled_after(seen: &Outcome, at: f64, limit: f64) -> f64 {
     let mut last_bad = 0.0;

@@ -63,9 +63,12 @@ impl Server {
         self.at = now;
     }
 
-    /// Admits an operation, or says how many microseconds to wait.
+    /// Admits an operation, or says how many microseconds to wait. Without throughput everything is refused, for 10 ms.
     pub(super) fn operation(&mut self, now: u64, cost: f64) -> Result<(), u64> {
         self.fill(now);
+        if self.limit == 0.0 && self.shape != Shape::Unlimited {
+            return Err(10_000);
+        }
         if self.shape == Shape::Unlimited || self.level > 0.0 {
             self.level -= cost;
             return Ok(());
