@@ -198,15 +198,15 @@ class Orders:
 
 
 class Store(ThreadingHTTPServer):
-    """Objects behind as much of S3's protocol as a checkpoint needs. While it is `slow`, a PUT takes `SLOW_S`."""
+    """Objects behind as much of S3's protocol as a checkpoint needs. Those that are of a kind in `slow` take `SLOW_S` each."""
 
-    SLOW_S = 1.2
+    SLOW_S = 2
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), StoreHandler)
         self.objects, self.lock = {}, threading.Lock()
-        self.slow, self.over = threading.Event(), threading.Event()
+        self.slow, self.over = set(), threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
@@ -253,9 +253,9 @@ class StoreHandler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.slow.is_set():
-            self.server.over.wait(Store.SLOW_S)
         key = self.key()
+        if self.server.slow.intersection(key.split("/")):
+            self.server.over.wait(Store.SLOW_S)
         with self.server.lock:
             held = key in self.server.objects
             refused = held and self.headers.get("If-None-Match") == "*"

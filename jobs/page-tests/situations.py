@@ -38,13 +38,14 @@ def storm_of_429(scene):
 
 
 def slow_store(scene):
-    """The checkpoint store takes long for each object."""
+    """The checkpoint store takes long for each seal, then for each commit."""
     store = scene.keep(Store())
     scene.begin(checkpoint='url = "s3://bucket/jobs"', environment=store.environment)
-    store.slow.set()
+    store.slow = {"seal"}
     scene.names("seal", "the checkpoint store has not taken the seal", process=0)
+    store.slow = {"commit"}
     scene.names("commit", "the checkpoint store has not taken the commit", process=0)
-    store.slow.clear()
+    store.slow = set()
     scene.clears()
     scene.clean()
 
