@@ -43,6 +43,7 @@
 //! | throttled operations, 1,000; 4,000 RU/s | 0.7; 0.2 % | 1.9; 1.0 % | 0.7; 0.2 % |
 //! | worst 5 s of all these: used; throttled | 98.4 %; 2.8 % | 96.1 %; 3.4 % | 97.9 %; 2.4 % |
 //! | doubled, halved: settled after | 7 s; 1 s | 4 s; 0 s | 4 s; 1 s |
+//! | refused everything for 2 or 20 s (8 seeds): settled after | 9 s | 5 s | 5 s |
 //! | two writers, 120 to 240 s after the second joined: ratio, mean; worst | 0.94; 0.77 | 0.94; 0.82 | 0.93; 0.80 |
 //! | the same, throughput unknown | 0.93; 0.80 | 0.93; 0.79 | 0.93; 0.83 |
 //! | two writers: throttled | 3.3 % | 3.0 % | 3.3 % |
