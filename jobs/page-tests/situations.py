@@ -67,7 +67,7 @@ def dead_peer(scene):
     scene.emulator.database(scene.name)
     hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
     checkpoint = f'directory = "{scene.folder / "checkpoint"}"'
-    options = lambda process: ("--process", process, "--hosts", ",".join(hosts), "--peer-timeout", 10_000)
+    options = lambda process: ("--process", process, "--hosts", ",".join(hosts), "--peer-timeout", 16_000)
     first, second = [
         scene.shop(*options(process), folder=str(process), checkpoint=checkpoint, environment=SECRET) for process in (0, 1)
     ]
