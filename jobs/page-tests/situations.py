@@ -66,7 +66,8 @@ def dead_peer(scene):
     """A process of two says nothing any more, and then is gone."""
     scene.emulator.database(scene.name)
     hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    checkpoint = f'directory = "{scene.folder / "checkpoint"}"'
+    # The lease is longer than the silence: whoever outlives it ends.
+    checkpoint = f'directory = "{scene.folder / "checkpoint"}"\nlease_ms = 60_000'
     options = lambda process: ("--process", process, "--hosts", ",".join(hosts), "--peer-timeout", 16_000)
     first, second = [
         scene.shop(*options(process), folder=str(process), checkpoint=checkpoint, environment=SECRET) for process in (0, 1)
