@@ -54,14 +54,15 @@ pub(crate) fn over(
     ran: Duration,
     ended: &Result<()>,
 ) {
+    let figures = ledger.figures();
     tracing::info!(
         event = "shutdown",
         job,
         process,
         generation = generation.map_or(0, |generation| generation.0),
         epoch = ledger.committed_through().0,
-        commits = ledger.figures().committed,
-        seals = ledger.figures().sealed,
+        commits = figures.committed,
+        seals = figures.sealed,
         ran_s = ran.as_secs_f64(),
         failed = ended.is_err(),
         "the run is over"
