@@ -79,6 +79,15 @@ impl<'a> RecordRef<'a> {
         }
     }
 
+    /// A part of this record, and what follows it in its page.
+    pub(crate) fn with_what_follows(&self, part: &'a [u8]) -> &'a [u8] {
+        let Home::Page(page) = self.home else {
+            return part;
+        };
+        let at = (part.as_ptr() as usize).checked_sub(page.as_ptr() as usize);
+        at.and_then(|at| page.get(at..)).unwrap_or(part)
+    }
+
     fn in_page(page: &'a Bytes, place: &Place) -> Self {
         let (first, second) = (
             &page[place.start..place.middle],

@@ -5,7 +5,7 @@ use super::ledger::{covered_by, should_compact};
 use super::names::ObjectName;
 use super::objects::{BaseRef, BucketRef, CommitRecord, SealKind};
 use super::reader::blocking;
-use super::records::{Heading, SealPart, pack};
+use super::records::{Compress, Heading, SealPart, pack};
 use super::store::CheckpointStore;
 use crate::{Epoch, Generation, Record, Result};
 
@@ -63,7 +63,7 @@ impl Compaction {
                 marks: Default::default(),
             };
             let parts: Vec<SealPart> = live.sources.into_iter().map(part).collect();
-            pack(name, heading, &parts)
+            pack(name, heading, &parts, Compress::Always)
         })
         .await??;
         self.store.create(&object).await?;

@@ -1,7 +1,7 @@
 //! The frame around every object: one readable line, then the body.
 //!
 //! ```text
-//! tidefeed-checkpoint 2 commit/0000000003/000000000007 1234 0f3a…(32 hexadecimal digits)
+//! tidefeed-checkpoint 3 commit/0000000003/000000000007 1234 0f3a…(32 hexadecimal digits)
 //! ```
 //!
 //! Magic, format version, name (its first word is the kind), length of the body, and an xxh3-128 over name and body. The
@@ -22,7 +22,7 @@ use super::names::ObjectName;
 
 const MAGIC: &str = "tidefeed-checkpoint";
 /// Raised with every change that an older version would misread.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// No header is longer; bounds the search for its end in a damaged object.
 const MAX_HEADER_BYTES: usize = 160;
 

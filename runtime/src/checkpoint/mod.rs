@@ -171,6 +171,7 @@ pub mod request;
 mod resume;
 mod seal_writer;
 mod settings;
+mod shapes;
 mod store;
 mod supervised;
 #[cfg(test)]
