@@ -3,6 +3,8 @@
 //! A record by itself would be two allocations, and two counts of who uses them; most records live exactly as long as their page does. So
 //! sources write the records of a page one behind the other, and what a seal keeps is pages.
 
+use std::mem::take;
+
 use bytes::Bytes;
 
 use crate::Record;
@@ -21,21 +23,57 @@ enum Piece {
     Loose(Vec<Record>),
 }
 
-/// Where a record is in its page: its parts follow each other.
+/// Where a record is in its page: behind the one before, its parts behind each other. Small, as there is one for each record of
+/// every page that waits to be sealed.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    start: usize,
-    middle: usize,
-    end: usize,
-    parts: Parts,
+    /// Where its second part begins, with [`Parts`] in the highest bits.
+    middle: u32,
+    end: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Parts {
-    /// Up to `middle`; nothing follows.
-    Key,
-    KeyAndBody,
-    BodyAndKey,
+    /// Up to the middle; nothing follows.
+    Key = 0,
+    KeyAndBody = 1,
+    BodyAndKey = 2,
+}
+
+/// What of a place are positions.
+const POSITION: u32 = u32::MAX >> Parts::BITS;
+/// A page has no more bytes, so that places can tell them.
+const MOST_PAGE_BYTES: usize = POSITION as usize;
+
+impl Parts {
+    /// So many bits say which they are.
+    const BITS: u32 = 2;
+}
+
+impl Place {
+    /// In a page of [`MOST_PAGE_BYTES`] at most.
+    fn new(parts: Parts, middle: usize, end: usize) -> Self {
+        Place {
+            middle: ((parts as u32) << POSITION.count_ones()) | middle as u32,
+            end: end as u32,
+        }
+    }
+
+    fn middle(&self) -> usize {
+        (self.middle & POSITION) as usize
+    }
+
+    fn end(&self) -> usize {
+        self.end as usize
+    }
+
+    fn parts(&self) -> Parts {
+        match self.middle >> POSITION.count_ones() {
+            0 => Parts::Key,
+            1 => Parts::KeyAndBody,
+            _ => Parts::BodyAndKey,
+        }
+    }
 }
 
 /// A record where it is.
@@ -88,12 +126,10 @@ impl<'a> RecordRef<'a> {
         at.and_then(|at| page.get(at..)).unwrap_or(part)
     }
 
-    fn in_page(page: &'a Bytes, place: &Place) -> Self {
-        let (first, second) = (
-            &page[place.start..place.middle],
-            &page[place.middle..place.end],
-        );
-        let (key, body) = match place.parts {
+    fn in_page(page: &'a Bytes, start: usize, place: &Place) -> Self {
+        let first = &page[start..place.middle()];
+        let second = &page[place.middle()..place.end()];
+        let (key, body) = match place.parts() {
             Parts::Key => (first, None),
             Parts::KeyAndBody => (first, Some(second)),
             Parts::BodyAndKey => (second, Some(first)),
@@ -172,13 +208,19 @@ impl Piece {
             Piece::Page(page, places) => (Some(page), places.as_slice(), [].as_slice()),
             Piece::Loose(records) => (None, [].as_slice(), records.as_slice()),
         };
-        let in_page = page.into_iter().flat_map(move |page| {
-            places
-                .iter()
-                .map(move |place| RecordRef::in_page(page, place))
-        });
+        let in_page = page.into_iter().flat_map(|page| in_page(page, places));
         in_page.chain(loose.iter().map(RecordRef::from))
     }
+}
+
+fn in_page<'a>(
+    page: &'a Bytes,
+    places: &'a [Place],
+) -> impl Iterator<Item = RecordRef<'a>> + Clone {
+    places.iter().scan(0, move |start, place| {
+        let start = std::mem::replace(start, place.end());
+        Some(RecordRef::in_page(page, start, place))
+    })
 }
 
 impl From<Vec<Record>> for Records {
@@ -204,8 +246,7 @@ impl From<Records> for Vec<Record> {
             match piece {
                 Piece::Loose(mut records) => all.append(&mut records),
                 Piece::Page(page, places) => {
-                    let places = places.iter();
-                    all.extend(places.map(|place| RecordRef::in_page(&page, place).to_record()));
+                    all.extend(in_page(&page, &places).map(|record| record.to_record()));
                 }
             }
         }
@@ -249,10 +290,19 @@ impl std::fmt::Debug for RecordRef<'_> {
 }
 
 /// A page of records that is being written, one behind the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RecordsWriter {
     bytes: Vec<u8>,
     places: Vec<Place>,
+    /// What did not fit in the page.
+    before: Records,
+    most_bytes: usize,
+}
+
+impl Default for RecordsWriter {
+    fn default() -> Self {
+        RecordsWriter::with_capacity(0, 0)
+    }
 }
 
 impl RecordsWriter {
@@ -261,28 +311,36 @@ impl RecordsWriter {
         RecordsWriter {
             bytes: Vec::with_capacity(bytes),
             places: Vec::with_capacity(records),
+            before: Records::new(),
+            most_bytes: MOST_PAGE_BYTES,
         }
     }
 
     /// How many there are.
     pub fn records(&self) -> usize {
-        self.places.len()
+        self.before.len() + self.places.len()
     }
 
     /// Bytes of keys and bodies.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.before.size_bytes() + self.bytes.len()
     }
 
     /// The records, in memory of their size.
     pub fn finish(mut self) -> Records {
-        if self.places.is_empty() {
-            return Records::new();
-        }
-        self.bytes.shrink_to_fit();
-        Records {
-            length: self.places.len(),
-            pieces: vec![Piece::Page(Bytes::from(self.bytes), self.places)],
+        self.end_page();
+        self.before
+    }
+
+    fn end_page(&mut self) {
+        let length = self.places.len();
+        if length > 0 {
+            let (mut bytes, places) = (take(&mut self.bytes), take(&mut self.places));
+            bytes.shrink_to_fit();
+            self.before.append(Records {
+                length,
+                pieces: vec![Piece::Page(Bytes::from(bytes), places)],
+            });
         }
     }
 
@@ -334,12 +392,31 @@ impl RecordsWriter {
     }
 
     fn place(&mut self, start: usize, middle: usize, parts: Parts) {
-        self.places.push(Place {
-            start,
-            middle,
-            end: self.bytes.len(),
-            parts,
-        });
+        let end = self.bytes.len();
+        if end > self.most_bytes {
+            return self.place_apart(start, middle, parts);
+        }
+        self.places.push(Place::new(parts, middle, end));
+    }
+
+    /// Ends the page before a record that does not fit. One that fits in no page is by itself.
+    #[cold]
+    fn place_apart(&mut self, start: usize, middle: usize, parts: Parts) {
+        let last = self.bytes.split_off(start);
+        self.end_page();
+        self.bytes = last;
+        let (middle, end) = (middle - start, self.bytes.len());
+        if end <= self.most_bytes {
+            return self.places.push(Place::new(parts, middle, end));
+        }
+        let mut first = Bytes::from(take(&mut self.bytes));
+        let second = first.split_off(middle);
+        let (key, body) = match parts {
+            Parts::Key => (first, None),
+            Parts::KeyAndBody => (first, Some(second)),
+            Parts::BodyAndKey => (second, Some(first)),
+        };
+        self.before.push(Record { key, body });
     }
 }
 
@@ -382,6 +459,46 @@ mod tests {
         let bodies: Vec<_> = records.iter().map(|record| record.shared_body()).collect();
         assert_eq!(bodies, [Some("body 1".into()), None, Some("body 3".into())]);
         assert_eq!(Vec::from(records), expected);
+    }
+
+    /// A page ends before a record that would make it too large; one that is too large itself is in none.
+    #[test]
+    fn pages_have_a_limit() {
+        for most_bytes in 0..40 {
+            let mut writer = RecordsWriter {
+                most_bytes,
+                ..RecordsWriter::default()
+            };
+            let mut expected = Vec::new();
+            for number in 0..9 {
+                let (key, body) = (format!("k{number}"), "b".repeat(number));
+                match number % 3 {
+                    0 => writer.removal(|to| to.extend_from_slice(key.as_bytes())),
+                    1 => writer.record(
+                        |to| to.extend_from_slice(key.as_bytes()),
+                        Some(|to: &mut Vec<u8>| to.extend_from_slice(body.as_bytes())),
+                    ),
+                    _ => {
+                        let wrote = writer.body_and_key(|to| {
+                            to.extend_from_slice(body.as_bytes());
+                            to.extend_from_slice(key.as_bytes());
+                            Ok::<_, ()>(number)
+                        });
+                        wrote.expect("no error");
+                    }
+                }
+                expected.push(of(&key, (number % 3 > 0).then_some(&body)));
+            }
+            let size = expected.iter().map(Record::size_bytes).sum::<usize>();
+            assert_eq!((writer.records(), writer.bytes()), (9, size));
+            let records = writer.finish();
+            let fits = |piece: &Piece| match piece {
+                Piece::Page(page, _) => page.len() <= most_bytes,
+                Piece::Loose(loose) => loose.iter().all(|record| record.size_bytes() > most_bytes),
+            };
+            assert!(records.pieces.iter().all(fits), "{most_bytes}");
+            assert_eq!(records, Records::from(expected));
+        }
     }
 
     #[test]

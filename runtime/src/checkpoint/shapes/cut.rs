@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::MOST_SLOTS;
-use super::word::{Text, write_number};
+use super::word::{Text, Wanted, write_number};
 use crate::RecordRef;
 
 /// Where the slots of a record are.
@@ -24,11 +24,12 @@ impl Slots {
     /// The shape of the record, as it is written: what has the same bytes is the same shape.
     pub(super) fn shape(&self, record: &RecordRef<'_>) -> Vec<u8> {
         let mut to = Vec::new();
-        write_number(&mut to, self.key.len());
-        write_number(&mut to, record.body.map_or(0, |_| self.body.len() + 1));
+        let body_slots = record.body.map_or(0, |_| self.body.len() + 1);
+        write_number(self.key.len(), |byte| to.push(byte));
+        write_number(body_slots, |byte| to.push(byte));
         let body = record.body.map(|body| fixed(body, &self.body));
         for text in fixed(record.key, &self.key).chain(body.into_iter().flatten()) {
-            write_number(&mut to, text.len());
+            write_number(text.len(), |byte| to.push(byte));
             to.extend_from_slice(text);
         }
         to
@@ -45,12 +46,13 @@ pub(super) fn fixed<'t>(text: &'t [u8], slots: &[Range<usize>]) -> impl Iterator
 /// The slots of a text: its strings that are no names, and its words and numbers. Between two is always something else.
 fn slots(text: &[u8], slots: &mut Vec<Range<usize>>) {
     slots.clear();
+    let quote = Wanted::new(b'"');
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         let from = at;
         match *byte {
             b'"' => {
-                let Some(end) = Text::new(text).find_far(at + 1, b'"') else {
+                let Some(end) = Text::new(text).find_far(at + 1, quote) else {
                     return;
                 };
                 at = end + 1;

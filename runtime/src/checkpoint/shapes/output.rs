@@ -1,83 +1,68 @@
 //! What is written.
 
-use super::AS_IT_IS;
-use super::word::{WORD, write_number};
+use super::word::{chunk, write_number};
+use super::{AS_IT_IS, LONG, MOST_PREFIX, MOST_REST};
 use crate::RecordRef;
 
-/// Bytes with room behind them, so that the rest of a short value is written as a word.
+/// What is written of a short value at first, whatever of it counts.
+const CHUNK: usize = 16;
+
+/// Bytes, one behind the other.
 #[derive(Default)]
-pub(super) struct Output {
-    bytes: Vec<u8>,
-    end: usize,
-}
+pub(super) struct Output(Vec<u8>);
 
 impl Output {
     /// After what is there.
     pub(super) fn after(bytes: Vec<u8>) -> Self {
-        let end = bytes.len();
-        Output { bytes, end }
+        Output(bytes)
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.end);
-        self.bytes
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0
     }
 
     pub(super) fn end(&self) -> usize {
-        self.end
+        self.0.len()
     }
 
     /// Takes back what was written after `end`.
     pub(super) fn back_to(&mut self, end: usize) {
-        self.end = end;
-    }
-
-    /// Makes room for so many bytes.
-    #[inline(always)]
-    fn reserve(&mut self, more: usize) {
-        if self.bytes.len() < self.end + more {
-            self.grow(more);
-        }
-    }
-
-    #[cold]
-    fn grow(&mut self, more: usize) {
-        let length = (self.end + more).max(self.bytes.capacity());
-        self.bytes.resize(length.next_multiple_of(4096), 0);
+        self.0.truncate(end);
     }
 
     #[inline(always)]
     pub(super) fn byte(&mut self, byte: u8) {
-        self.reserve(1);
-        self.bytes[self.end] = byte;
-        self.end += 1;
+        self.0.push(byte);
     }
 
-    pub(super) fn number(&mut self, number: usize) {
-        let mut bytes = Vec::with_capacity(WORD);
-        write_number(&mut bytes, number);
-        self.text(&bytes);
+    fn number(&mut self, number: usize) {
+        write_number(number, |byte| self.byte(byte));
     }
 
     pub(super) fn text(&mut self, text: &[u8]) {
-        self.reserve(text.len());
-        self.bytes[self.end..self.end + text.len()].copy_from_slice(text);
-        self.end += text.len();
+        self.0.extend_from_slice(text);
     }
 
-    /// Writes a short value: how many bytes it has of the last one, and the first `rest` bytes of a word.
+    /// Writes a short value: how many bytes it has of the last one, and the first `rest` bytes of a chunk. All of that is written, which
+    /// takes less time than to write some of it.
     #[inline(always)]
-    pub(super) fn short(&mut self, prefix: usize, rest: usize, word: u128) {
-        loop {
-            let room = self.bytes.get_mut(self.end..);
-            if let Some(room) = room.and_then(<[u8]>::first_chunk_mut::<{ 1 + WORD }>) {
-                room[0] = (prefix << 4 | rest) as u8;
-                room[1..].copy_from_slice(&word.to_le_bytes());
-                self.end += 1 + rest;
-                return;
-            }
-            self.grow(1 + WORD);
+    pub(super) fn short(&mut self, prefix: usize, rest: usize, chunk: [u8; CHUNK]) {
+        self.byte((prefix << 4 | rest) as u8);
+        let end = self.0.len() + rest;
+        self.0.extend_from_slice(&chunk);
+        self.0.truncate(end);
+    }
+
+    /// Writes a value that begins with `prefix` bytes of the last one.
+    pub(super) fn value(&mut self, prefix: usize, value: &[u8]) {
+        let short = prefix.min(MOST_PREFIX);
+        if value.len() - short <= MOST_REST {
+            return self.short(short, value.len() - short, chunk(value, short));
         }
+        self.byte(LONG);
+        self.number(prefix);
+        self.number(value.len() - prefix);
+        self.text(&value[prefix..]);
     }
 
     /// Writes a record without a shape.

@@ -4,14 +4,26 @@ use std::ops::Range;
 
 use super::cut::{Slots, fixed};
 use super::output::Output;
-use super::word::{Text, WORD, common, common_prefix, find, load};
-use super::{LONG, MOST_PREFIX, MOST_REST};
+use super::word::{Text, WORD, Wanted, common, common_prefix, find, words};
+use super::{MOST_PREFIX, MOST_REST};
 use crate::RecordRef;
 
 /// A shape that was written, with the last values.
 pub(super) struct Shape<'a> {
     key: Pattern<'a>,
     body: Option<Pattern<'a>>,
+    turn: Turn,
+}
+
+/// Which of two values of a slot is the last one. The next takes the other's place, and nothing has to be taken back if the
+/// record turns out to have another shape.
+#[derive(Clone, Copy, Default)]
+struct Turn(bool);
+
+impl Turn {
+    fn other(self) -> Turn {
+        Turn(!self.0)
+    }
 }
 
 impl<'a> Shape<'a> {
@@ -20,6 +32,7 @@ impl<'a> Shape<'a> {
         Shape {
             key: Pattern::of(record.key, &slots.key),
             body: record.body.map(|body| Pattern::of(body, &slots.body)),
+            turn: Turn::default(),
         }
     }
 
@@ -27,25 +40,27 @@ impl<'a> Shape<'a> {
     #[inline(always)]
     pub(super) fn write(&mut self, record: &RecordRef<'a>, to: &mut Output) -> bool {
         let text = |part: &'a [u8]| Text::within(record.with_what_follows(part), part.len());
-        if record.body.is_some() != self.body.is_some() || !self.key.write(text(record.key), to) {
-            return false;
-        }
-        let (Some(pattern), Some(body)) = (&mut self.body, record.body) else {
-            return true;
+        let wrote = match (&mut self.body, record.body) {
+            (Some(pattern), Some(body)) => {
+                self.key.write(text(record.key), self.turn, to)
+                    && pattern.write(text(body), self.turn, to)
+            }
+            (None, None) => self.key.write(text(record.key), self.turn, to),
+            _ => false,
         };
-        let wrote = pattern.write(text(body), to);
-        if !wrote {
-            self.key.undo(usize::MAX);
+        if wrote {
+            self.turn = self.turn.other();
         }
         wrote
     }
 
     /// Writes the values of a record whose slots are known to be those of this shape.
     pub(super) fn write_at(&mut self, record: &RecordRef<'a>, slots: &Slots, to: &mut Output) {
-        self.key.write_at(record.key, &slots.key, to);
+        self.key.write_at(record.key, &slots.key, self.turn, to);
         if let (Some(pattern), Some(body)) = (&mut self.body, record.body) {
-            pattern.write_at(body, &slots.body, to);
+            pattern.write_at(body, &slots.body, self.turn, to);
         }
+        self.turn = self.turn.other();
     }
 }
 
@@ -56,9 +71,7 @@ struct Pattern<'a> {
 }
 
 struct Slot<'a> {
-    last: Last<'a>,
-    /// The value before, in case that the record turns out to have another shape.
-    saved: Last<'a>,
+    values: [Value<'a>; 2],
     after: Fixed,
     end: End,
 }
@@ -67,18 +80,21 @@ struct Slot<'a> {
 #[derive(Clone, Copy)]
 enum End {
     /// This byte.
-    At(u8),
+    At(Wanted),
     /// That only what is fixed follows.
     Rest,
 }
 
-/// The last value of a slot.
+/// A value of a slot.
 #[derive(Clone, Copy, Default)]
-struct Last<'a> {
-    value: &'a [u8],
-    /// Its beginning, and what followed if it was shorter.
-    word: u128,
+struct Value<'a> {
+    bytes: &'a [u8],
+    /// How it begins, and what followed if it was shorter.
+    words: [u64; 2],
 }
+
+/// Of longer values more than the first word is compared.
+const LONGER: usize = WORD + 2;
 
 impl<'a> Pattern<'a> {
     fn of(text: &[u8], slots: &[Range<usize>]) -> Self {
@@ -86,11 +102,10 @@ impl<'a> Pattern<'a> {
         let before = fixed.next().unwrap_or_default();
         let count = slots.len();
         let slot = |(number, after): (usize, Fixed)| Slot {
-            last: Last::default(),
-            saved: Last::default(),
+            values: Default::default(),
             end: match after.text.first() {
                 // A quote ends a string wherever it is; a number at the end is all that is left.
-                Some(stop) if *stop == b'"' || number + 1 < count => End::At(*stop),
+                Some(stop) if *stop == b'"' || number + 1 < count => End::At(Wanted::new(*stop)),
                 _ => End::Rest,
             },
             after,
@@ -100,40 +115,23 @@ impl<'a> Pattern<'a> {
     }
 
     #[inline(always)]
-    fn write(&mut self, text: Text<'a>, to: &mut Output) -> bool {
+    fn write(&mut self, text: Text<'a>, turn: Turn, to: &mut Output) -> bool {
         if !self.before.is_in(&text, 0) {
             return false;
         }
         let mut at = self.before.text.len();
-        let mut wrote = 0;
         for slot in &mut self.slots {
-            match slot.write(text, at, to) {
+            match slot.write(text, at, turn, to) {
                 Some(next) => at = next,
-                None => {
-                    self.undo(wrote);
-                    return false;
-                }
+                None => return false,
             }
-            wrote += 1;
         }
-        let whole = at == text.len();
-        if !whole {
-            self.undo(wrote);
-        }
-        whole
+        at == text.len()
     }
 
-    /// Takes back the last values of the first slots.
-    #[cold]
-    fn undo(&mut self, slots: usize) {
-        for slot in self.slots.iter_mut().take(slots) {
-            slot.last = slot.saved;
-        }
-    }
-
-    fn write_at(&mut self, text: &'a [u8], slots: &[Range<usize>], to: &mut Output) {
+    fn write_at(&mut self, text: &'a [u8], slots: &[Range<usize>], turn: Turn, to: &mut Output) {
         for (slot, value) in self.slots.iter_mut().zip(slots) {
-            slot.write_far(&text[value.clone()], to);
+            slot.write_far(&text[value.clone()], turn, to);
         }
     }
 }
@@ -143,36 +141,46 @@ impl<'a> Slot<'a> {
     ///
     /// Any value will do that with what is fixed makes the text.
     #[inline(always)]
-    fn write(&mut self, text: Text<'a>, at: usize, to: &mut Output) -> Option<usize> {
-        let word = text.word(at);
-        let prefix = common(word, self.last.word)
-            .min(self.last.value.len())
-            .min(MOST_PREFIX);
+    fn write(&mut self, text: Text<'a>, at: usize, turn: Turn, to: &mut Output) -> Option<usize> {
+        let words = text.words(at);
         let end = match self.end {
-            End::At(stop) => match find(word, stop) {
-                WORD => at + prefix + find(text.word(at + prefix), stop),
+            End::At(stop) => match find(words[0], stop) {
+                WORD => at + WORD + find(words[1], stop),
                 found => at + found,
             },
             End::Rest => text.len().checked_sub(self.after.text.len())?,
         };
-        // The end may be within what it has of the last value, if something is escaped there.
-        let rest = end.wrapping_sub(at + prefix);
+        let last = &self.values[usize::from(turn.0)];
+        let mut prefix = common(words[0], last.words[0]);
+        if (prefix == WORD) & (last.bytes.len() > LONGER) {
+            prefix += common(words[1], last.words[1]);
+        }
+        let prefix = prefix.min(last.bytes.len()).min(MOST_PREFIX);
+        let beyond = end == at + 2 * WORD;
         let escaped = text.byte(end.wrapping_sub(1)) == b'\\';
-        if rest > MOST_REST || escaped {
-            return self.find_and_write(text, at, to);
+        // What it has of the last value may go beyond the end, if something is escaped there.
+        let rest = end.wrapping_sub(at + prefix);
+        if beyond || escaped || rest > MOST_REST {
+            return self.find_and_write(text, at, turn, to);
         }
         if !self.after.is_in(&text, end) {
             return None;
         }
-        to.short(prefix, rest, text.word(at + prefix));
-        let value = text.bytes().get(at..end)?;
-        self.saved = std::mem::replace(&mut self.last, Last { value, word });
+        to.short(prefix, rest, text.chunk(at + prefix));
+        let bytes = text.bytes().get(at..end)?;
+        self.values[usize::from(turn.other().0)] = Value { bytes, words };
         Some(end + self.after.text.len())
     }
 
     /// The same of a value that is longer, or has something that is escaped.
-    #[cold]
-    fn find_and_write(&mut self, text: Text<'a>, at: usize, to: &mut Output) -> Option<usize> {
+    #[inline(never)]
+    fn find_and_write(
+        &mut self,
+        text: Text<'a>,
+        at: usize,
+        turn: Turn,
+        to: &mut Output,
+    ) -> Option<usize> {
         let end = match self.end {
             End::At(stop) => text.find_far(at, stop)?,
             End::Rest => text.len().checked_sub(self.after.text.len())?,
@@ -181,23 +189,15 @@ impl<'a> Slot<'a> {
         if !self.after.is_in(&text, end) {
             return None;
         }
-        self.write_far(value, to);
+        self.write_far(value, turn, to);
         Some(end + self.after.text.len())
     }
 
-    fn write_far(&mut self, value: &'a [u8], to: &mut Output) {
-        let prefix = common_prefix(value, self.last.value);
-        let rest = &value[prefix..];
-        if prefix <= MOST_PREFIX && rest.len() <= MOST_REST {
-            to.short(prefix, rest.len(), load(rest, 0));
-        } else {
-            to.byte(LONG);
-            to.number(prefix);
-            to.number(rest.len());
-            to.text(rest);
-        }
-        let word = load(value, 0);
-        self.saved = std::mem::replace(&mut self.last, Last { value, word });
+    fn write_far(&mut self, bytes: &'a [u8], turn: Turn, to: &mut Output) {
+        let prefix = common_prefix(bytes, self.values[usize::from(turn.0)].bytes);
+        to.value(prefix, bytes);
+        let words = words(bytes, 0);
+        self.values[usize::from(turn.other().0)] = Value { bytes, words };
     }
 }
 
@@ -205,18 +205,21 @@ impl<'a> Slot<'a> {
 #[derive(Default)]
 struct Fixed {
     text: Box<[u8]>,
-    /// Its beginning, and which bits of a word that is.
-    word: u128,
-    mask: u128,
+    /// Its beginning, and which bits of the words that is.
+    words: [u64; 2],
+    masks: [u64; 2],
 }
 
 impl Fixed {
     fn new(text: &[u8]) -> Self {
-        let bits = 8 * text.len().min(WORD) as u32;
+        let mask = |bytes: usize| match bytes {
+            WORD.. => u64::MAX,
+            _ => !(u64::MAX << (8 * bytes)),
+        };
         Fixed {
             text: text.into(),
-            word: load(text, 0),
-            mask: u128::MAX.checked_shr(128 - bits).unwrap_or(0),
+            words: words(text, 0),
+            masks: [mask(text.len()), mask(text.len().saturating_sub(WORD))],
         }
     }
 
@@ -224,8 +227,11 @@ impl Fixed {
     #[inline(always)]
     fn is_in(&self, text: &Text<'_>, at: usize) -> bool {
         let end = at + self.text.len();
+        let [first, second] = text.words(at);
+        let differ =
+            (first & self.masks[0] ^ self.words[0]) | (second & self.masks[1] ^ self.words[1]);
         end <= text.len()
-            && text.word(at) & self.mask == self.word
-            && (self.text.len() <= WORD || text.bytes()[at..end] == *self.text)
+            && differ == 0
+            && (self.text.len() <= 2 * WORD || text.bytes()[at..end] == *self.text)
     }
 }

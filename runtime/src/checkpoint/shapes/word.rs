@@ -1,10 +1,10 @@
-//! Reading texts by words of sixteen bytes.
+//! Reading texts by words of eight bytes.
 
 /// Bytes of a word.
-pub(super) const WORD: usize = 16;
+pub(super) const WORD: usize = 8;
 
-const ONES: u128 = u128::from_le_bytes([0x01; WORD]);
-const HIGHS: u128 = u128::from_le_bytes([0x80; WORD]);
+const ONES: u64 = u64::from_le_bytes([0x01; WORD]);
+const HIGHS: u64 = u64::from_le_bytes([0x80; WORD]);
 
 /// A part of a record, and what follows it in memory, so that its last word need not be gathered.
 #[derive(Clone, Copy)]
@@ -34,8 +34,20 @@ impl<'a> Text<'a> {
 
     /// The bytes from `at` on, those behind the text too, as a number whose lowest byte is the first.
     #[inline(always)]
-    pub(super) fn word(&self, at: usize) -> u128 {
+    pub(super) fn word(&self, at: usize) -> u64 {
         load(self.bytes, at)
+    }
+
+    /// The two words from `at` on.
+    #[inline(always)]
+    pub(super) fn words(&self, at: usize) -> [u64; 2] {
+        words(self.bytes, at)
+    }
+
+    /// The bytes of two words from `at` on, those behind the text too.
+    #[inline(always)]
+    pub(super) fn chunk(&self, at: usize) -> [u8; 2 * WORD] {
+        chunk(self.bytes, at)
     }
 
     /// A byte of it, or behind it; zero where nothing is.
@@ -45,13 +57,15 @@ impl<'a> Text<'a> {
     }
 
     /// Where the first `stop` is from `at` on, but for quotes that are escaped.
-    pub(super) fn find_far(&self, from: usize, stop: u8) -> Option<usize> {
+    pub(super) fn find_far(&self, from: usize, stop: Wanted) -> Option<usize> {
         let bytes = self.bytes();
         let mut at = from;
         while at < bytes.len() {
             at += match find(self.word(at), stop) {
                 WORD => WORD,
-                found if stop == b'"' && escaped(&bytes[from..], at + found - from) => found + 1,
+                found if stop.byte == b'"' && escaped(&bytes[from..], at + found - from) => {
+                    found + 1
+                }
                 found => return Some(at + found).filter(|end| *end < bytes.len()),
             }
         }
@@ -68,34 +82,61 @@ fn escaped(text: &[u8], at: usize) -> bool {
 
 /// The bytes from `at` on, as a number whose lowest byte is the first; beyond the end there are zeros.
 #[inline(always)]
-pub(super) fn load(bytes: &[u8], at: usize) -> u128 {
+pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(chunk(bytes, at))
+}
+
+/// The two words from `at` on.
+#[inline(always)]
+pub(super) fn words(bytes: &[u8], at: usize) -> [u64; 2] {
+    let both = u128::from_le_bytes(chunk(bytes, at));
+    [both as u64, (both >> 64) as u64]
+}
+
+/// The bytes from `at` on; beyond the end there are zeros.
+#[inline(always)]
+pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     match bytes
-        .get(at..at + WORD)
-        .and_then(|word| word.try_into().ok())
+        .get(at..at + N)
+        .and_then(|chunk| chunk.try_into().ok())
     {
-        Some(word) => u128::from_le_bytes(word),
-        None => load_last(bytes, at),
+        Some(chunk) => chunk,
+        None => last_chunk(bytes, at),
     }
 }
 
 #[cold]
-fn load_last(bytes: &[u8], at: usize) -> u128 {
+fn last_chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let last = bytes.get(at..).unwrap_or_default();
-    let mut word = [0; WORD];
-    word[..last.len()].copy_from_slice(last);
-    u128::from_le_bytes(word)
+    let mut chunk = [0; N];
+    chunk[..last.len()].copy_from_slice(last);
+    chunk
 }
 
 /// How many bytes two words begin with in common.
 #[inline(always)]
-pub(super) fn common(a: u128, b: u128) -> usize {
+pub(super) fn common(a: u64, b: u64) -> usize {
     ((a ^ b).trailing_zeros() / 8) as usize
+}
+
+/// A byte to look for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    byte: u8,
+    everywhere: u64,
+}
+
+impl Wanted {
+    pub(super) fn new(byte: u8) -> Self {
+        let everywhere = u64::from_le_bytes([byte; WORD]);
+        Wanted { byte, everywhere }
+    }
 }
 
 /// Where a byte first is in a word; the length of the word if it is not there.
 #[inline(always)]
-pub(super) fn find(word: u128, byte: u8) -> usize {
-    let differs = word ^ (ONES * u128::from(byte));
+pub(super) fn find(word: u64, wanted: Wanted) -> usize {
+    let differs = word ^ wanted.everywhere;
     // Below the lowest zero byte nothing borrows, so the lowest bit that is set is the right one.
     let zeros = differs.wrapping_sub(ONES) & !differs & HIGHS;
     (zeros.trailing_zeros() / 8) as usize
@@ -115,12 +156,12 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// Writes a number as LEB128.
-pub(super) fn write_number(to: &mut Vec<u8>, mut number: usize) {
+pub(super) fn write_number(mut number: usize, mut to: impl FnMut(u8)) {
     while number >= 0x80 {
-        to.push(number as u8 | 0x80);
+        to(number as u8 | 0x80);
         number >>= 7;
     }
-    to.push(number as u8);
+    to(number as u8);
 }
 
 #[cfg(test)]
@@ -135,7 +176,7 @@ mod tests {
             for (offset, byte) in word.to_le_bytes().into_iter().enumerate() {
                 let expected = bytes.get(at + offset).copied();
                 assert_eq!(byte, expected.unwrap_or(0), "at {at}");
-                let found = expected.map(|expected| find(word, expected));
+                let found = expected.map(|expected| find(word, Wanted::new(expected)));
                 assert!(found.is_none_or(|found| found == offset));
             }
         }
@@ -149,7 +190,7 @@ mod tests {
                 for other in [byte.wrapping_add(1), byte.wrapping_sub(1), byte ^ 0x80] {
                     let mut bytes = [other; WORD];
                     bytes[at..].fill(byte);
-                    assert_eq!(find(u128::from_le_bytes(bytes), byte), at);
+                    assert_eq!(find(u64::from_le_bytes(bytes), Wanted::new(byte)), at);
                 }
             }
         }
@@ -157,6 +198,7 @@ mod tests {
 
     #[test]
     fn quotes_that_are_escaped_are_no_ends() {
+        let quote = Wanted::new(b'"');
         for (text, end) in [
             ("abc\"", Some(3)),
             ("a\\\"b\"", Some(4)),
@@ -165,13 +207,13 @@ mod tests {
             ("0123456789abcdef0\\\"23456789abcd\\\"\"", Some(33)),
             ("", None),
         ] {
-            assert_eq!(Text::new(text.as_bytes()).find_far(0, b'"'), end, "{text}");
+            assert_eq!(Text::new(text.as_bytes()).find_far(0, quote), end, "{text}");
             // What is behind the text does not count.
             let behind = format!("{text}\"\"");
             let text = Text::within(behind.as_bytes(), text.len());
-            assert_eq!(text.find_far(0, b'"'), end, "{behind}");
+            assert_eq!(text.find_far(0, quote), end, "{behind}");
         }
-        assert_eq!(Text::new(b"a\\,").find_far(0, b','), Some(2));
+        assert_eq!(Text::new(b"a\\,").find_far(0, Wanted::new(b',')), Some(2));
     }
 
     #[test]
