@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize};
 use tidefeed_runtime::stall::Trouble;
 use tidefeed_runtime::{ContinuationToken, Error, FeedRangeId, Records, Result};
 
+pub use crate::projection::check_fields;
+
 /// Where to start reading a feed range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {

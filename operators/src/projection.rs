@@ -16,16 +16,9 @@ impl Projection {
     /// Keeps these, or with `None` everything. `what` is what they are called where they are wrong.
     ///
     /// # Errors
-    /// `Config` when there are some and none is named: then nothing of any document would be kept.
+    /// Those of [`check_fields`].
     pub(crate) fn new(what: &str, fields: Option<&[String]>) -> Result<Self> {
-        if fields.is_some_and(<[String]>::is_empty) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "{what} is empty: name the properties to keep, or leave it out to keep all"
-                ),
-            ));
-        }
+        check_fields(what, fields)?;
         let names = |fields: &[String]| fields.iter().map(|field| Name::new(field)).collect();
         Ok(Projection(fields.map(names)))
     }
@@ -67,6 +60,18 @@ impl Projection {
         }
         Ok(to.len() - from)
     }
+}
+
+/// Checks the properties to keep of a document. `what` is what they are called where they are wrong.
+///
+/// # Errors
+/// `Config` when there are some and none is named: then nothing of any document would be kept.
+pub fn check_fields(what: &str, fields: Option<&[String]>) -> Result<()> {
+    if !fields.is_some_and(<[String]>::is_empty) {
+        return Ok(());
+    }
+    let why = format!("{what} is empty: name the properties to keep, or leave it out to keep all");
+    Err(Error::new(ErrorKind::Config, why))
 }
 
 /// A document that is being written as it is scanned.

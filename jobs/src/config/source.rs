@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer, de};
 use tidefeed_operators::cosmos::{FeedMode, OnExpired, SoftDelete};
 use tidefeed_operators::decode::DecodeErrors;
-use tidefeed_operators::feed::Start;
+use tidefeed_operators::feed::{Start, check_fields};
 use tidefeed_operators::files::{ColumnType, Format};
 use tidefeed_operators::time::event_time::{EventTimeConfig, TIMESTAMP_PROPERTY};
 use tidefeed_runtime::{Error, ErrorKind, Result};
@@ -231,15 +231,7 @@ impl SourceConfig {
             let units = "request units per second";
             within(&key("ru_per_second"), ru.into(), 1, 10_000_000, units)?;
         }
-        if self.fields.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "{} is empty: name the properties to keep, or leave it out to keep all",
-                    key("fields")
-                ),
-            ));
-        }
+        check_fields(&key("fields"), self.fields.as_deref())?;
         if let Some(time) = &self.event_time {
             time.compile(&format!("source.{name}"))?;
         }

@@ -36,7 +36,7 @@ impl<P: Pace> Machine<P> {
             return;
         };
         // Before its operations are done, as their group may finish with them.
-        if answer.status == 429 || answer.results.iter().any(|result| result.status == 429) {
+        if answer.throttled() {
             self.groups.throttled(sent.group);
         }
         let has_results = matches!(answer.status, 200 | 207);

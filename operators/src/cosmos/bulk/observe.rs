@@ -48,10 +48,7 @@ impl Driver {
     }
 
     fn throttled(&mut self, range: &RangeId, answer: &Result<Answer, NoAnswer>) {
-        let answer = answer.as_ref().ok();
-        let throttled = answer.is_some_and(|answer| {
-            answer.status == 429 || answer.results.iter().any(|result| result.status == 429)
-        });
+        let throttled = answer.as_ref().is_ok_and(Answer::throttled);
         // Only of those that were throttled before is there anything to say.
         if throttled {
             self.throttling.entry(range.clone()).or_default();

@@ -251,6 +251,13 @@ pub(crate) struct Answer {
     pub(crate) results: Vec<OperationResult>,
 }
 
+impl Answer {
+    /// Whether the service refused all of it or some for want of request units.
+    pub(crate) fn throttled(&self) -> bool {
+        self.status == 429 || self.results.iter().any(|result| result.status == 429)
+    }
+}
+
 /// What the service answered to one operation of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct OperationResult {

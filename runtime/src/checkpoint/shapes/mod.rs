@@ -3,8 +3,8 @@
 //! A record is cut into *fixed* texts and *slots*: the names, braces and quotes of a document are fixed, and between them, in
 //! the slots, are its strings, numbers and words. Fixed texts together are a *shape*. A shape is written once, with the
 //! first record that has it; of each record follow the number of its shape and the values of its slots, and of a value only
-//! what differs from the one before in that slot. So a small document takes as many bytes as its values need, for a fifth of the
-//! time that a general compressor takes to find the same.
+//! what differs from the one before in that slot. So a small document takes as many bytes as its values need, in a third of the
+//! time that a general compressor takes to find the same (measured: order events of two properties, zstd at level 1).
 //!
 //! ```text
 //! records  = record*
@@ -38,8 +38,8 @@ const NEW_SHAPE: u8 = 1;
 const FIRST_SHAPE: u8 = 2;
 /// So many shapes have numbers; records of further ones are written as they are.
 const MOST_SHAPES: usize = 253;
-/// Keys and bodies with more slots have no shape. With the next limit it bounds what shapes take: 20 MB, in documents that are like no other.
-const MOST_SLOTS: usize = 256;
+/// Keys and bodies with more slots have no shape. With the next limit it bounds what shapes take: 20 MB, where documents are like no other.
+const MOST_SLOTS: usize = 128;
 /// Shapes of more bytes are not kept.
 const MOST_SHAPE_BYTES: usize = 16 << 10;
 /// So many bytes of the last value a short value has at most.
