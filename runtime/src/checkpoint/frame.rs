@@ -1,7 +1,7 @@
 //! The frame around every object: one readable line, then the body.
 //!
 //! ```text
-//! tidefeed-checkpoint 3 commit/0000000003/000000000007 1234 0f3a…(32 hexadecimal digits)
+//! tidefeed-checkpoint 2 commit/0000000003/000000000007 1234 0f3a…(32 hexadecimal digits)
 //! ```
 //!
 //! Magic, format version, name (its first word is the kind), length of the body, and an xxh3-128 over name and body. The
@@ -21,8 +21,15 @@ use xxhash_rust::xxh3::Xxh3;
 use super::names::ObjectName;
 
 const MAGIC: &str = "tidefeed-checkpoint";
-/// Raised with every change that an older version would misread.
-const FORMAT: u32 = 3;
+/// The format of an object: raised with every change to such objects that an older version would misread. A run that starts over
+/// reads leases and generations, so theirs stays when only records are kept in another way.
+fn format_of(name: ObjectName) -> u32 {
+    match name {
+        ObjectName::Seal { .. } | ObjectName::Base { .. } => 3,
+        _ => 2,
+    }
+}
+
 /// No header is longer; bounds the search for its end in a damaged object.
 const MAX_HEADER_BYTES: usize = 160;
 
@@ -76,7 +83,7 @@ impl<'de> Deserialize<'de> for Checksum {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
     NoHeader,
-    OtherFormat(u32),
+    OtherFormat { expected: u32, found: u32 },
     OtherObject(String),
     Length { expected: u64, found: u64 },
     Checksum,
@@ -87,9 +94,9 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Damage::NoHeader => f.write_str("is damaged (no valid header)"),
-            Damage::OtherFormat(found) => write!(
+            Damage::OtherFormat { expected, found } => write!(
                 f,
-                "is in format {found} and this version reads format {FORMAT} \
+                "is in format {found} and this version reads format {expected} \
                  (run the version that wrote it if it is not damaged)"
             ),
             Damage::OtherObject(name) => write!(f, "is not what its name says (it holds {name})"),
@@ -118,7 +125,8 @@ impl Framed {
     pub(super) fn new(name: ObjectName, body: Bytes) -> Framed {
         let text = name.to_string();
         let checksum = Checksum::of(&text, &body);
-        let header = format!("{MAGIC} {FORMAT} {text} {} {checksum}\n", body.len());
+        let format = format_of(name);
+        let header = format!("{MAGIC} {format} {text} {} {checksum}\n", body.len());
         Framed {
             name,
             header: Bytes::from(header),
@@ -131,8 +139,9 @@ impl Framed {
     pub(super) fn in_parts(name: ObjectName, body: Bytes, heading_bytes: usize) -> Framed {
         let text = name.to_string();
         let checksum = Checksum::of(&text, &body[..heading_bytes]);
+        let format = format_of(name);
         let header = format!(
-            "{MAGIC} {FORMAT} {text} {} {checksum} {heading_bytes}\n",
+            "{MAGIC} {format} {text} {} {checksum} {heading_bytes}\n",
             body.len()
         );
         Framed {
@@ -176,28 +185,27 @@ fn read_header(name: ObjectName, bytes: &Bytes) -> Result<Header, Damage> {
     let [MAGIC, format, written_as, length, checksum, heading @ ..] = fields.as_slice() else {
         return Err(Damage::NoHeader);
     };
-    let format: u32 = canonical(format).ok_or(Damage::NoHeader)?;
-    if format != FORMAT {
-        return Err(Damage::OtherFormat(format));
+    let (expected, found) = (format_of(name), canonical(format).ok_or(Damage::NoHeader)?);
+    match ObjectName::parse(written_as) {
+        // Of another kind it may have another format, and still be sound.
+        Some(other) if other != name && format_of(other) == found => {
+            return Err(Damage::OtherObject((*written_as).to_owned()));
+        }
+        _ if found != expected => return Err(Damage::OtherFormat { expected, found }),
+        None => return Err(Damage::NoHeader),
+        Some(_) => {}
     }
     let heading_bytes = match heading {
         [] => None,
         [bytes] => Some(canonical(bytes).ok_or(Damage::NoHeader)?),
         _ => return Err(Damage::NoHeader),
     };
-    let header = Header {
+    Ok(Header {
         bytes: end + 1,
         body_bytes: canonical(length).ok_or(Damage::NoHeader)?,
         checksum: Checksum::parse(checksum).ok_or(Damage::NoHeader)?,
         heading_bytes,
-    };
-    if ObjectName::parse(written_as).is_none() {
-        return Err(Damage::NoHeader);
-    }
-    if *written_as != name.to_string() {
-        return Err(Damage::OtherObject((*written_as).to_owned()));
-    }
-    Ok(header)
+    })
 }
 
 /// What the frame of an object says, checked.
@@ -314,13 +322,15 @@ mod tests {
             unframe(commit(8), &bytes).unwrap_err(),
             Damage::OtherObject("commit/0000000001/000000000007".to_owned())
         );
-        let newer =
-            String::from_utf8(bytes.to_vec())
-                .unwrap()
-                .replacen(&format!(" {FORMAT} "), " 99 ", 1);
+        let newer = String::from_utf8(bytes.to_vec())
+            .unwrap()
+            .replacen(" 2 ", " 99 ", 1);
         assert_eq!(
             unframe(commit(7), &Bytes::from(newer)).unwrap_err(),
-            Damage::OtherFormat(99)
+            Damage::OtherFormat {
+                expected: 2,
+                found: 99
+            }
         );
         assert_eq!(
             unframe(commit(7), &Bytes::new()).unwrap_err(),

@@ -278,6 +278,29 @@ async fn only_fresh_starts_over_what_cannot_be_read() {
     }
 }
 
+/// Only what keeps records has changed its format: a run that starts over still reads who held the checkpoint.
+#[tokio::test(start_paused = true)]
+async fn seals_of_an_earlier_format_are_refused_and_fresh_starts_over() {
+    for place in Place::both() {
+        let store = &place.store;
+        build(store).await;
+        let seal = load(store, OPENED[4]).await;
+        let rest = seal.strip_prefix(b"tidefeed-checkpoint 3 ");
+        let older = [b"tidefeed-checkpoint 2 ", rest.expect("a seal")].concat();
+        overwrite(store, OPENED[4], older.into()).await;
+        let error = error_of(store, None).await;
+        check(&error, OPENED[4], "an earlier format");
+        let why = "is in format 2 and this version reads format 3";
+        assert!(error.to_string().contains(why), "{error}");
+        let fresh = Options {
+            fresh: true,
+            ..options()
+        };
+        let opened = open(store, &identity(), fresh).await.unwrap();
+        assert_eq!(opened.generation, Generation(3));
+    }
+}
+
 /// Who holds the checkpoint cannot be told then, and to guess would be to risk two runs at once.
 #[tokio::test(start_paused = true)]
 async fn a_damaged_lease_record_is_an_error_that_says_what_to_do() {

@@ -390,10 +390,11 @@ async fn the_readable_objects_are_readable() {
     let folder = place.folder.as_ref().unwrap().path().join("job");
     let text = std::fs::read_to_string(folder.join("commit/0000000001/000000000001")).unwrap();
     let (header, json) = text.split_once('\n').unwrap();
-    assert!(header.starts_with("tidefeed-checkpoint 3 commit/0000000001/000000000001 "));
+    assert!(header.starts_with("tidefeed-checkpoint 2 commit/0000000001/000000000001 "));
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(value["runs"][0]["last"], 1);
     let seal = std::fs::read(folder.join("seal/0000000001/00000/000000000001")).unwrap();
+    assert!(seal.starts_with(b"tidefeed-checkpoint 3 seal/0000000001/00000/000000000001 "));
     let heading = seal.split(|byte| *byte == b'\n').nth(1).unwrap();
     let value: serde_json::Value = serde_json::from_slice(heading).unwrap();
     assert_eq!(value["parts"][0]["ranges"][0][1], "t1");
