@@ -21,6 +21,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::names::ObjectName;
 
 const MAGIC: &str = "tidefeed-checkpoint";
+/// No header is longer; bounds the search for its end in a damaged object.
+const MAX_HEADER_BYTES: usize = 160;
+
 /// The format of an object: raised with every change to such objects that an older version would misread. A run that starts over
 /// reads leases and generations, so theirs stays when only records are kept in another way.
 fn format_of(name: ObjectName) -> u32 {
@@ -29,9 +32,6 @@ fn format_of(name: ObjectName) -> u32 {
         _ => 2,
     }
 }
-
-/// No header is longer; bounds the search for its end in a damaged object.
-const MAX_HEADER_BYTES: usize = 160;
 
 /// xxh3-128 over the name and the body of an object; 32 hexadecimal digits in text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,27 +123,21 @@ pub(super) struct Framed {
 
 impl Framed {
     pub(super) fn new(name: ObjectName, body: Bytes) -> Framed {
-        let text = name.to_string();
-        let checksum = Checksum::of(&text, &body);
-        let format = format_of(name);
-        let header = format!("{MAGIC} {format} {text} {} {checksum}\n", body.len());
-        Framed {
-            name,
-            header: Bytes::from(header),
-            body,
-            checksum,
-        }
+        Framed::with_header(name, body, None)
     }
 
     /// An object that is read in parts: its first `heading_bytes` must hold the checksums of the rest.
     pub(super) fn in_parts(name: ObjectName, body: Bytes, heading_bytes: usize) -> Framed {
+        Framed::with_header(name, body, Some(heading_bytes))
+    }
+
+    fn with_header(name: ObjectName, body: Bytes, heading_bytes: Option<usize>) -> Framed {
         let text = name.to_string();
-        let checksum = Checksum::of(&text, &body[..heading_bytes]);
-        let format = format_of(name);
-        let header = format!(
-            "{MAGIC} {format} {text} {} {checksum} {heading_bytes}\n",
-            body.len()
-        );
+        let covered = heading_bytes.unwrap_or(body.len());
+        let checksum = Checksum::of(&text, &body[..covered]);
+        let (format, length) = (format_of(name), body.len());
+        let heading = heading_bytes.map_or_else(String::new, |bytes| format!(" {bytes}"));
+        let header = format!("{MAGIC} {format} {text} {length} {checksum}{heading}\n");
         Framed {
             name,
             header: Bytes::from(header),

@@ -1,11 +1,11 @@
 //! What is written.
 
-use super::word::{chunk, write_number};
+use super::word::{WORD, chunk, write_number};
 use super::{AS_IT_IS, LONG, MOST_PREFIX, MOST_REST};
 use crate::RecordRef;
 
 /// What is written of a short value at first, whatever of it counts.
-const CHUNK: usize = 16;
+const CHUNK: usize = 2 * WORD;
 
 /// Bytes, one behind the other.
 #[derive(Default)]

@@ -82,7 +82,7 @@ fn escaped(text: &[u8], at: usize) -> bool {
 
 /// The bytes from `at` on, as a number whose lowest byte is the first; beyond the end there are zeros.
 #[inline(always)]
-pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
+fn load(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(chunk(bytes, at))
 }
 
